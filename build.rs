@@ -1,1 +1,54 @@
-fn main(){}
+//! Builds `vendor/kvtap` against the llama.cpp source inside the `llama-cpp-sys-2` crate,
+//! and records what the binary was built from.
+
+use std::{env, path::PathBuf, process::Command};
+
+fn main() {
+    let llama = llama_cpp_source();
+    let includes = ["include", "ggml/include", "src"].map(|dir| llama.join(dir));
+
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .file("vendor/kvtap/kvtap.cpp")
+        .includes(&includes)
+        .warnings(false) // llama.cpp's own headers are not ours to lint
+        .compile("kvtap");
+
+    bindgen::Builder::default()
+        .header("vendor/kvtap/kvtap.h")
+        .allowlist_item("kvtap_.*")
+        .blocklist_type("llama_.*")
+        .raw_line("use llama_cpp_sys_2::{llama_context, llama_model, llama_model_params};")
+        .generate()
+        .expect("bindgen failed on vendor/kvtap/kvtap.h; is libclang installed? scripts/setup.sh installs it")
+        .write_to_file(PathBuf::from(env::var_os("OUT_DIR").unwrap()).join("kvtap.rs"))
+        .expect("OUT_DIR is writable");
+
+    println!("cargo:rustc-env=KVLLAMA_GIT_COMMIT={}", git_commit());
+    println!("cargo:rerun-if-changed=vendor/kvtap");
+    println!("cargo:rerun-if-changed=.git/HEAD");
+}
+
+/// The crate exports no include path; cargo knows where its manifest is.
+fn llama_cpp_source() -> PathBuf {
+    let metadata = cargo_metadata::MetadataCommand::new()
+        .other_options(["--locked".to_owned(), "--filter-platform".to_owned(), env::var("TARGET").unwrap()])
+        .exec()
+        .expect("cargo metadata");
+    let package = metadata
+        .packages
+        .iter()
+        .find(|package| package.name.as_str() == "llama-cpp-sys-2")
+        .expect("llama-cpp-sys-2 is a dependency");
+    package.manifest_path.with_file_name("llama.cpp").into_std_path_buf()
+}
+
+/// The commit built from, with `-dirty` if the tree differs; "unknown" outside a git checkout.
+fn git_commit() -> String {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").args(args).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    git(&["describe", "--always", "--dirty", "--abbrev=12"]).unwrap_or_else(|| "unknown".to_owned())
+}

@@ -6,7 +6,9 @@
 pub mod bundled;
 mod load;
 
-pub use load::{parse, load};
+pub use load::{load, parse};
+
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -88,4 +90,17 @@ pub struct Instruction {
 
 fn rubric() -> String {
     RUBRIC.to_owned()
+}
+
+impl Example {
+    /// Where a verbatim piece of text stands first: the index of the message, and the bytes of its content.
+    pub fn locate(&self, text: &str) -> Option<(usize, Range<usize>)> {
+        if text.is_empty() {
+            return None;
+        }
+        self.messages.iter().enumerate().find_map(|(index, message)| {
+            let start = message.content.find(text)?;
+            Some((index, start..start + text.len()))
+        })
+    }
 }

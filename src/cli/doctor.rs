@@ -1,0 +1,123 @@
+//! `kvllama doctor`: what this build and this machine can do, and whether a model fits.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use serde_json::json;
+use sysinfo::System;
+
+use super::engine::EngineArgs;
+use super::{print, print_json};
+use crate::Result;
+use crate::exp::Build;
+use crate::llama::{self, Context, ContextSettings, Memory, MemoryUse, Model};
+
+/// What the process needs beside what llama.cpp accounts for: code, vocabulary, tokenizer tables, buffers.
+const OVERHEAD_BASE: u64 = 40 << 20;
+/// ... and this much for each token of the vocabulary (text, scores, hash tables), as measured on Gemma's 262k.
+const OVERHEAD_PER_TOKEN: u64 = 450;
+
+/// Say what this build and this machine can do, and whether a model fits at a context size.
+///
+/// Nothing is loaded: weights, KV cache and scratch are predicted from the GGUF's metadata
+/// by llama.cpp's own allocator.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  kvllama doctor --model gemma-3-12b-it-q4_0 --ctx 2048")]
+pub(super) struct Args {
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    /// Print as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn execute(args: Args) -> Result<()> {
+    let model = args.engine.load(true)?;
+    let build = Build::this(args.engine.threads());
+    let context = args.engine.context(model.n_ctx_train().min(2048));
+    let (memory, n_ctx) = predict(&model, context)?;
+    let facts = model.facts();
+    let free = free_memory();
+    let fits = fits(&memory, free);
+    if args.json {
+        return print_json(&json!({
+            "build": build, "devices": llama::devices(), "cpu": llama::system_info(), "memory_available": free,
+            "model": {"name": model.name(), "facts": facts, "has_chat_template": model.template().is_ok()},
+            "n_ctx": n_ctx, "predicted": memory, "predicted_total": memory.host.total() + memory.device.total(), "fits": fits,
+        }));
+    }
+    let mut out = String::new();
+    let features = if build.features.is_empty() { "cpu only".to_owned() } else { build.features.join(", ") };
+    let _ = writeln!(out, "kvllama   {} ({}), {features}", build.kvllama, build.git_commit);
+    let _ = writeln!(out, "llama.cpp {}", build.llama_cpp);
+    let _ = writeln!(out, "kernels   {}", llama::system_info().trim());
+    for device in llama::devices() {
+        let _ = writeln!(
+            out,
+            "device    {} {}: {} free of {}",
+            device.name,
+            device.description,
+            gib(device.free),
+            gib(device.total)
+        );
+    }
+    let _ = writeln!(out, "threads   {}", build.threads);
+    let _ = writeln!(out, "\nmodel     {} ({}, {})", model.name(), facts.description, facts.architecture);
+    let _ = writeln!(
+        out,
+        "layers    {}, trained for {} positions{}",
+        facts.n_layer,
+        facts.n_ctx_train,
+        if facts.sliding_window > 0 { format!(", sliding window {}", facts.sliding_window) } else { String::new() }
+    );
+    let template = if model.template().is_ok() { "found" } else { "missing: chat prompts need --chat-template" };
+    let _ = writeln!(out, "template  {template}\n");
+    out.push_str(&memory_text(&memory, n_ctx));
+    print(&out)
+}
+
+/// The memory that a context on `model` will take, without taking it.
+pub(super) fn predict(model: &Arc<Model>, settings: ContextSettings) -> Result<(MemoryUse, usize)> {
+    let context = Context::new(model, settings)?;
+    let mut memory = context.memory_use();
+    memory.host.compute += OVERHEAD_BASE + OVERHEAD_PER_TOKEN * model.n_vocab() as u64;
+    Ok((memory, context.n_ctx()))
+}
+
+/// A few lines on a prediction.
+pub(super) fn memory_text(memory: &MemoryUse, n_ctx: usize) -> String {
+    let line = |place: &str, memory: &Memory| {
+        format!(
+            "{place:9} {} = weights {} + KV cache {} + compute {}\n",
+            gib(memory.total()),
+            gib(memory.weights),
+            gib(memory.kv_cache),
+            gib(memory.compute)
+        )
+    };
+    let mut out = format!("at a context of {n_ctx} positions:\n");
+    out.push_str(&line("host", &memory.host));
+    if memory.device.total() > 0 {
+        out.push_str(&line("GPU", &memory.device));
+    }
+    let free = free_memory();
+    let verdict = if fits(memory, free) { "fits" } else { "does NOT fit: a smaller --ctx, model or --kv-type may" };
+    let _ = writeln!(out, "available {}: it {verdict}", gib(free));
+    out
+}
+
+fn fits(memory: &MemoryUse, free: u64) -> bool {
+    let gpu_free: u64 = llama::devices().iter().filter(|device| device.is_gpu).map(|device| device.free).sum();
+    memory.host.total() <= free && memory.device.total() <= gpu_free.max(u64::from(memory.device.total() == 0))
+}
+
+fn free_memory() -> u64 {
+    let mut system = System::new();
+    system.refresh_memory();
+    system.available_memory()
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
+}

@@ -1,0 +1,127 @@
+//! Options of every subcommand that loads a model.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use sha2::{Digest as _, Sha256};
+
+use crate::exp::ModelFile;
+use crate::llama::{ContextSettings, FlashAttn, KvType, LoadSettings, Model, default_threads};
+use crate::models::{self, ModelSource};
+use crate::{Error, Result, files};
+
+/// Which model, and how it computes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model and engine")]
+pub(super) struct EngineArgs {
+    /// A GGUF file, a name from `kvllama models`, or OWNER/REPO:FILE already pulled [default: the embedded model].
+    #[arg(long, value_name = "NAME|PATH", global = false)]
+    pub model: Option<String>,
+
+    /// A Jinja chat template to use instead of the model's own.
+    #[arg(long, value_name = "FILE")]
+    pub chat_template: Option<PathBuf>,
+
+    /// Positions of the context [default: as many as prompt and answer need].
+    #[arg(long, value_name = "N")]
+    pub ctx: Option<u32>,
+
+    /// Element type of the KV cache: f32, f16, q8_0 or q4_0.
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    pub kv_type: KvType,
+
+    /// Flash attention: on, off or auto.
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub flash_attn: FlashAttn,
+
+    /// Keep every position in the cache of sliding-window layers, not only their window. `--positions compact` needs it.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub swa_full: bool,
+
+    /// CPU threads [default: physical cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+
+    /// Layers on the GPU [default: all].
+    #[arg(long, value_name = "N")]
+    pub gpu_layers: Option<u32>,
+
+    /// Tokens read at once.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=16384))]
+    pub batch: u32,
+
+    /// Map the model file into memory [default: only where a GPU computes; on a CPU it would hold weights twice].
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
+    pub mmap: Option<bool>,
+}
+
+impl EngineArgs {
+    pub fn source(&self) -> Result<ModelSource> {
+        models::resolve(self.model.as_deref().unwrap_or(models::EMBEDDED), &models::directory())
+    }
+
+    pub fn load(&self, dry: bool) -> Result<Arc<Model>> {
+        let settings = LoadSettings { gpu_layers: self.gpu_layers, mmap: self.mmap, dry };
+        let template = self.chat_template()?;
+        match self.source()? {
+            ModelSource::Embedded => {
+                // Nothing to gain from a prediction for five megabytes.
+                Model::from_bytes(
+                    models::EMBEDDED,
+                    models::EMBEDDED_GGUF,
+                    &LoadSettings { dry: false, ..settings },
+                    template,
+                )
+            }
+            ModelSource::File(path) => Model::from_file(&path, &settings, template),
+        }
+    }
+
+    pub fn chat_template(&self) -> Result<Option<String>> {
+        let Some(path) = &self.chat_template else { return Ok(None) };
+        std::fs::read_to_string(path)
+            .map(Some)
+            .map_err(|error| Error::input(format!("cannot read the chat template {}: {error}", path.display())))
+    }
+
+    pub fn context(&self, n_ctx: u32) -> ContextSettings {
+        ContextSettings {
+            n_ctx: self.ctx.unwrap_or(n_ctx),
+            n_batch: self.batch,
+            n_seq: 1,
+            threads: self.threads(),
+            kv_type: self.kv_type,
+            flash_attn: self.flash_attn,
+            swa_full: self.swa_full,
+        }
+    }
+
+    pub fn threads(&self) -> u32 {
+        self.threads.unwrap_or_else(default_threads)
+    }
+
+    /// What the manifest records of the model file.
+    pub fn model_file(&self, model: &Model) -> Result<ModelFile> {
+        let gguf = serde_json::to_value(model.facts()).expect("plain data");
+        let (name, file_size, sha256) = match self.source()? {
+            ModelSource::Embedded => {
+                let bytes = models::EMBEDDED_GGUF;
+                (models::EMBEDDED.to_owned(), bytes.len() as u64, crate::hex(&Sha256::digest(bytes)))
+            }
+            ModelSource::File(path) => {
+                let size = std::fs::metadata(&path).map_err(Error::io("cannot read", &path))?.len();
+                let name = self.model.clone().unwrap_or_default();
+                (name, size, files::sha256_cached(&path, checksum_cache().as_deref())?)
+            }
+        };
+        Ok(ModelFile { name, file_size, sha256, gguf })
+    }
+}
+
+/// Where checksums of model files are remembered.
+fn checksum_cache() -> Option<PathBuf> {
+    let base =
+        std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cache")))?;
+    Some(base.join("kvllama").join("sha256.json"))
+}

@@ -1,0 +1,368 @@
+//! `kvllama exp`: the experiment.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::engine::EngineArgs;
+use super::progress::Progress;
+use super::{interrupt, print, print_json};
+use crate::data::{self, Example, bundled};
+use crate::evict::{Memory, Positions, Protect, Ratio, Scope, parse_ratios};
+use crate::exp::{self, Build, DataFacts, Generation, Grid, Manifest, Outcome, Plan, Settings, Store};
+use crate::llama::{ContextSettings, Model, Sampling};
+use crate::models;
+use crate::{Error, Result};
+
+/// Run the experiment: examples x conditions x repeats, one CSV row per trial.
+///
+/// Each example's prompt is read whole; each condition then evicts entries of the KV cache and lets
+/// the model answer; each instruction of the example is scored. The full cache (`none`) is added as
+/// the baseline. Rows are appended to trials.csv and instructions.csv in the run directory as they
+/// finish: watch them, stop with Ctrl-C, and rerun the same command with the same --out to go on.
+#[derive(Debug, clap::Args)]
+#[command(args_override_self = true, after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Policies, separated by commas: none, streaming, random.
+    #[arg(long, value_name = "P,..", value_delimiter = ',', default_value = "random")]
+    policy: Vec<String>,
+
+    /// Fractions to evict, separated by commas; also ranges FROM..TO:STEP with both ends included.
+    #[arg(long, value_name = "R,..", value_delimiter = ',')]
+    ratio: Vec<String>,
+
+    /// First positions to keep: the sinks of `streaming` under a ratio [default: 4], or the first number of a window.
+    #[arg(long, value_name = "N")]
+    keep_first: Option<usize>,
+
+    /// Last positions to keep: with --keep-first a window instead of a ratio (StreamingLLM's 100/100).
+    #[arg(long, value_name = "M")]
+    keep_last: Option<usize>,
+
+    /// Contiguous positions that `random` evicts together.
+    #[arg(long, value_name = "B", default_value_t = 1)]
+    block: usize,
+
+    /// Survivors `keep` their RoPE positions, or are moved together (`compact`); both, separated by a comma, run both.
+    #[arg(long, value_name = "MODE,..", value_delimiter = ',', default_value = "keep")]
+    positions: Vec<Positions>,
+
+    /// What is compressed: the whole `prompt`, or only the `system` text or the `context`, before the rest is read.
+    #[arg(long, value_name = "SPAN,..", value_delimiter = ',', default_value = "prompt")]
+    scope: Vec<Scope>,
+
+    /// Spans that survive whatever the policy says: bos, sink:N, template, system, instruction, question, none.
+    #[arg(long, value_name = "SPAN,..", default_value = "none")]
+    protect: Protect,
+
+    /// `kv` evicts what was heard; `text` feeds the kept tokens only, as a fresh prompt: the contrast control.
+    #[arg(long, value_name = "MODE,..", value_delimiter = ',', default_value = "kv")]
+    memory: Vec<Memory>,
+
+    /// Leave the full cache out.
+    #[arg(long)]
+    no_baseline: bool,
+
+    /// Examples: a bundled set (demo, multi) or a JSONL file [default: demo for the embedded model, else multi].
+    #[arg(long, value_name = "NAME|PATH", help_heading = "Examples and trials")]
+    data: Option<String>,
+
+    /// Only the first so many examples.
+    #[arg(long, value_name = "N", help_heading = "Examples and trials")]
+    limit: Option<usize>,
+
+    /// Only shard I of N, counted from 1 (`auto` reads Slurm's array variables); examples are split by hash of their id.
+    #[arg(long, value_name = "I/N|auto", help_heading = "Examples and trials")]
+    shard: Option<String>,
+
+    /// Trials of each (example, condition), each with its own seed.
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Examples and trials")]
+    repeats: u32,
+
+    /// Seed of the run: with the example and the repeat it determines every draw.
+    #[arg(long, value_name = "S", default_value_t = 1, help_heading = "Examples and trials")]
+    seed: u64,
+
+    /// Most tokens an answer may have.
+    #[arg(long, value_name = "N", default_value_t = 512, help_heading = "Generation")]
+    n_predict: usize,
+
+    #[command(flatten)]
+    sampling: SamplingArgs,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    /// The run directory [default: a new one under results/].
+    #[arg(long, value_name = "DIR", help_heading = "Run")]
+    out: Option<PathBuf>,
+
+    /// Go on with the latest run under results/ that has the same settings.
+    #[arg(long, conflicts_with_all = ["fresh", "out"], help_heading = "Run")]
+    resume: bool,
+
+    /// Start over in --out: the run that is there is put aside, not deleted.
+    #[arg(long, requires = "out", help_heading = "Run")]
+    fresh: bool,
+
+    /// Take options from a TOML file whose keys are the long option names; what is typed wins.
+    #[arg(long, value_name = "FILE", help_heading = "Run")]
+    pub(super) config: Option<PathBuf>,
+
+    /// Print the plan (trials, tokens, memory) and stop.
+    #[arg(long, help_heading = "Run")]
+    dry_run: bool,
+
+    /// Print the result as JSON.
+    #[arg(long, help_heading = "Run")]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kvllama exp --policy random --ratio 0.5
+  kvllama exp --policy streaming,random --ratio 0.1..0.9:0.2 --repeats 3 --out results/curve
+  kvllama exp --model gemma-3-12b-it-q4_0 --policy streaming --keep-first 100 --keep-last 100
+  kvllama exp --policy random --ratio 0.5 --memory kv,text     heard and forgotten, against never heard";
+
+/// How tokens are drawn.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Generation")]
+pub(super) struct SamplingArgs {
+    /// Temperature; 0 is greedy.
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    temp: f32,
+
+    /// Draw from the K most likely tokens; 0 for all.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: u32,
+
+    /// Draw from the smallest set of tokens of this total probability.
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    top_p: f32,
+
+    /// Draw from tokens at least this fraction as likely as the most likely.
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    min_p: f32,
+}
+
+impl SamplingArgs {
+    pub fn sampling(&self) -> Result<Sampling> {
+        let sampling = Sampling { temperature: self.temp, top_k: self.top_k, top_p: self.top_p, min_p: self.min_p };
+        sampling.check()?;
+        Ok(sampling)
+    }
+}
+
+pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
+    let settings = args.settings()?;
+    let (examples, data) = args.examples()?;
+    let model = args.engine.load(args.dry_run)?;
+    model.template()?;
+    let plan = Plan::new(settings, examples, &model, args.engine.ctx)?;
+    let context = args.engine.context(plan.n_ctx());
+    if args.dry_run {
+        return dry_run(&args, &plan, &model, &context);
+    }
+    interrupt::install()?;
+    let build = Build::this(context.threads);
+    let manifest = Manifest::new(build, args.engine.model_file(&model)?, data, plan.settings.clone());
+    let directory = args.directory(&manifest)?;
+    let (mut store, resumed) = Store::open(&directory, &manifest)?;
+    for file in &resumed.torn {
+        tracing::warn!("{}: the last line was torn and has been dropped", directory.join(file).display());
+    }
+    if resumed.failed > 0 {
+        tracing::warn!("{} failed trials of an earlier run will be tried again", resumed.failed);
+    }
+    let mut progress = Progress::new(&directory, quiet, std::io::stderr().is_terminal());
+    let result = exp::run(&plan, &model, context, &manifest.run_id, &mut store, resumed, &mut progress);
+    progress.finish();
+    if let Err(Error::Interrupted) = result {
+        tracing::warn!("stopped; go on with --out {}", directory.display());
+    }
+    conclude(&args, &directory, &result?)
+}
+
+fn conclude(args: &Args, directory: &Path, outcome: &Outcome) -> Result<()> {
+    if args.json {
+        let means: Vec<_> = outcome
+            .means
+            .iter()
+            .map(|(condition, mean, trials)| json!({"condition": condition, "mean_score": mean, "trials": trials}))
+            .collect();
+        print_json(&json!({
+            "out": directory, "finished": outcome.finished, "failed": outcome.failed, "conditions": means,
+        }))?;
+    } else {
+        let width = outcome.means.iter().map(|(name, ..)| name.len()).max().unwrap_or(0).max(9);
+        let mut text = format!("{:width$}  trials   score\n", "condition");
+        for (name, mean, trials) in &outcome.means {
+            let mean = mean.map_or("-".to_owned(), |mean| format!("{mean:.3}"));
+            text.push_str(&format!("{name:width$}  {trials:>6}  {mean:>6}\n"));
+        }
+        text.push_str(&format!("rows: {}\n", directory.display()));
+        print(&text)?;
+    }
+    match &outcome.first_failure {
+        Some(failure) => Err(Error::failed(format!(
+            "{} trials failed (their rows say why; rerun with --out {} to try them again); the first: {failure}",
+            outcome.failed,
+            directory.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+impl Args {
+    fn settings(&self) -> Result<Settings> {
+        let mut ratios: Vec<Ratio> = Vec::new();
+        for item in &self.ratio {
+            ratios.extend(parse_ratios(item)?);
+        }
+        let grid = Grid {
+            policies: self.policy.clone(),
+            ratios,
+            keep_first: self.keep_first,
+            keep_last: self.keep_last,
+            positions: self.positions.clone(),
+            scopes: self.scope.clone(),
+            memories: self.memory.clone(),
+            protect: self.protect.clone(),
+            block: self.block,
+            baseline: !self.no_baseline,
+        };
+        let template = self.engine.chat_template()?;
+        Ok(Settings {
+            conditions: grid.conditions()?,
+            repeats: self.repeats,
+            limit: self.limit,
+            shard: self.shard.as_deref().map(shard).transpose()?,
+            generation: Generation {
+                seed: self.seed,
+                n_predict: self.n_predict,
+                sampling: self.sampling.sampling()?,
+                kv_type: self.engine.kv_type,
+                flash_attn: self.engine.flash_attn,
+                swa_full: self.engine.swa_full,
+                n_batch: self.engine.batch,
+                gpu_layers: self.engine.gpu_layers,
+                chat_template_sha256: template.map(|text| crate::hex(&Sha256::digest(text))),
+            },
+        })
+    }
+
+    fn examples(&self) -> Result<(Vec<Example>, DataFacts)> {
+        let embedded = self.engine.model.as_deref().is_none_or(|name| name == models::EMBEDDED);
+        let name = self.data.as_deref().unwrap_or(if embedded { "demo" } else { "multi" });
+        let (text, shown) = match bundled::find(name) {
+            Some(set) => (set.jsonl.to_owned(), name.to_owned()),
+            None => {
+                let known: Vec<_> = bundled::BUNDLED.iter().map(|set| set.name).collect();
+                let text = std::fs::read_to_string(name).map_err(|error| {
+                    Error::input(format!(
+                        "cannot read the examples `{name}`: {error}; give a JSONL file or a bundled set ({})",
+                        known.join(", ")
+                    ))
+                })?;
+                (text, name.to_owned())
+            }
+        };
+        let examples = data::parse(&text, &shown)?;
+        let facts = DataFacts { name: shown, sha256: crate::hex(&Sha256::digest(&text)), n_examples: examples.len() };
+        Ok((examples, facts))
+    }
+
+    /// The run directory: as asked, the latest run that matches, or a new one.
+    fn directory(&self, manifest: &Manifest) -> Result<PathBuf> {
+        let results = Path::new("results");
+        if let Some(directory) = &self.out {
+            if self.fresh && Store::exists(directory) {
+                let mut aside = directory.as_os_str().to_owned();
+                aside.push(format!(".before-{}", manifest.started.replace(':', "")));
+                std::fs::rename(directory, &aside).map_err(Error::io("cannot put aside", directory))?;
+                tracing::warn!("the earlier run is now in {}", PathBuf::from(aside).display());
+            }
+            return Ok(directory.clone());
+        }
+        if self.resume {
+            return latest_match(results, manifest)?.ok_or_else(|| {
+                Error::input("no run under results/ has these settings; leave --resume out to start one")
+            });
+        }
+        let policies: Vec<_> = self.policy.iter().map(String::as_str).collect();
+        let stem = format!("{}-{}", manifest.started.replace(':', "").trim_end_matches('Z'), policies.join("+"));
+        Ok((1..)
+            .map(|n| results.join(if n == 1 { stem.clone() } else { format!("{stem}-{n}") }))
+            .find(|directory| !directory.exists())
+            .expect("some number is free"))
+    }
+}
+
+/// `I/N`, or Slurm's array variables.
+fn shard(text: &str) -> Result<(u32, u32)> {
+    let bad = || {
+        Error::input(format!(
+            "`{text}` is not a shard; write I/N with I from 1 to N, such as 2/4, or auto in a Slurm array"
+        ))
+    };
+    let (index, count) = if text == "auto" {
+        let variable = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+        let (id, least) = (variable("SLURM_ARRAY_TASK_ID"), variable("SLURM_ARRAY_TASK_MIN"));
+        let (Some(id), Some(least), Some(count)) = (id, least, variable("SLURM_ARRAY_TASK_COUNT")) else {
+            return Err(bad());
+        };
+        (id.checked_sub(least).ok_or_else(bad)? + 1, count)
+    } else {
+        let (index, count) = text.split_once('/').ok_or_else(bad)?;
+        (index.parse().map_err(|_| bad())?, count.parse().map_err(|_| bad())?)
+    };
+    if (1..=count).contains(&index) { Ok((index, count)) } else { Err(bad()) }
+}
+
+/// The run under `results` with the same settings that started last.
+fn latest_match(results: &Path, manifest: &Manifest) -> Result<Option<PathBuf>> {
+    let Ok(entries) = std::fs::read_dir(results) else { return Ok(None) };
+    let mut found: Option<(String, PathBuf)> = None;
+    for entry in entries {
+        let directory = entry.map_err(Error::io("cannot list", results))?.path();
+        let Ok(earlier) = Manifest::read(&directory.join("manifest.json")) else { continue };
+        let same = earlier.run_id == manifest.run_id && earlier.settings.conditions == manifest.settings.conditions;
+        if same && found.as_ref().is_none_or(|(started, _)| *started < earlier.started) {
+            found = Some((earlier.started, directory));
+        }
+    }
+    Ok(found.map(|(_, directory)| directory))
+}
+
+fn dry_run(args: &Args, plan: &Plan, model: &std::sync::Arc<Model>, context: &ContextSettings) -> Result<()> {
+    let (memory, n_ctx) = super::doctor::predict(model, ContextSettings { n_seq: 2, ..context.clone() })?;
+    let repeats = plan.settings.repeats as usize * plan.settings.conditions.len();
+    let prompt_tokens: usize = plan.prompt_tokens.iter().sum();
+    let conditions: Vec<_> = plan.settings.conditions.iter().map(ToString::to_string).collect();
+    let most_generated = plan.n_trials() * plan.settings.generation.n_predict;
+    if args.json {
+        return print_json(&json!({
+            "examples": plan.examples.len(), "conditions": conditions, "repeats": plan.settings.repeats,
+            "trials": plan.n_trials(), "prompt_tokens": prompt_tokens,
+            "longest_prompt": plan.prompt_tokens.iter().max(), "max_generated_tokens": most_generated,
+            "n_ctx": n_ctx, "memory": memory,
+        }));
+    }
+    let mut text = format!(
+        "{} examples x {} conditions x {} repeats = {} trials\n",
+        plan.examples.len(),
+        conditions.len(),
+        plan.settings.repeats,
+        plan.n_trials()
+    );
+    text.push_str(&format!("conditions: {}\n", conditions.join(", ")));
+    text.push_str(&format!(
+        "tokens: {prompt_tokens} of prompts (longest {}), each read for {repeats} trials; at most {most_generated} generated\n",
+        plan.prompt_tokens.iter().max().unwrap_or(&0)
+    ));
+    text.push_str(&super::doctor::memory_text(&memory, n_ctx));
+    print(&text)
+}

@@ -1,0 +1,17 @@
+//! Ctrl-C: the first stops the current trial cleanly, the second ends the process at once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::{Error, Result};
+
+/// Installs the handler for SIGINT and SIGTERM.
+pub(super) fn install() -> Result<()> {
+    static ASKED: AtomicBool = AtomicBool::new(false);
+    ctrlc::set_handler(|| {
+        if ASKED.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        crate::llama::interrupt();
+    })
+    .map_err(|error| Error::failed(format!("cannot handle Ctrl-C: {error}")))
+}

@@ -1,0 +1,127 @@
+//! The command line: one file a subcommand. Arguments become calls into the library; no logic lives here.
+
+mod config;
+mod doctor;
+mod engine;
+mod exp;
+mod interrupt;
+mod models;
+mod probe;
+mod progress;
+mod prompt_view;
+mod pull;
+mod score;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::{Error, Result};
+
+/// What does a language model forget when its memory is cut?
+///
+/// kvllama lets a model read a whole prompt, evicts entries of its KV cache, lets it answer, and
+/// scores how well each instruction of the prompt was still followed. Cutting text from the input
+/// is never having heard it; eviction is having heard and forgotten it. kvllama tells these apart.
+#[derive(Debug, Parser)]
+#[command(name = "kvllama", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Say more on stderr: -v for progress of each step, -vv for llama.cpp's own log.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+
+    /// Say nothing on stderr but errors.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+const AFTER_HELP: &str = "\
+Start with
+  kvllama exp --policy random --ratio 0.5      the main job, on the embedded model
+  kvllama probe --prompt 'Hi' --ratio 0.5      one eviction, before your eyes
+  kvllama doctor                               what this build and this machine can do
+
+Exit codes: 0 done, 1 the work failed, 2 bad input or usage, 130 interrupted (finished rows are safe).
+stdout is data, stderr is progress and logs. Honoured: RUST_LOG, NO_COLOR, KVLLAMA_MODELS, HF_TOKEN, HF_ENDPOINT.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Exp(Box<exp::Args>),
+    Probe(Box<probe::Args>),
+    Score(score::Args),
+    Pull(pull::Args),
+    Models(models::Args),
+    Doctor(doctor::Args),
+}
+
+/// Runs the command line and returns the process's exit code.
+pub fn main() -> ExitCode {
+    if let Err(error) = config::cpu_matches_build() {
+        return report(&error);
+    }
+    let cli = match config::arguments().and_then(|arguments| Cli::try_parse_from(arguments).map_err(usage)) {
+        Ok(cli) => cli,
+        Err(error) => return report(&error),
+    };
+    log(&cli);
+    let result = match cli.command {
+        Command::Exp(args) => exp::execute(*args, cli.quiet),
+        Command::Probe(args) => probe::execute(*args),
+        Command::Score(args) => score::execute(args),
+        Command::Pull(args) => pull::execute(args),
+        Command::Models(args) => models::execute(args),
+        Command::Doctor(args) => doctor::execute(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+/// clap prints its own usage errors, help and version; their exit codes are ours already.
+fn usage(error: clap::Error) -> Error {
+    error.exit()
+}
+
+fn report(error: &Error) -> ExitCode {
+    // A closed pipe downstream (`| head`) is no failure of ours.
+    if let Error::Io { source, .. } = error
+        && source.kind() == std::io::ErrorKind::BrokenPipe
+    {
+        return ExitCode::SUCCESS;
+    }
+    let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
+    let _ = writeln!(anstream::stderr(), "{style}error:{style:#} {error}");
+    ExitCode::from(error.exit_code())
+}
+
+fn log(cli: &Cli) {
+    let default = match (cli.quiet, cli.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "info,llama.cpp=warn",
+        (false, 2) => "debug",
+        (false, _) => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+/// Prints data to stdout.
+fn print(text: &str) -> Result<()> {
+    let mut out = anstream::stdout();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|source| Error::Io { what: "cannot write to stdout".to_owned(), source })
+}
+
+/// Prints a value as JSON to stdout.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).expect("plain data");
+    print(&format!("{text}\n"))
+}

@@ -1,0 +1,287 @@
+//! `kvllama probe`: one prompt under one eviction, for eyes and for tests.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::engine::EngineArgs;
+use super::exp::SamplingArgs;
+use super::{interrupt, print, print_json, prompt_view};
+use crate::evict::{KeepSet, Memory, Positions, Protect, Ratio, Scope, TrialSeed, parse_ranges};
+use crate::exp::{Condition, Grid, forgetting};
+use crate::llama::{Answer, Cut, Forgetting, Model, Prompt, Reader, Sampler, Token, Turn};
+use crate::span::{Span, labels};
+use crate::{Error, Result};
+
+/// Look at one eviction: one prompt, one policy, what survives, and what the model then says.
+///
+/// Shows the prompt with its evicted tokens struck out, how much of each span survived, and the
+/// answers with the full and with the cut cache side by side. --json, --logits and --continue serve
+/// scripts and tests.
+#[derive(Debug, clap::Args)]
+#[command(args_override_self = true, after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// The prompt, as one user turn.
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompt_file", "tokens"])]
+    prompt: Option<String>,
+
+    /// A file with the prompt.
+    #[arg(long, value_name = "FILE", conflicts_with = "tokens")]
+    prompt_file: Option<PathBuf>,
+
+    /// The prompt as token ids, taken as they are.
+    #[arg(long, value_name = "2,17,..", value_delimiter = ',', conflicts_with_all = ["system", "raw"])]
+    tokens: Option<Vec<Token>>,
+
+    /// A system turn before the prompt.
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    system: Option<String>,
+
+    /// Take the prompt as it is, without the chat template.
+    #[arg(long)]
+    raw: bool,
+
+    /// The policy [default: random where a budget is given, else none].
+    #[arg(long, value_name = "P", conflicts_with = "evict")]
+    policy: Option<String>,
+
+    /// The fraction to evict.
+    #[arg(long, value_name = "R", conflicts_with = "evict")]
+    ratio: Option<Ratio>,
+
+    /// First positions to keep, as in `exp`.
+    #[arg(long, value_name = "N", conflicts_with = "evict")]
+    keep_first: Option<usize>,
+
+    /// Last positions to keep, as in `exp`.
+    #[arg(long, value_name = "M", conflicts_with = "evict")]
+    keep_last: Option<usize>,
+
+    /// Contiguous positions that `random` evicts together.
+    #[arg(long, value_name = "B", default_value_t = 1)]
+    block: usize,
+
+    /// Seed of the trial: the `seed` column of trials.csv repeats that row's eviction and draws.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+
+    /// Evict exactly these half-open ranges of positions.
+    #[arg(long, value_name = "3..9,15..16")]
+    evict: Option<String>,
+
+    /// Survivors `keep` their RoPE positions or are moved together (`compact`).
+    #[arg(long, value_name = "MODE", default_value = "keep")]
+    positions: Positions,
+
+    /// What is compressed: prompt, system or context.
+    #[arg(long, value_name = "SPAN", default_value = "prompt")]
+    scope: Scope,
+
+    /// Spans that survive whatever the policy says.
+    #[arg(long, value_name = "SPAN,..", default_value = "none")]
+    protect: Protect,
+
+    /// `kv`: heard and forgotten; `text`: never heard.
+    #[arg(long, value_name = "MODE", default_value = "kv")]
+    memory: Memory,
+
+    /// Tokens to feed after the prompt instead of the model's own (teacher forcing).
+    #[arg(long = "continue", value_name = "5,6,..", value_delimiter = ',', help_heading = "Output")]
+    forced: Option<Vec<String>>,
+
+    /// Write the logits as float32 .npy of shape [1 + forced tokens, vocabulary]: after the last prompt token, after each forced one.
+    #[arg(long, value_name = "OUT.npy", help_heading = "Output")]
+    logits: Option<PathBuf>,
+
+    /// Write the policy's scores per layer and head, where it has any.
+    #[arg(long, value_name = "OUT.json", help_heading = "Output")]
+    scores: Option<PathBuf>,
+
+    /// Print everything as JSON.
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+
+    /// Most tokens to generate [default: 128; 0 with --logits or --continue].
+    #[arg(long, value_name = "N", help_heading = "Generation")]
+    n_predict: Option<usize>,
+
+    #[command(flatten)]
+    sampling: SamplingArgs,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kvllama probe --prompt 'Tell me about the owl for my old uncle. No commas are allowed.' --ratio 0.5
+  kvllama probe --prompt-file p.txt --policy streaming --keep-first 4 --keep-last 60 --positions compact
+  kvllama probe --tokens 2,105,2364 --evict 1..2 --continue 9,10 --logits out.npy --json";
+
+pub(super) fn execute(args: Args) -> Result<()> {
+    let forced = args.forced_tokens()?;
+    let n_predict = args.n_predict.unwrap_or(if args.logits.is_some() || args.forced.is_some() { 0 } else { 128 });
+    let sampling = args.sampling.sampling()?;
+    let condition = args.condition()?;
+    if args.scores.is_some() {
+        return Err(Error::input(format!(
+            "the policy {} has no scores to write; --scores is for policies that rank positions",
+            condition.policy
+        )));
+    }
+    let model = args.engine.load(false)?;
+    model.check_tokens(&forced)?;
+    let prompt = args.prompt(&model)?;
+    let seed = TrialSeed(args.seed);
+    let forgetting = args.forgetting(&condition, &prompt, seed)?;
+
+    interrupt::install()?;
+    let needed = prompt.tokens.len() + forced.len() + n_predict;
+    let context = args.engine.context(u32::try_from(needed).unwrap_or(u32::MAX));
+    if needed > context.n_ctx as usize {
+        return Err(Error::input(format!(
+            "prompt and answer need {needed} positions, --ctx gives {}; raise it or lower --n-predict",
+            context.n_ctx
+        )));
+    }
+    let mut reader = Reader::private(&model, context)?;
+    let mut run = |forgetting: &Forgetting| -> Result<Outcome> {
+        let mut cut = reader.cut(&prompt, forgetting)?;
+        let start = cut;
+        let mut sampler = Sampler::new(&sampling, seed.sampler());
+        let (mut rows, mut next) = (Vec::new(), None);
+        for &token in std::iter::once(&prompt.tokens[prompt.n_cached()]).chain(&forced) {
+            let logits = reader.step(&mut cut, token)?;
+            rows.extend_from_slice(logits);
+            next = Some(sampler.next(logits)?);
+        }
+        let first = next.expect("at least one token was fed");
+        let answer = reader.go_on(&mut cut, first, &mut sampler, n_predict)?;
+        Ok(Outcome { cut: start, answer, logits: rows })
+    };
+    // The full cache first, for the eyes: the cut answer means little alone.
+    let full = (!args.json && n_predict > 0 && forgetting.keep.n_evicted() > 0)
+        .then(|| run(&Forgetting::new(KeepSet::all(prompt.n_cached()))))
+        .transpose()?;
+    let cut = run(&forgetting)?;
+
+    if let Some(path) = &args.logits {
+        write_npy(path, &cut.logits, model.n_vocab())?;
+    }
+    let keep = &forgetting.keep;
+    if args.json {
+        return print_json(&json!({
+            "n_prompt": prompt.tokens.len(),
+            "tokens": prompt.tokens,
+            "kept": pairs(&keep.kept()),
+            "evicted": pairs(keep.evicted()),
+            "n_kept": keep.n_kept(),
+            "n_evicted": keep.n_evicted(),
+            "spans": prompt.spans,
+            "survival": survival(&prompt, keep),
+            "next_pos": cut.cut.next_pos,
+            "cells_used_before": cut.cut.cells_before.map(|cells| cells.used),
+            "cells_used_after": cut.cut.cells_after.map(|cells| cells.used),
+            "text": cut.answer.text,
+            "tokens_out": cut.answer.tokens,
+            "stop_reason": cut.answer.stop.as_str(),
+            "condition": args.name(&condition),
+        }));
+    }
+    let full = full.map(|outcome| outcome.answer);
+    print(&prompt_view::render(&prompt, keep, &args.name(&condition), full.as_ref(), &cut.answer, n_predict))
+}
+
+struct Outcome {
+    /// The cut as it was before the last prompt token.
+    cut: Cut,
+    answer: Answer,
+    logits: Vec<f32>,
+}
+
+impl Args {
+    /// `--continue ""` is the same as leaving it out.
+    fn forced_tokens(&self) -> Result<Vec<Token>> {
+        let items = self.forced.iter().flatten().map(|item| item.trim()).filter(|item| !item.is_empty());
+        items
+            .map(|item| item.parse().map_err(|_| Error::input(format!("--continue: `{item}` is not a token id"))))
+            .collect()
+    }
+
+    fn condition(&self) -> Result<Condition> {
+        let has_budget = self.ratio.is_some() || self.keep_first.is_some() || self.keep_last.is_some();
+        let policy = self.policy.as_deref().unwrap_or(if has_budget { "random" } else { "none" });
+        let grid = Grid {
+            policies: vec![policy.to_owned()],
+            ratios: self.ratio.into_iter().collect(),
+            keep_first: self.keep_first,
+            keep_last: self.keep_last,
+            positions: vec![self.positions],
+            scopes: vec![self.scope],
+            memories: vec![self.memory],
+            protect: self.protect.clone(),
+            block: self.block,
+            baseline: false,
+        };
+        Ok(grid.conditions()?.remove(0))
+    }
+
+    fn name(&self, condition: &Condition) -> String {
+        self.evict.as_ref().map_or_else(|| condition.to_string(), |ranges| format!("evict {ranges}"))
+    }
+
+    fn prompt(&self, model: &Model) -> Result<Prompt> {
+        if let Some(tokens) = &self.tokens {
+            return Prompt::from_tokens(model, tokens.clone());
+        }
+        let text = match (&self.prompt, &self.prompt_file) {
+            (Some(text), _) => text.clone(),
+            (None, Some(path)) => std::fs::read_to_string(path)
+                .map_err(|error| Error::input(format!("cannot read the prompt {}: {error}", path.display())))?,
+            (None, None) => {
+                return Err(Error::input("give a prompt: --prompt TEXT, --prompt-file FILE or --tokens IDS"));
+            }
+        };
+        if self.raw {
+            return Prompt::raw(model, &text);
+        }
+        let turn = |role: &str, content: &str| Turn { role: role.to_owned(), content: content.to_owned() };
+        let mut turns: Vec<_> = self.system.iter().map(|text| turn("system", text)).collect();
+        turns.push(turn("user", &text));
+        Prompt::chat(model, &turns, &[])
+    }
+
+    fn forgetting(&self, condition: &Condition, prompt: &Prompt, seed: TrialSeed) -> Result<Forgetting> {
+        let Some(ranges) = &self.evict else { return forgetting(condition, prompt, seed) };
+        let keep = KeepSet::without_ranges(prompt.n_cached(), &parse_ranges(ranges)?)?;
+        Ok(Forgetting { positions: self.positions, memory: self.memory, ..Forgetting::new(keep) })
+    }
+}
+
+fn pairs(ranges: &[std::ops::Range<usize>]) -> Vec<[usize; 2]> {
+    ranges.iter().map(|range| [range.start, range.end]).collect()
+}
+
+/// By label, the fraction of its tokens that survived.
+fn survival(prompt: &Prompt, keep: &KeepSet) -> Value {
+    let by_label = labels(&prompt.spans).into_iter().map(|label| {
+        let spans: Vec<&Span> = prompt.spans.iter().filter(|span| span.label == label).collect();
+        let total: usize = spans.iter().map(|span| span.range().len()).sum();
+        let kept: usize = spans.iter().map(|span| keep.kept_within(span.range())).sum();
+        (label.to_string(), json!(kept as f64 / total as f64))
+    });
+    Value::Object(by_label.collect::<Map<_, _>>())
+}
+
+/// Writes rows of `n_vocab` float32 as `.npy`.
+fn write_npy(path: &Path, values: &[f32], n_vocab: usize) -> Result<()> {
+    use npyz::WriterBuilder as _;
+    let fail = |error| Error::io("cannot write", path)(error);
+    let mut bytes = Vec::with_capacity(values.len() * 4 + 128);
+    let shape = [(values.len() / n_vocab) as u64, n_vocab as u64];
+    let mut writer =
+        npyz::WriteOptions::new().default_dtype().shape(&shape).writer(&mut bytes).begin_nd().map_err(fail)?;
+    writer.extend(values.iter().copied()).map_err(fail)?;
+    writer.finish().map_err(fail)?;
+    crate::files::write_atomically(path, &bytes)
+}

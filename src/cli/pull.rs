@@ -1,0 +1,6 @@
+//! temporary
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {}
+pub(super) fn execute(_: Args) -> crate::Result<()> {
+    Ok(())
+}

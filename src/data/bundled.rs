@@ -1,0 +1,59 @@
+//! The data sets inside the binary.
+
+use super::{Example, parse};
+use crate::{Error, Result};
+
+/// A bundled data set.
+#[derive(Debug, Clone, Copy)]
+pub struct Bundled {
+    /// The name `--data` takes.
+    pub name: &'static str,
+    /// One line for listings.
+    pub summary: &'static str,
+    /// The JSONL.
+    pub jsonl: &'static str,
+}
+
+/// All bundled data sets.
+pub static BUNDLED: &[Bundled] = &[
+    Bundled {
+        name: "demo",
+        summary: "prompts in the language of the embedded model",
+        jsonl: include_str!("../../data/demo.jsonl"),
+    },
+    Bundled {
+        name: "multi",
+        summary: "hand-written prompts of 3 to 8 instructions for real models",
+        jsonl: include_str!("../../data/multi.jsonl"),
+    },
+];
+
+/// The bundled data set of that name, if there is one.
+pub fn find(name: &str) -> Option<&'static Bundled> {
+    BUNDLED.iter().find(|set| set.name == name)
+}
+
+impl Bundled {
+    /// Its examples.
+    pub fn examples(&self) -> Result<Vec<Example>> {
+        parse(self.jsonl, self.name).map_err(|error| Error::failed(format!("bundled data set: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bundled_set_is_valid() {
+        for set in BUNDLED {
+            let examples = set.examples().unwrap();
+            assert!(examples.len() >= 60, "{} has {} examples", set.name, examples.len());
+            for example in &examples {
+                for instruction in &example.instructions {
+                    assert!(instruction.text.is_some(), "{}: every bundled instruction has a span", example.id);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Reading and validating a data set.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::{Example, Instruction, RUBRIC, Role};
+use crate::score;
+use crate::{Error, Result};
+
+/// Reads a JSONL file of examples.
+///
+/// # Errors
+/// Names the file, the line and what is wrong with it.
+pub fn load(path: &Path) -> Result<Vec<Example>> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Error::input(format!("cannot read the examples in {}: {error}", path.display())))?;
+    parse(&text, &path.display().to_string())
+}
+
+/// Reads examples from JSONL text; `name` is what errors call it.
+pub fn parse(text: &str, name: &str) -> Result<Vec<Example>> {
+    let mut examples = Vec::new();
+    let mut first_seen: HashMap<String, usize> = HashMap::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let number = index + 1;
+        let at = |what: String| Error::input(format!("{name}, line {number}: {what}"));
+        let example: Example = serde_json::from_str(line).map_err(|error| at(format!("not an example: {error}")))?;
+        check(&example).map_err(|error| at(format!("example `{}`: {error}", example.id)))?;
+        if let Some(earlier) = first_seen.insert(example.id.clone(), number) {
+            return Err(at(format!("the id `{}` is already taken by line {earlier}", example.id)));
+        }
+        examples.push(example);
+    }
+    if examples.is_empty() {
+        return Err(Error::input(format!("{name} holds no examples; one JSON object a line is expected")));
+    }
+    Ok(examples)
+}
+
+/// What must hold for an example to be run and scored.
+fn check(example: &Example) -> Result<()> {
+    let fail = |what: String| Err(Error::input(what));
+    if example.id.is_empty() || example.id.chars().any(char::is_control) {
+        return fail("the id must not be empty or hold control characters".to_owned());
+    }
+    if example.messages.last().is_none_or(|message| message.role != Role::User) {
+        return fail("the last message must be the user's".to_owned());
+    }
+    if example.messages.iter().skip(1).any(|message| message.role == Role::System) {
+        return fail("only the first message may be the system's".to_owned());
+    }
+    if let Some(at) = example.messages.iter().position(|message| message.content.trim().is_empty()) {
+        return fail(format!("message {at} is empty"));
+    }
+    if example.instructions.is_empty() {
+        return fail("there is no instruction to check".to_owned());
+    }
+    for (field, text) in [("context", &example.context), ("question", &example.question)] {
+        if let Some(text) = text
+            && example.locate(text).is_none()
+        {
+            return fail(format!("the `{field}` does not stand verbatim in any message"));
+        }
+    }
+    for (index, instruction) in example.instructions.iter().enumerate() {
+        check_instruction(example, instruction)
+            .map_err(|error| Error::input(format!("instruction {index} (`{}`): {error}", instruction.kind)))?;
+    }
+    Ok(())
+}
+
+fn check_instruction(example: &Example, instruction: &Instruction) -> Result<()> {
+    if let Some(text) = &instruction.text
+        && example.locate(text).is_none()
+    {
+        return Err(Error::input("its `text` does not stand verbatim in any message"));
+    }
+    if instruction.kind != RUBRIC {
+        return score::validate(&instruction.kind, &instruction.kwargs);
+    }
+    match &instruction.rubric {
+        Some(rubric) if !rubric.trim().is_empty() => Ok(()),
+        _ => Err(Error::input("it needs a `type` that a rule can check, or a `rubric` for a judge")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"id":"a","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Say hi without commas."}],"instructions":[{"type":"punctuation:no_comma","text":"without commas"},{"rubric":"It is brief.","text":"Be brief."}],"question":"Say hi"}"#;
+
+    #[test]
+    fn examples_are_read_and_their_pieces_found() {
+        let examples = parse(&format!("{GOOD}\n\n"), "x").unwrap();
+        assert_eq!(examples[0].instructions[1].kind, RUBRIC);
+        assert_eq!(examples[0].locate("without commas"), Some((1, 7..21)));
+        let again = serde_json::to_string(&examples[0]).unwrap();
+        assert_eq!(parse(&again, "x").unwrap(), examples);
+    }
+
+    #[test]
+    fn errors_name_the_line_and_the_mend() {
+        for (from, to, expected) in [
+            ("\"id\":\"a\"", "\"idd\":\"a\"", "unknown field `idd`"),
+            (
+                "without commas\"}",
+                "with commas\"}",
+                "instruction 0 (`punctuation:no_comma`): its `text` does not stand",
+            ),
+            ("punctuation:no_comma", "punctuation:no_coma", "punctuation:no_coma"),
+            ("\"question\":\"Say hi\"", "\"question\":\"Say ho\"", "the `question` does not stand verbatim"),
+            ("\"role\":\"user\"", "\"role\":\"assistant\"", "the last message must be the user's"),
+            ("It is brief.", " ", "or a `rubric` for a judge"),
+        ] {
+            assert!(GOOD.contains(from), "{from}");
+            let error = parse(&format!("{GOOD}\n{}", GOOD.replacen(from, to, 1).replace("\"a\"", "\"b\"")), "x.jsonl")
+                .unwrap_err();
+            assert!(error.to_string().starts_with("x.jsonl, line 2: "), "{error}");
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+        let twice = parse(&format!("{GOOD}\n{GOOD}"), "x").unwrap_err();
+        assert!(twice.to_string().contains("line 2: the id `a` is already taken by line 1"), "{twice}");
+    }
+}

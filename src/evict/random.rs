@@ -1,0 +1,35 @@
+//! `random`: the control that every policy has to beat.
+
+use super::{Policy, View};
+
+/// Evicts positions uniformly without replacement, singly or in contiguous blocks.
+///
+/// The order of eviction depends on seed, candidates and block alone, and a larger
+/// ratio takes a longer prefix of it: the sets evicted at growing ratios are nested.
+pub struct Random;
+
+impl Policy for Random {
+    fn name(&self) -> &'static str {
+        "random"
+    }
+
+    fn summary(&self) -> &'static str {
+        "uniformly at random, seeded per example and repeat, nested over ratios: the control"
+    }
+
+    fn is_random(&self) -> bool {
+        true
+    }
+
+    fn choose(&self, view: &View, n_evict: usize) -> Vec<usize> {
+        let block = view.block.max(1);
+        let mut starts: Vec<_> = view.candidates.clone().step_by(block).collect();
+        view.seed.shuffle(&mut starts);
+        starts
+            .into_iter()
+            .flat_map(|start| start..(start + block).min(view.candidates.end))
+            .filter(|&position| !view.protected[position])
+            .take(n_evict)
+            .collect()
+    }
+}

@@ -1,0 +1,65 @@
+//! The randomness of a trial: a function of what the trial is, never of when or where it runs.
+
+use std::fmt;
+
+use rand::Rng as _;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng as _;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// Seeds fit a float64 exactly, so that a spreadsheet or JSON reader does not round them.
+const BITS: u32 = 53;
+
+/// The seed of one trial: the `seed` column of `trials.csv`, and what `probe --seed` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TrialSeed(pub u64);
+
+impl TrialSeed {
+    /// Derives the seed of (example, repeat) in a run: the first 53 bits of a SHA-256.
+    ///
+    /// Conditions share it, which pairs them: the same order of eviction at every ratio.
+    pub fn derive(run_seed: u64, example: &str, repeat: u32) -> Self {
+        let digest = Sha256::new()
+            .chain_update(b"kvllama trial")
+            .chain_update(run_seed.to_le_bytes())
+            .chain_update(repeat.to_le_bytes())
+            .chain_update(example.as_bytes())
+            .finalize();
+        let first = u64::from_be_bytes(digest[..8].try_into().expect("a SHA-256 has 32 bytes"));
+        TrialSeed(first >> (u64::BITS - BITS))
+    }
+
+    /// The seed for the sampler of the trial, apart from the one for the eviction.
+    pub fn sampler(self) -> u32 {
+        let digest = Sha256::new().chain_update(b"kvllama sampler").chain_update(self.0.to_le_bytes()).finalize();
+        u32::from_le_bytes(digest[..4].try_into().expect("a SHA-256 has 32 bytes"))
+    }
+
+    /// Shuffles in place (Fisher-Yates on a ChaCha8 stream: the same on every machine and version).
+    pub(super) fn shuffle<T>(self, items: &mut [T]) {
+        let key = Sha256::new().chain_update(b"kvllama eviction").chain_update(self.0.to_le_bytes()).finalize();
+        let mut rng = ChaCha8Rng::from_seed(key.into());
+        for last in (1..items.len()).rev() {
+            items.swap(last, below(&mut rng, last as u64 + 1));
+        }
+    }
+}
+
+/// An unbiased number in `[0, bound)` (Lemire 2019, arXiv 1805.10941). Written out here because the
+/// streams of `rand`'s own helpers may change between its releases.
+fn below(rng: &mut ChaCha8Rng, bound: u64) -> usize {
+    loop {
+        let wide = u128::from(rng.next_u64()) * u128::from(bound);
+        if (wide as u64) >= bound.wrapping_neg() % bound {
+            return (wide >> 64) as usize;
+        }
+    }
+}
+
+impl fmt::Display for TrialSeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

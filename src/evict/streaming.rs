@@ -1,0 +1,41 @@
+//! `streaming`: StreamingLLM's attention sinks and most recent positions
+//! (Xiao et al. 2023, arXiv 2309.17453).
+
+use std::ops::Range;
+
+use super::{Budget, Policy, View};
+
+/// Keeps the first positions and the last ones.
+pub struct Streaming;
+
+impl Policy for Streaming {
+    fn name(&self) -> &'static str {
+        "streaming"
+    }
+
+    fn summary(&self) -> &'static str {
+        "attention sinks and the most recent positions (StreamingLLM, arXiv 2309.17453)"
+    }
+
+    /// A window of counts says exactly what survives.
+    fn reserve(&self, budget: &Budget, candidates: Range<usize>, protected: &mut [bool]) -> bool {
+        let Budget::Window { keep_first, keep_last } = *budget else { return false };
+        let Range { start, end } = candidates;
+        let len = end - start;
+        protected[start..start + keep_first.min(len)].fill(true);
+        protected[end - keep_last.min(len)..end].fill(true);
+        true
+    }
+
+    /// Under a ratio: the oldest positions behind the sinks go first, the sinks last of all.
+    fn choose(&self, view: &View, n_evict: usize) -> Vec<usize> {
+        let sinks = match view.budget {
+            Budget::Ratio { sinks, .. } => sinks,
+            Budget::Window { keep_first, .. } => keep_first,
+        };
+        let first_recent = view.candidates.start + sinks;
+        let old = view.evictable().filter(|&position| position >= first_recent);
+        let sinks = view.evictable().rev().filter(|&position| position < first_recent);
+        old.chain(sinks).take(n_evict).collect()
+    }
+}

@@ -1,0 +1,165 @@
+//! The grid: lists of policies, budgets and modes become conditions.
+
+use super::Condition;
+use crate::evict::{self, Budget, DEFAULT_SINKS, Memory, Positions, Protect, Ratio, Scope};
+use crate::{Error, Result};
+
+/// The dimensions of the experiment, as asked for.
+#[derive(Debug, Clone)]
+pub struct Grid {
+    /// Names of policies.
+    pub policies: Vec<String>,
+    /// Ratios; empty for a budget of counts.
+    pub ratios: Vec<Ratio>,
+    /// Sinks of `streaming` under a ratio, or the first number of a window.
+    pub keep_first: Option<usize>,
+    /// The second number of a window.
+    pub keep_last: Option<usize>,
+    /// Position modes.
+    pub positions: Vec<Positions>,
+    /// Scopes.
+    pub scopes: Vec<Scope>,
+    /// Memory modes.
+    pub memories: Vec<Memory>,
+    /// What is protected.
+    pub protect: Protect,
+    /// Length of the blocks that `random` evicts.
+    pub block: usize,
+    /// Whether the full cache is added.
+    pub baseline: bool,
+}
+
+impl Grid {
+    /// All conditions, the baseline first, none twice.
+    ///
+    /// # Errors
+    /// If a policy is unknown, if the budgets exclude each other, or if nothing is left.
+    pub fn conditions(&self) -> Result<Vec<Condition>> {
+        let budgets = self.budgets()?;
+        if self.block == 0 {
+            return Err(Error::input("--block is 0; a block holds at least one position"));
+        }
+        let mut conditions = Vec::new();
+        if self.baseline {
+            conditions.push(Condition::baseline());
+        }
+        for name in &self.policies {
+            let policy = evict::policy(name)?;
+            if name == "none" {
+                conditions.push(Condition::baseline());
+                continue;
+            }
+            for &budget in &budgets {
+                for &scope in &self.scopes {
+                    for &positions in &self.positions {
+                        for &memory in &self.memories {
+                            conditions.push(Condition {
+                                policy: name.clone(),
+                                budget: if policy.name() == "streaming" { budget } else { without_sinks(budget) },
+                                positions,
+                                scope,
+                                protect: self.protect.clone(),
+                                memory,
+                                block: if policy.is_random() { self.block } else { 1 },
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        let mut distinct: Vec<Condition> = Vec::with_capacity(conditions.len());
+        for condition in conditions {
+            if !distinct.contains(&condition) {
+                distinct.push(condition);
+            }
+        }
+        if distinct.is_empty() {
+            return Err(Error::input(
+                "there is nothing to run: name at least one --policy, or leave --no-baseline out",
+            ));
+        }
+        Ok(distinct)
+    }
+
+    fn budgets(&self) -> Result<Vec<Budget>> {
+        let sinks = self.keep_first.unwrap_or(DEFAULT_SINKS);
+        match (self.ratios.is_empty(), self.keep_last) {
+            (false, Some(_)) => {
+                Err(Error::input("--ratio and --keep-last both say how many positions survive; give one of them"))
+            }
+            (false, None) => Ok(self.ratios.iter().map(|&ratio| Budget::Ratio { ratio, sinks }).collect()),
+            (true, Some(keep_last)) => Ok(vec![Budget::Window { keep_first: sinks, keep_last }]),
+            (true, None) if self.policies.iter().all(|name| name == "none") => Ok(Vec::new()),
+            (true, None) => {
+                Err(Error::input("say how much to evict: --ratio 0.5, or --keep-first 100 --keep-last 100"))
+            }
+        }
+    }
+}
+
+/// Only `streaming` has sinks; elsewhere they must not make two conditions of one.
+fn without_sinks(budget: Budget) -> Budget {
+    match budget {
+        Budget::Ratio { ratio, .. } => Budget::Ratio { ratio, sinks: DEFAULT_SINKS },
+        window @ Budget::Window { .. } => window,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grid() -> Grid {
+        Grid {
+            policies: vec!["random".into(), "streaming".into()],
+            ratios: vec!["0.5".parse().unwrap(), "0.50".parse().unwrap()],
+            keep_first: None,
+            keep_last: None,
+            positions: vec![Positions::Keep],
+            scopes: vec![Scope::Prompt],
+            memories: vec![Memory::Kv],
+            protect: Protect::default(),
+            block: 8,
+            baseline: true,
+        }
+    }
+
+    fn names(grid: &Grid) -> Vec<String> {
+        grid.conditions().unwrap().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_condition_is_named_by_what_differs_from_the_defaults() {
+        assert_eq!(names(&grid()), ["none", "random@0.5/block=8", "streaming@0.5"]);
+        let all = Grid {
+            positions: vec![Positions::Keep, Positions::Compact],
+            memories: vec![Memory::Kv, Memory::Text],
+            scopes: vec![Scope::System],
+            protect: "bos,sink:4".parse().unwrap(),
+            policies: vec!["streaming".into(), "none".into()],
+            ratios: Vec::new(),
+            keep_first: Some(100),
+            keep_last: Some(50),
+            ..grid()
+        };
+        assert_eq!(
+            names(&all),
+            [
+                "none",
+                "streaming@100+50/scope=system/protect=bos+sink:4",
+                "streaming@100+50/text/scope=system/protect=bos+sink:4",
+                "streaming@100+50/compact/scope=system/protect=bos+sink:4",
+                "streaming@100+50/compact/text/scope=system/protect=bos+sink:4",
+            ]
+        );
+    }
+
+    #[test]
+    fn budgets_that_exclude_each_other_are_refused() {
+        assert!(Grid { keep_last: Some(3), ..grid() }.conditions().is_err());
+        assert!(Grid { ratios: Vec::new(), ..grid() }.conditions().is_err());
+        assert!(Grid { policies: vec!["nope".into()], ..grid() }.conditions().is_err());
+        assert!(Grid { policies: Vec::new(), baseline: false, ..grid() }.conditions().is_err());
+        assert_eq!(names(&Grid { policies: vec!["none".into()], ratios: Vec::new(), ..grid() }), ["none"]);
+    }
+}

@@ -1,0 +1,25 @@
+//! The experiment: a grid of conditions x examples x repeats, run trial by trial into a run directory.
+//!
+//! - [`Condition`]: what is done to the cache.
+//! - [`Settings`]: everything that identifies a run; [`Manifest`] is what of it is written down.
+//! - [`Plan`]: the settings met with a model and a data set: prompts, trials, sizes.
+//! - [`Store`]: the run directory: durable rows, resume, lock.
+//! - [`run`]: the loop.
+
+mod condition;
+mod grid;
+mod manifest;
+mod plan;
+mod rows;
+mod run;
+mod settings;
+mod store;
+
+pub use condition::Condition;
+pub use grid::Grid;
+pub use manifest::{Build, DataFacts, Manifest, ModelFile};
+pub use plan::{Plan, forgetting, prompt_of};
+pub use rows::{InstructionRow, Key, TrialRow};
+pub use run::{Observer, Outcome, run};
+pub use settings::{Generation, Settings};
+pub use store::{Resumed, Store};

@@ -1,0 +1,267 @@
+//! The loop: read, forget, answer, score, write.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Condition, InstructionRow, Key, Plan, Resumed, Store, TrialRow, forgetting, prompt_of};
+use crate::data::{Example, RUBRIC};
+use crate::evict::{Budget, KeepSet, ranges_text};
+use crate::llama::{Answer, ContextSettings, Cut, Model, Prompt, Reader, Sampler};
+use crate::score;
+use crate::span::Label;
+use crate::{Error, Result};
+
+/// Watches a run.
+pub trait Observer {
+    /// The run starts: so many trials in all, so many of them finished earlier.
+    fn started(&mut self, trials: usize, finished: usize);
+    /// A trial is on the disk. `mean` is the running mean of its condition.
+    fn trial(&mut self, row: &TrialRow, mean: Option<f64>);
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// Trials finished, now or earlier.
+    pub finished: usize,
+    /// Trials that failed now; their rows say why.
+    pub failed: usize,
+    /// By condition, in the order of the plan: mean score, its trials.
+    pub means: Vec<(String, Option<f64>, usize)>,
+    /// The first failure.
+    pub first_failure: Option<String>,
+}
+
+/// Runs what of the plan is not yet in the store.
+///
+/// # Errors
+/// [`Error::Interrupted`] after [`crate::llama::interrupt`]; otherwise if the context cannot be made
+/// or a row cannot be written. A failing trial is no error of the run: it gets a row that says so.
+pub fn run(
+    plan: &Plan,
+    model: &Arc<Model>,
+    context: ContextSettings,
+    run_id: &str,
+    store: &mut Store,
+    resumed: Resumed,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
+    let mut means = Means::new(plan, &resumed);
+    observer.started(plan.n_trials(), means.finished);
+    let mut outcome = Outcome::default();
+    let mut reader: Option<Reader> = None;
+    for example in &plan.examples {
+        let pending: Vec<_> = plan.trials(example).filter(|(_, key)| !resumed.done.contains_key(key)).collect();
+        if pending.is_empty() {
+            continue;
+        }
+        let reader = match &mut reader {
+            Some(reader) => reader,
+            none => none.insert(Reader::sharing(model, context.clone())?),
+        };
+        let prompt = prompt_of(model, example)?;
+        for (condition, key) in pending {
+            let trial = Trial { plan, example, prompt: &prompt, condition, key: &key, run_id };
+            let (row, instructions) = match trial.run(reader) {
+                Ok(rows) => rows,
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(error) => (trial.failed(&error), Vec::new()),
+            };
+            store.append(&row, &instructions)?;
+            if row.error.is_empty() {
+                means.add(&key.condition, &key.example, row.mean_score);
+            } else {
+                outcome.failed += 1;
+                outcome
+                    .first_failure
+                    .get_or_insert_with(|| format!("{} {}: {}", key.example, key.condition, row.error));
+            }
+            observer.trial(&row, means.of(&key.condition));
+        }
+    }
+    outcome.finished = means.finished;
+    outcome.means = plan
+        .settings
+        .conditions
+        .iter()
+        .map(|condition| {
+            let name = condition.to_string();
+            let (mean, trials) = (means.of(&name), means.trials(&name));
+            (name, mean, trials)
+        })
+        .collect();
+    Ok(outcome)
+}
+
+/// Running means by condition: the mean over examples of the mean over repeats, so that repeats
+/// never count as independent examples.
+struct Means {
+    by_condition: BTreeMap<String, Mean>,
+    finished: usize,
+}
+
+#[derive(Default)]
+struct Mean {
+    trials: usize,
+    /// By example: sum and number of scores.
+    examples: BTreeMap<String, (f64, usize)>,
+    /// Sum over examples of their means.
+    sum: f64,
+}
+
+impl Means {
+    fn new(plan: &Plan, resumed: &Resumed) -> Self {
+        let mut means = Means { by_condition: BTreeMap::new(), finished: 0 };
+        for example in &plan.examples {
+            for (_, key) in plan.trials(example) {
+                if let Some(score) = resumed.done.get(&key) {
+                    means.add(&key.condition, &key.example, *score);
+                }
+            }
+        }
+        means
+    }
+
+    fn add(&mut self, condition: &str, example: &str, score: Option<f64>) {
+        self.finished += 1;
+        let mean = self.by_condition.entry(condition.to_owned()).or_default();
+        mean.trials += 1;
+        let Some(score) = score else { return };
+        let (sum, count) = mean.examples.entry(example.to_owned()).or_default();
+        if *count > 0 {
+            mean.sum -= *sum / *count as f64;
+        }
+        *sum += score;
+        *count += 1;
+        mean.sum += *sum / *count as f64;
+    }
+
+    fn of(&self, condition: &str) -> Option<f64> {
+        let mean = self.by_condition.get(condition)?;
+        (!mean.examples.is_empty()).then(|| mean.sum / mean.examples.len() as f64)
+    }
+
+    fn trials(&self, condition: &str) -> usize {
+        self.by_condition.get(condition).map_or(0, |mean| mean.trials)
+    }
+}
+
+/// One (example, condition, repeat).
+struct Trial<'a> {
+    plan: &'a Plan,
+    example: &'a Example,
+    prompt: &'a Prompt,
+    condition: &'a Condition,
+    key: &'a Key,
+    run_id: &'a str,
+}
+
+impl Trial<'_> {
+    fn run(&self, reader: &mut Reader) -> Result<(TrialRow, Vec<InstructionRow>)> {
+        let seed = self.plan.seed(self.key);
+        let forgetting = forgetting(self.condition, self.prompt, seed)?;
+        let mut cut = reader.cut(self.prompt, &forgetting)?;
+        let generation = &self.plan.settings.generation;
+        let mut sampler = Sampler::new(&generation.sampling, seed.sampler());
+        let answer = reader.answer(self.prompt, &mut cut, &mut sampler, generation.n_predict)?;
+        let instructions = self.score(&forgetting.keep, &answer.text)?;
+        let bytes = reader.context().kv_bytes_per_position();
+        Ok((self.row(&forgetting.keep, &cut, answer, &instructions, bytes), instructions))
+    }
+
+    fn row(
+        &self,
+        keep: &KeepSet,
+        cut: &Cut,
+        answer: Answer,
+        instructions: &[InstructionRow],
+        kv_bytes_per_position: u64,
+    ) -> TrialRow {
+        let decode_s = answer.decode.as_secs_f64();
+        TrialRow {
+            n_kept: keep.n_kept(),
+            n_evicted: keep.n_evicted(),
+            evicted_ranges: ranges_text(keep.evicted()),
+            kv_bytes_full: kv_bytes_per_position * keep.len() as u64,
+            kv_bytes_kept: kv_bytes_per_position * keep.n_kept() as u64,
+            n_generated: answer.tokens.len(),
+            stop_reason: answer.stop.as_str().to_owned(),
+            rule_score: mean(instructions.iter().filter_map(|row| row.pass_strict.map(f64::from))),
+            judge_score: mean(instructions.iter().filter_map(|row| row.judge_score)),
+            mean_score: mean(instructions.iter().filter_map(|row| row.score)),
+            prefill_ms: thousandths(cut.prefill, 1e3),
+            evict_us: thousandths(cut.evict, 1e6),
+            decode_ms: thousandths(answer.decode, 1e3),
+            tokens_per_s: (decode_s > 0.0).then(|| (answer.tokens.len() as f64 / decode_s * 100.0).round() / 100.0),
+            response: answer.text,
+            ..self.identity()
+        }
+    }
+
+    fn failed(&self, error: &Error) -> TrialRow {
+        TrialRow { error: error.to_string(), ..self.identity() }
+    }
+
+    /// The cells that say which trial this is.
+    fn identity(&self) -> TrialRow {
+        let condition = self.condition;
+        let (ratio, keep_first, keep_last) = match condition.budget {
+            Budget::Ratio { ratio, sinks } => {
+                (ratio.to_string(), (condition.policy == "streaming").then_some(sinks), None)
+            }
+            Budget::Window { keep_first, keep_last } => (String::new(), Some(keep_first), Some(keep_last)),
+        };
+        TrialRow {
+            run_id: self.run_id.to_owned(),
+            example_id: self.key.example.clone(),
+            condition: self.key.condition.clone(),
+            policy: condition.policy.clone(),
+            ratio,
+            keep_first,
+            keep_last,
+            positions: condition.positions.to_string(),
+            scope: condition.scope.to_string(),
+            protect: condition.protect.to_string(),
+            memory: condition.memory.to_string(),
+            block: condition.block,
+            repeat: self.key.repeat,
+            seed: self.plan.seed(self.key).0,
+            n_prompt: self.prompt.tokens.len(),
+            ..TrialRow::default()
+        }
+    }
+
+    fn score(&self, keep: &KeepSet, response: &str) -> Result<Vec<InstructionRow>> {
+        let rows = self.example.instructions.iter().enumerate().map(|(index, instruction)| {
+            let verdict = match instruction.kind.as_str() {
+                RUBRIC => None,
+                kind => Some(score::check(kind, &instruction.kwargs, response)?),
+            };
+            let span = self.prompt.span(Label::Instruction(index));
+            Ok(InstructionRow {
+                example_id: self.key.example.clone(),
+                condition: self.key.condition.clone(),
+                repeat: self.key.repeat,
+                instruction: index,
+                kind: instruction.kind.clone(),
+                n_tokens: span.map(|span| span.range().len()),
+                survival: span.map(|span| keep.kept_within(span.range()) as f64 / span.range().len() as f64),
+                pass_strict: verdict.as_ref().map(|verdict| u8::from(verdict.strict)),
+                pass_loose: verdict.as_ref().map(|verdict| u8::from(verdict.loose)),
+                score: verdict.map(|verdict| f64::from(u8::from(verdict.strict))),
+                ..InstructionRow::default()
+            })
+        });
+        rows.collect()
+    }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
+    (count > 0).then(|| sum / count as f64)
+}
+
+fn thousandths(duration: Duration, per_second: f64) -> f64 {
+    (duration.as_secs_f64() * per_second * 1e3).round() / 1e3
+}

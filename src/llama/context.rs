@@ -1,0 +1,206 @@
+//! Sequences in a KV cache.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::ffi::{DecodeFailure, RawContext, take_last_error};
+use super::{Cells, ContextSettings, FlashAttn, MemoryUse, Model, Token};
+use crate::{Error, Result};
+
+/// One entry of a decoded batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Slot {
+    /// The token.
+    pub token: Token,
+    /// Its position in its sequence.
+    pub pos: i32,
+    /// The sequence.
+    pub seq: i32,
+    /// Whether its logits are wanted.
+    pub logits: bool,
+}
+
+/// A KV cache with up to `n_seq` sequences over one model.
+///
+/// The cache is unified: a forked sequence shares the cells of its source until it evicts them, and
+/// an eviction in one sequence leaves the cells to the others.
+pub struct Context {
+    raw: RawContext,
+    model: Arc<Model>,
+    settings: ContextSettings,
+}
+
+impl Context {
+    /// Makes a context.
+    ///
+    /// # Errors
+    /// If the settings exclude each other or the memory does not suffice.
+    pub fn new(model: &Arc<Model>, settings: ContextSettings) -> Result<Self> {
+        if settings.kv_type.is_quantized() && settings.flash_attn == FlashAttn::Off {
+            return Err(Error::input(format!(
+                "a {} KV cache needs flash attention; leave --flash-attn at auto or choose --kv-type f16",
+                settings.kv_type.as_str()
+            )));
+        }
+        if settings.n_ctx == 0 || settings.n_batch == 0 || !(1..=256).contains(&settings.n_seq) {
+            return Err(Error::input("a context needs positions, a batch size, and 1 to 256 sequences"));
+        }
+        match RawContext::new(&model.raw, &settings) {
+            Some(raw) => Ok(Context { raw, model: Arc::clone(model), settings }),
+            None => Err(Error::failed(format!(
+                "llama.cpp could not make a context of {} positions: {}; a smaller --ctx, another --kv-type or fewer \
+                 --gpu-layers may fit (`kvllama doctor` predicts the memory)",
+                settings.n_ctx,
+                take_last_error()
+            ))),
+        }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Positions the cache can hold.
+    pub fn n_ctx(&self) -> usize {
+        self.raw.n_ctx() as usize
+    }
+
+    /// The position the next token of a sequence must have.
+    pub fn next_pos(&self, seq: i32) -> usize {
+        self.raw.pos_max(seq).map_or(0, |max| max as usize + 1)
+    }
+
+    /// Reads `tokens` into a sequence from position `first` on, in batches of `n_batch`. With `logits`,
+    /// those of the last token can be had from [`Context::logits`] afterwards.
+    ///
+    /// # Errors
+    /// If the cache is too small, if `first` is not where the sequence goes on, or if interrupted.
+    pub fn read(&mut self, seq: i32, tokens: &[Token], first: usize, logits: bool) -> Result<()> {
+        let next = self.next_pos(seq);
+        if first != next {
+            return Err(Error::failed(format!("sequence {seq} goes on at position {next}, not {first}")));
+        }
+        let (size, last) = (self.n_ctx(), tokens.len().saturating_sub(1));
+        if first + tokens.len() > size {
+            return Err(Error::input(format!(
+                "{} tokens at position {first} do not fit a context of {size} positions; raise --ctx or shorten the prompt",
+                tokens.len()
+            )));
+        }
+        for (index, chunk) in tokens.chunks(self.settings.n_batch as usize).enumerate() {
+            let offset = index * self.settings.n_batch as usize;
+            let slots: Vec<_> = chunk
+                .iter()
+                .enumerate()
+                .map(|(at, &token)| Slot {
+                    token,
+                    pos: pos(first + offset + at),
+                    seq,
+                    logits: logits && offset + at == last,
+                })
+                .collect();
+            self.decode(&slots)?;
+        }
+        Ok(())
+    }
+
+    /// Decodes one batch of at most `n_batch` entries, whose positions continue their sequences.
+    pub fn decode(&mut self, slots: &[Slot]) -> Result<()> {
+        debug_assert!(slots.len() <= self.settings.n_batch as usize);
+        debug_assert!(slots.iter().all(|slot| (0..self.settings.n_seq as i32).contains(&slot.seq)));
+        if slots.is_empty() {
+            return Ok(());
+        }
+        self.raw.decode(slots).map_err(|failure| match failure {
+            DecodeFailure::Interrupted => Error::Interrupted,
+            DecodeFailure::NoRoom => Error::failed(format!(
+                "the KV cache of {} cells is full; raise --ctx or run fewer conditions in parallel",
+                self.n_ctx()
+            )),
+            DecodeFailure::Code(code) => {
+                Error::failed(format!("llama.cpp could not decode (code {code}): {}", take_last_error()))
+            }
+        })
+    }
+
+    /// The logits of entry `index` of the last batch.
+    pub fn logits(&self, index: usize) -> Result<&[f32]> {
+        self.raw
+            .logits(index, self.model.n_vocab())
+            .ok_or_else(|| Error::failed(format!("entry {index} of the last batch has no logits")))
+    }
+
+    /// Makes the empty sequence `target` share everything `source` holds.
+    pub fn fork(&mut self, source: i32, target: i32) {
+        self.forget_sequence(target); // cells of a non-empty target would merge
+        self.raw.seq_cp(source, target);
+    }
+
+    /// Removes ranges of positions from a sequence. The highest position must not be among them.
+    pub fn evict(&mut self, seq: i32, ranges: &[Range<usize>]) -> Result<()> {
+        let next = self.next_pos(seq);
+        for range in ranges {
+            if range.end >= next {
+                return Err(Error::failed(format!(
+                    "cannot evict {}..{} from a sequence of {next} positions: the last must survive",
+                    range.start, range.end
+                )));
+            }
+            if !self.raw.seq_rm(seq, pos(range.start), pos(range.end)) {
+                return Err(Error::failed(format!("llama.cpp refused to evict {}..{}", range.start, range.end)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the surviving ranges of a sequence together, to positions from 0 on, and rotates their
+    /// keys. Their cells must not be shared with another sequence: a cell has one position.
+    pub fn compact(&mut self, seq: i32, kept: &[Range<usize>]) -> Result<()> {
+        // Without a full sliding-window cache llama.cpp would shift silently wrong.
+        if !self.raw.can_shift() || !self.settings.swa_full {
+            return Err(Error::input(
+                "--positions compact cannot be had here: this model's positions cannot be shifted, or --swa-full is off",
+            ));
+        }
+        let mut target = 0;
+        for range in kept {
+            if range.start != target {
+                self.raw.seq_add(seq, pos(range.start), pos(range.end), pos(target) - pos(range.start));
+            }
+            target += range.len();
+        }
+        Ok(())
+    }
+
+    /// Empties one sequence.
+    pub fn forget_sequence(&mut self, seq: i32) {
+        self.raw.seq_rm(seq, -1, -1); // removing a whole sequence never fails
+    }
+
+    /// Empties the cache.
+    pub fn clear(&mut self) {
+        self.raw.clear();
+    }
+
+    /// Cells of the global layers' cache; `None` if the model's memory has none.
+    pub fn cells(&self, seq: i32) -> Option<Cells> {
+        self.raw.cells(seq)
+    }
+
+    /// Memory held by model and context.
+    pub fn memory_use(&self) -> MemoryUse {
+        self.raw.memory_use()
+    }
+
+    /// Bytes of keys and values of one position, over all layers.
+    pub fn kv_bytes_per_position(&self) -> u64 {
+        let memory = self.memory_use();
+        let cells = self.cells(0).map_or(self.raw.n_ctx(), |cells| cells.size);
+        (memory.host.kv_cache + memory.device.kv_cache) / u64::from(cells.max(1))
+    }
+}
+
+fn pos(position: usize) -> i32 {
+    i32::try_from(position).expect("contexts are smaller than 2^31 positions")
+}

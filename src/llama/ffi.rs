@@ -1,0 +1,493 @@
+//! The only unsafe code of the crate: thin owners of llama.cpp's raw handles.
+//!
+//! `llama-cpp-2` wraps the same handles but keeps them private, and kvllama needs them:
+//! loading from memory, `no_alloc` contexts, the abort callback, cell counts. So the model and
+//! the context are owned here, over `llama-cpp-sys-2`; samplers, which need no
+//! handle, come from `llama-cpp-2`.
+//!
+//! llama.cpp aborts the process on broken invariants, so every function here checks first
+//! what would break one.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::{Mutex, Once};
+
+use llama_cpp_sys_2 as sys;
+
+use super::{Cells, ContextSettings, FlashAttn, KvType, LoadSettings, Memory, MemoryUse, Slot, Token};
+
+#[allow(non_camel_case_types, missing_docs)]
+mod kvtap {
+    include!(concat!(env!("OUT_DIR"), "/kvtap.rs"));
+}
+
+/// Starts llama.cpp once: logs go to `tracing`, an abort becomes a sentence and an exit code.
+fn start() {
+    static STARTED: Once = Once::new();
+    STARTED.call_once(|| {
+        // SAFETY: called once, before any other call into llama.cpp; `log` never unwinds.
+        unsafe {
+            sys::llama_log_set(Some(log), std::ptr::null_mut());
+            sys::llama_backend_init();
+            kvtap::kvtap_on_abort(1);
+        }
+    });
+}
+
+/// The last line llama.cpp logged at level ERROR, for the sentence the user gets.
+static LAST_ERROR: Mutex<String> = Mutex::new(String::new());
+static PARTIAL_LINE: Mutex<(sys::ggml_log_level, String)> = Mutex::new((sys::GGML_LOG_LEVEL_INFO, String::new()));
+
+/// llama.cpp's log callback. Lines may come in pieces; whole ones go on to `tracing`.
+unsafe extern "C" fn log(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
+    // SAFETY: llama.cpp passes a NUL-terminated string that lives for the call.
+    let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+    let Ok(mut partial) = PARTIAL_LINE.lock() else { return };
+    if level != sys::GGML_LOG_LEVEL_CONT {
+        partial.0 = level;
+    }
+    partial.1.push_str(&text);
+    if !partial.1.ends_with('\n') {
+        return;
+    }
+    let (level, line) = (partial.0, std::mem::take(&mut partial.1));
+    drop(partial);
+    let line = line.trim_end();
+    match level {
+        sys::GGML_LOG_LEVEL_ERROR => {
+            tracing::debug!(target: "llama.cpp", "{line}");
+            if let Ok(mut last) = LAST_ERROR.lock() {
+                line.clone_into(&mut last);
+            }
+        }
+        sys::GGML_LOG_LEVEL_WARN => tracing::debug!(target: "llama.cpp", "{line}"),
+        _ => tracing::trace!(target: "llama.cpp", "{line}"),
+    }
+}
+
+/// Takes what llama.cpp last logged as an error, without its function prefix.
+pub(super) fn take_last_error() -> String {
+    let line = LAST_ERROR.lock().map(|mut last| std::mem::take(&mut *last)).unwrap_or_default();
+    match line.split_once(": ") {
+        Some((prefix, rest)) if !prefix.contains(' ') => rest.to_owned(),
+        _ => line,
+    }
+}
+
+/// Makes a running decode on the CPU stop at its next graph node, or lets the next one run.
+pub(super) fn interrupt(stop: bool) {
+    // SAFETY: sets an atomic.
+    unsafe { kvtap::kvtap_interrupt(stop) }
+}
+
+/// llama.cpp's own version string.
+pub(super) fn version() -> String {
+    // SAFETY: returns a static string.
+    unsafe { CStr::from_ptr(sys::llama_version()) }.to_string_lossy().into_owned()
+}
+
+/// What ggml was compiled with and found on this CPU, as llama.cpp prints it.
+pub(super) fn system_info() -> String {
+    start();
+    // SAFETY: returns a static string.
+    unsafe { CStr::from_ptr(sys::llama_print_system_info()) }.to_string_lossy().into_owned()
+}
+
+/// A device ggml can compute on.
+pub(super) struct RawDevice {
+    pub name: String,
+    pub description: String,
+    pub is_gpu: bool,
+    pub free: u64,
+    pub total: u64,
+}
+
+pub(super) fn devices() -> Vec<RawDevice> {
+    start();
+    // SAFETY: the registry is filled by `start`; every index below the count is valid, and
+    // names and descriptions are static strings of the backend.
+    unsafe {
+        (0..sys::ggml_backend_dev_count())
+            .map(|index| {
+                let device = sys::ggml_backend_dev_get(index);
+                let text = |ptr| CStr::from_ptr(ptr).to_string_lossy().into_owned();
+                let (mut free, mut total) = (0, 0);
+                sys::ggml_backend_dev_memory(device, &raw mut free, &raw mut total);
+                let kind = sys::ggml_backend_dev_type(device);
+                RawDevice {
+                    name: text(sys::ggml_backend_dev_name(device)),
+                    description: text(sys::ggml_backend_dev_description(device)),
+                    is_gpu: kind == sys::GGML_BACKEND_DEVICE_TYPE_GPU || kind == sys::GGML_BACKEND_DEVICE_TYPE_IGPU,
+                    free: free as u64,
+                    total: total as u64,
+                }
+            })
+            .collect()
+    }
+}
+
+/// Owns a `llama_model`.
+pub(super) struct RawModel(NonNull<sys::llama_model>);
+
+// SAFETY: after loading, a llama_model is only read; llama.cpp shares it between contexts and threads.
+unsafe impl Send for RawModel {}
+// SAFETY: as above.
+unsafe impl Sync for RawModel {}
+
+impl Drop for RawModel {
+    fn drop(&mut self) {
+        // SAFETY: the handle is owned, and every context holds an `Arc` of its model.
+        unsafe { sys::llama_model_free(self.0.as_ptr()) }
+    }
+}
+
+fn model_params(settings: &LoadSettings) -> sys::llama_model_params {
+    // SAFETY: plain data.
+    let mut params = unsafe { sys::llama_model_default_params() };
+    params.n_gpu_layers = settings.gpu_layers.map_or(-1, |n| i32::try_from(n).unwrap_or(i32::MAX));
+    // Without a GPU, mmap keeps quantized weights twice: in the page cache and repacked for the
+    // CPU kernels. Reading the file instead keeps them once.
+    // SAFETY: a constant of the build.
+    let offload = unsafe { sys::llama_supports_gpu_offload() } && settings.gpu_layers != Some(0);
+    params.load_mode = match settings.mmap {
+        Some(true) => sys::LLAMA_LOAD_MODE_MMAP,
+        None if offload => sys::LLAMA_LOAD_MODE_AUTO,
+        _ => sys::LLAMA_LOAD_MODE_NONE,
+    };
+    params.no_alloc = settings.dry;
+    params
+}
+
+impl RawModel {
+    pub(super) fn from_file(path: &Path, settings: &LoadSettings) -> Option<Self> {
+        start();
+        let path = CString::new(path.as_os_str().as_encoded_bytes()).ok()?;
+        let mut params = model_params(settings);
+        if settings.dry {
+            params.load_mode = sys::LLAMA_LOAD_MODE_NONE;
+        }
+        // SAFETY: the path is NUL-terminated; llama.cpp catches its own exceptions and returns NULL.
+        NonNull::new(unsafe { sys::llama_model_load_from_file(path.as_ptr(), params) }).map(Self)
+    }
+
+    pub(super) fn from_memory(bytes: &[u8], settings: &LoadSettings) -> Option<Self> {
+        start();
+        let mut params = model_params(settings);
+        params.load_mode = sys::LLAMA_LOAD_MODE_NONE; // a memory stream cannot be mapped
+        // SAFETY: pointer and length describe `bytes`, which outlives the call.
+        let raw = unsafe { kvtap::kvtap_model_from_memory(bytes.as_ptr().cast(), bytes.len(), &raw const params) };
+        NonNull::new(raw).map(Self)
+    }
+
+    fn ptr(&self) -> *const sys::llama_model {
+        self.0.as_ptr()
+    }
+
+    fn vocab(&self) -> *const sys::llama_vocab {
+        // SAFETY: valid handle; the vocabulary lives as long as the model.
+        unsafe { sys::llama_model_get_vocab(self.ptr()) }
+    }
+
+    /// A GGUF metadata value as text.
+    pub(super) fn meta(&self, key: &str) -> Option<String> {
+        let key = CString::new(key).ok()?;
+        // SAFETY: a NULL buffer of size 0 asks for the length alone.
+        let length = unsafe { sys::llama_model_meta_val_str(self.ptr(), key.as_ptr(), std::ptr::null_mut(), 0) };
+        let mut buffer = vec![0u8; usize::try_from(length).ok()? + 1];
+        // SAFETY: the buffer has the size passed.
+        unsafe { sys::llama_model_meta_val_str(self.ptr(), key.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
+        buffer.pop();
+        Some(String::from_utf8_lossy(&buffer).into_owned())
+    }
+
+    pub(super) fn chat_template(&self) -> Option<String> {
+        // SAFETY: NULL asks for the default template; the string lives as long as the model.
+        let raw = unsafe { sys::llama_model_chat_template(self.ptr(), std::ptr::null()) };
+        // SAFETY: not NULL, NUL-terminated.
+        (!raw.is_null()).then(|| unsafe { CStr::from_ptr(raw) }.to_string_lossy().into_owned())
+    }
+
+    pub(super) fn description(&self) -> String {
+        let mut buffer = [0u8; 256];
+        // SAFETY: the buffer has the size passed.
+        unsafe { sys::llama_model_desc(self.ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
+        CStr::from_bytes_until_nul(&buffer).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// Why this model cannot be used here, if it cannot.
+    pub(super) fn unsuitable(&self) -> Option<&'static str> {
+        // SAFETY: getters on a valid handle.
+        unsafe {
+            if sys::llama_model_has_encoder(self.ptr()) || !sys::llama_model_has_decoder(self.ptr()) {
+                Some("it is an encoder, not a causal language model")
+            } else if sys::llama_model_is_recurrent(self.ptr()) {
+                Some("it is a recurrent model: it has no KV cache to evict from")
+            } else if sys::llama_model_is_hybrid(self.ptr()) {
+                Some("it is a hybrid model: part of its memory is recurrent and cannot be evicted by position")
+            } else if sys::llama_model_is_diffusion(self.ptr()) {
+                Some("it is a diffusion model, not a causal one")
+            } else if sys::llama_vocab_type(self.vocab()) == sys::LLAMA_VOCAB_TYPE_NONE {
+                Some("it has no vocabulary")
+            } else {
+                None
+            }
+        }
+    }
+
+    pub(super) fn n_vocab(&self) -> usize {
+        // SAFETY: getter.
+        unsafe { sys::llama_vocab_n_tokens(self.vocab()) }.unsigned_abs() as usize
+    }
+
+    pub(super) fn n_ctx_train(&self) -> u32 {
+        // SAFETY: getter.
+        unsafe { sys::llama_model_n_ctx_train(self.ptr()) }.unsigned_abs()
+    }
+
+    pub(super) fn n_layer(&self) -> u32 {
+        // SAFETY: getter.
+        unsafe { sys::llama_model_n_layer(self.ptr()) }.unsigned_abs()
+    }
+
+    pub(super) fn n_swa(&self) -> u32 {
+        // SAFETY: getter.
+        unsafe { sys::llama_model_n_swa(self.ptr()) }.unsigned_abs()
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        // SAFETY: getter.
+        unsafe { sys::llama_model_size(self.ptr()) }
+    }
+
+    pub(super) fn n_params(&self) -> u64 {
+        // SAFETY: getter.
+        unsafe { sys::llama_model_n_params(self.ptr()) }
+    }
+
+    pub(super) fn bos(&self) -> Option<Token> {
+        // SAFETY: getter; -1 means none.
+        let token = unsafe { sys::llama_vocab_bos(self.vocab()) };
+        (token >= 0).then_some(token)
+    }
+
+    pub(super) fn eos(&self) -> Option<Token> {
+        // SAFETY: getter; -1 means none.
+        let token = unsafe { sys::llama_vocab_eos(self.vocab()) };
+        (token >= 0).then_some(token)
+    }
+
+    pub(super) fn adds_bos(&self) -> bool {
+        // SAFETY: getter.
+        unsafe { sys::llama_vocab_get_add_bos(self.vocab()) }
+    }
+
+    pub(super) fn is_end_of_generation(&self, token: Token) -> bool {
+        // SAFETY: tokens come from this vocabulary: `Model` checks every one that a user typed.
+        unsafe { sys::llama_vocab_is_eog(self.vocab(), token) }
+    }
+
+    pub(super) fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<Token> {
+        let length = i32::try_from(text.len()).expect("a prompt is under 2 GiB");
+        let mut tokens: Vec<Token> = vec![0; text.len() + 2];
+        let call = |tokens: &mut Vec<Token>| {
+            let room = i32::try_from(tokens.len()).unwrap_or(i32::MAX);
+            // SAFETY: text and buffer are passed with their lengths.
+            unsafe {
+                sys::llama_tokenize(
+                    self.vocab(),
+                    text.as_ptr().cast(),
+                    length,
+                    tokens.as_mut_ptr(),
+                    room,
+                    add_special,
+                    parse_special,
+                )
+            }
+        };
+        let mut count = call(&mut tokens);
+        if count < 0 {
+            tokens.resize(count.unsigned_abs() as usize, 0);
+            count = call(&mut tokens);
+        }
+        tokens.truncate(usize::try_from(count).unwrap_or(0));
+        tokens
+    }
+
+    /// The bytes a token stands for; control tokens as their text if `special`.
+    pub(super) fn piece(&self, token: Token, special: bool) -> Vec<u8> {
+        let mut buffer = vec![0u8; 64];
+        let call = |buffer: &mut Vec<u8>| {
+            let room = i32::try_from(buffer.len()).unwrap_or(i32::MAX);
+            // SAFETY: the buffer has the size passed; tokens come from this vocabulary.
+            unsafe { sys::llama_token_to_piece(self.vocab(), token, buffer.as_mut_ptr().cast(), room, 0, special) }
+        };
+        let mut length = call(&mut buffer);
+        if length < 0 {
+            buffer.resize(length.unsigned_abs() as usize, 0);
+            length = call(&mut buffer);
+        }
+        buffer.truncate(usize::try_from(length).unwrap_or(0));
+        buffer
+    }
+}
+
+/// How a decode failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DecodeFailure {
+    /// No room in the KV cache.
+    NoRoom,
+    /// Stopped by [`interrupt`].
+    Interrupted,
+    /// Anything else, with llama.cpp's code.
+    Code(i32),
+}
+
+/// Owns a `llama_context`.
+pub(super) struct RawContext(NonNull<sys::llama_context>);
+
+// SAFETY: a context may move between threads; `&mut` on every call that changes it keeps use exclusive.
+unsafe impl Send for RawContext {}
+
+impl Drop for RawContext {
+    fn drop(&mut self) {
+        // SAFETY: the handle is owned.
+        unsafe { sys::llama_free(self.0.as_ptr()) }
+    }
+}
+
+impl RawContext {
+    /// The caller keeps `model` alive longer than the context (`Context` holds an `Arc`).
+    pub(super) fn new(model: &RawModel, settings: &ContextSettings) -> Option<Self> {
+        // SAFETY: plain data.
+        let mut params = unsafe { sys::llama_context_default_params() };
+        let threads = i32::try_from(settings.threads).unwrap_or(i32::MAX);
+        params.n_ctx = settings.n_ctx;
+        params.n_batch = settings.n_batch;
+        params.n_ubatch = settings.n_batch;
+        params.n_seq_max = settings.n_seq;
+        params.n_outputs_max = settings.n_seq.max(1); // one row of logits a sequence
+        params.n_threads = threads;
+        params.n_threads_batch = threads;
+        params.flash_attn_type = match settings.flash_attn {
+            FlashAttn::Auto => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
+            FlashAttn::On => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,
+            FlashAttn::Off => sys::LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        };
+        params.type_k = ggml_type(settings.kv_type);
+        params.type_v = params.type_k;
+        params.swa_full = settings.swa_full;
+        params.kv_unified = true;
+        params.no_perf = true;
+        params.abort_callback = Some(kvtap::kvtap_interrupted);
+        // SAFETY: valid model handle; llama.cpp catches its own exceptions and returns NULL.
+        NonNull::new(unsafe { sys::llama_init_from_model(model.0.as_ptr(), params) }).map(Self)
+    }
+
+    fn memory(&self) -> sys::llama_memory_t {
+        // SAFETY: valid handle; the memory lives as long as the context.
+        unsafe { sys::llama_get_memory(self.0.as_ptr()) }
+    }
+
+    pub(super) fn n_ctx(&self) -> u32 {
+        // SAFETY: getter.
+        unsafe { sys::llama_n_ctx(self.0.as_ptr()) }
+    }
+
+    /// Decodes one batch. The caller has checked length (`n_batch`), sequence ids and positions.
+    pub(super) fn decode(&mut self, slots: &[Slot]) -> Result<(), DecodeFailure> {
+        let mut tokens: Vec<_> = slots.iter().map(|slot| slot.token).collect();
+        let mut positions: Vec<_> = slots.iter().map(|slot| slot.pos).collect();
+        let mut counts = vec![1i32; slots.len()];
+        let mut ids: Vec<_> = slots.iter().map(|slot| slot.seq).collect();
+        let mut id_pointers: Vec<_> = ids.iter_mut().map(|id| &raw mut *id).collect();
+        let mut wanted: Vec<_> = slots.iter().map(|slot| i8::from(slot.logits)).collect();
+        let batch = sys::llama_batch {
+            n_tokens: i32::try_from(slots.len()).expect("a batch is at most n_batch long"),
+            token: tokens.as_mut_ptr(),
+            embd: std::ptr::null_mut(),
+            pos: positions.as_mut_ptr(),
+            n_seq_id: counts.as_mut_ptr(),
+            seq_id: id_pointers.as_mut_ptr(),
+            logits: wanted.as_mut_ptr(),
+        };
+        // SAFETY: all arrays are as long as n_tokens and outlive the call.
+        match unsafe { sys::llama_decode(self.0.as_ptr(), batch) } {
+            0 => Ok(()),
+            1 => Err(DecodeFailure::NoRoom),
+            2 => Err(DecodeFailure::Interrupted),
+            code => Err(DecodeFailure::Code(code)),
+        }
+    }
+
+    /// The logits of batch entry `index`, which was decoded with `logits: true`.
+    pub(super) fn logits(&self, index: usize, n_vocab: usize) -> Option<&[f32]> {
+        let index = i32::try_from(index).ok()?;
+        // SAFETY: waits for the backend; returns NULL for an entry without logits, otherwise n_vocab
+        // floats that stay valid until the next decode, which needs `&mut self`.
+        unsafe {
+            let row = sys::llama_get_logits_ith(self.0.as_ptr(), index);
+            (!row.is_null()).then(|| std::slice::from_raw_parts(row, n_vocab))
+        }
+    }
+
+    /// Removes positions `[from, to)` of a sequence; `false` if the memory refuses.
+    pub(super) fn seq_rm(&mut self, seq: i32, from: i32, to: i32) -> bool {
+        // SAFETY: valid handle; `Context` checked the id.
+        unsafe { sys::llama_memory_seq_rm(self.memory(), seq, from, to) }
+    }
+
+    /// Shares all cells of `source` with the empty sequence `target`.
+    pub(super) fn seq_cp(&mut self, source: i32, target: i32) {
+        // SAFETY: valid handle; `Context` checked the ids.
+        unsafe { sys::llama_memory_seq_cp(self.memory(), source, target, -1, -1) }
+    }
+
+    /// Moves positions `[from, to)` of a sequence by `delta`.
+    pub(super) fn seq_add(&mut self, seq: i32, from: i32, to: i32, delta: i32) {
+        // SAFETY: valid handle; `Context` checked the id and that the memory can shift.
+        unsafe { sys::llama_memory_seq_add(self.memory(), seq, from, to, delta) }
+    }
+
+    pub(super) fn can_shift(&self) -> bool {
+        // SAFETY: getter.
+        unsafe { sys::llama_memory_can_shift(self.memory()) }
+    }
+
+    pub(super) fn clear(&mut self) {
+        // SAFETY: valid handle.
+        unsafe { sys::llama_memory_clear(self.memory(), true) }
+    }
+
+    pub(super) fn pos_max(&self, seq: i32) -> Option<u32> {
+        // SAFETY: getter; -1 means empty.
+        u32::try_from(unsafe { sys::llama_memory_seq_pos_max(self.memory(), seq) }).ok()
+    }
+
+    pub(super) fn cells(&self, seq: i32) -> Option<Cells> {
+        let mut raw = kvtap::kvtap_cells { size: 0, used: 0, seq: 0 };
+        // SAFETY: valid handle and out pointer.
+        let known = unsafe { kvtap::kvtap_cells_of(self.0.as_ptr(), seq, &raw mut raw) };
+        known.then_some(Cells { size: raw.size, used: raw.used, sequence: raw.seq })
+    }
+
+    pub(super) fn memory_use(&self) -> MemoryUse {
+        let zero = kvtap::kvtap_memory { model: 0, context: 0, compute: 0 };
+        let (mut host, mut device) = (zero, zero);
+        // SAFETY: valid handle and out pointers.
+        unsafe { kvtap::kvtap_memory_of(self.0.as_ptr(), &raw mut host, &raw mut device) };
+        let side =
+            |raw: kvtap::kvtap_memory| Memory { weights: raw.model, kv_cache: raw.context, compute: raw.compute };
+        MemoryUse { host: side(host), device: side(device) }
+    }
+}
+
+fn ggml_type(kv_type: KvType) -> sys::ggml_type {
+    match kv_type {
+        KvType::F32 => sys::GGML_TYPE_F32,
+        KvType::F16 => sys::GGML_TYPE_F16,
+        KvType::Q8_0 => sys::GGML_TYPE_Q8_0,
+        KvType::Q4_0 => sys::GGML_TYPE_Q4_0,
+    }
+}

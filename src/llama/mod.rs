@@ -1,0 +1,235 @@
+//! The llama.cpp boundary: everything that touches llama.cpp ends here.
+//!
+//! - [`Model`]: a loaded GGUF: its tokenizer, chat template and facts.
+//! - [`Prompt`]: a conversation rendered with the model's own template, tokenized, with [spans](crate::span).
+//! - [`Context`]: sequences in a KV cache: decode, evict, compact, fork, logits.
+//! - [`Reader`]: one prompt read, cut and answered, as the experiment means it.
+//! - [`Sampler`]: from logits to the next token.
+//!
+//! `ffi` is the only file with unsafe code.
+
+mod context;
+mod ffi;
+mod model;
+mod prompt;
+mod reader;
+mod sampler;
+mod template;
+
+pub use context::{Context, Slot};
+pub use model::{Facts, Model};
+pub use prompt::{Mark, Prompt};
+pub use reader::{Answer, Cut, Forgetting, Reader, StopReason};
+pub use sampler::{Sampler, Sampling};
+pub use template::Turn;
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// A token id of the model's vocabulary.
+pub type Token = i32;
+
+/// How a model is loaded.
+#[derive(Debug, Clone, Default)]
+pub struct LoadSettings {
+    /// Layers to offload to the GPU; `None` for all that fit the build's backends.
+    pub gpu_layers: Option<u32>,
+    /// Map the file into memory; `None` decides: on a CPU alone it would hold the weights twice.
+    pub mmap: Option<bool>,
+    /// Read the metadata and only pretend to allocate: what a prediction of memory needs.
+    pub dry: bool,
+}
+
+/// How a context is made.
+#[derive(Debug, Clone)]
+pub struct ContextSettings {
+    /// Positions the KV cache can hold (llama.cpp rounds up to a multiple of 256).
+    pub n_ctx: u32,
+    /// Tokens decoded at once while reading the prompt.
+    pub n_batch: u32,
+    /// Sequences that can share the cache.
+    pub n_seq: u32,
+    /// CPU threads.
+    pub threads: u32,
+    /// Element type of keys and values.
+    pub kv_type: KvType,
+    /// Flash attention.
+    pub flash_attn: FlashAttn,
+    /// Keep every position in the sliding-window layers' cache, not only the window. Compaction needs it.
+    pub swa_full: bool,
+}
+
+impl Default for ContextSettings {
+    fn default() -> Self {
+        ContextSettings {
+            n_ctx: 2048,
+            n_batch: 512,
+            n_seq: 1,
+            threads: default_threads(),
+            kv_type: KvType::F16,
+            flash_attn: FlashAttn::Auto,
+            swa_full: true,
+        }
+    }
+}
+
+/// Physical cores, or what the process may use if that is less: hyper-threads slow matrix products down.
+pub fn default_threads() -> u32 {
+    let usable = std::thread::available_parallelism().map_or(1, usize::from);
+    let physical = sysinfo::System::physical_core_count().unwrap_or(usable);
+    u32::try_from(usable.min(physical)).unwrap_or(1).max(1)
+}
+
+/// Element type of the KV cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KvType {
+    /// 32-bit floats: for numerics checks.
+    F32,
+    /// 16-bit floats, llama.cpp's default.
+    #[default]
+    F16,
+    /// 8-bit blocks; needs flash attention.
+    Q8_0,
+    /// 4-bit blocks; needs flash attention.
+    Q4_0,
+}
+
+impl KvType {
+    /// Whether llama.cpp can hold values of this type only under flash attention.
+    pub fn is_quantized(self) -> bool {
+        matches!(self, KvType::Q8_0 | KvType::Q4_0)
+    }
+
+    /// The name used in the CLI.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            KvType::F32 => "f32",
+            KvType::F16 => "f16",
+            KvType::Q8_0 => "q8_0",
+            KvType::Q4_0 => "q4_0",
+        }
+    }
+}
+
+impl FromStr for KvType {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [KvType::F32, KvType::F16, KvType::Q8_0, KvType::Q4_0]
+            .into_iter()
+            .find(|kv_type| kv_type.as_str() == text)
+            .ok_or_else(|| Error::input(format!("`{text}` is not a KV cache type; known are f32, f16, q8_0, q4_0")))
+    }
+}
+
+/// Whether attention is computed by the fused kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlashAttn {
+    /// As llama.cpp decides for the device.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+impl FromStr for FlashAttn {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(FlashAttn::Auto),
+            "on" => Ok(FlashAttn::On),
+            "off" => Ok(FlashAttn::Off),
+            _ => Err(Error::input(format!("`{text}` is not a flash attention setting; known are auto, on, off"))),
+        }
+    }
+}
+
+/// Cells of the KV cache of the global layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cells {
+    /// Cells in the cache.
+    pub size: u32,
+    /// Cells that hold a position of any sequence.
+    pub used: u32,
+    /// Cells that hold a position of the sequence asked for.
+    pub sequence: u32,
+}
+
+/// Bytes on one kind of memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// Weights.
+    pub weights: u64,
+    /// Keys and values.
+    pub kv_cache: u64,
+    /// Scratch of the compute graph.
+    pub compute: u64,
+}
+
+impl Memory {
+    /// Everything together.
+    pub fn total(&self) -> u64 {
+        self.weights + self.kv_cache + self.compute
+    }
+}
+
+/// Memory of a model and its context, by where it lies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryUse {
+    /// In the machine's memory.
+    pub host: Memory,
+    /// On GPUs.
+    pub device: Memory,
+}
+
+/// A device llama.cpp can compute on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Device {
+    /// Backend name, such as `CUDA0` or `CPU`.
+    pub name: String,
+    /// The hardware's own name.
+    pub description: String,
+    /// Whether it is a GPU.
+    pub is_gpu: bool,
+    /// Free memory in bytes.
+    pub free: u64,
+    /// All memory in bytes.
+    pub total: u64,
+}
+
+/// Every device this build sees.
+pub fn devices() -> Vec<Device> {
+    ffi::devices()
+        .into_iter()
+        .map(|raw| Device {
+            name: raw.name,
+            description: raw.description,
+            is_gpu: raw.is_gpu,
+            free: raw.free,
+            total: raw.total,
+        })
+        .collect()
+}
+
+/// llama.cpp's version.
+pub fn version() -> String {
+    ffi::version()
+}
+
+/// What ggml was built with and found on this CPU.
+pub fn system_info() -> String {
+    ffi::system_info()
+}
+
+/// Makes decodes that run now or later stop early: what a Ctrl-C handler calls.
+pub fn interrupt() {
+    ffi::interrupt(true);
+}

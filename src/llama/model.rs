@@ -1,0 +1,191 @@
+//! A loaded GGUF.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::ffi::{self, RawModel};
+use super::template::Template;
+use super::{LoadSettings, Token};
+use crate::{Error, Result};
+
+/// A loaded model: weights, vocabulary, chat template.
+pub struct Model {
+    pub(super) raw: RawModel,
+    name: String,
+    template: Option<Template>,
+    n_vocab: usize,
+}
+
+/// What a run records about its model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Facts {
+    /// The GGUF's own name.
+    pub name: Option<String>,
+    /// Architecture, such as `gemma3`.
+    pub architecture: String,
+    /// llama.cpp's description: size and quantization.
+    pub description: String,
+    /// Parameters.
+    pub n_params: u64,
+    /// Bytes of all tensors.
+    pub size: u64,
+    /// Layers.
+    pub n_layer: u32,
+    /// Context length the model was trained for.
+    pub n_ctx_train: u32,
+    /// Sliding window of the local layers, 0 if there are none.
+    pub sliding_window: u32,
+    /// SHA-256 of the chat template.
+    pub template_sha256: Option<String>,
+}
+
+impl Model {
+    /// Loads a GGUF file. A `template` replaces the file's own chat template.
+    ///
+    /// # Errors
+    /// If the file is missing, is no GGUF, is broken, or holds a model whose cache cannot be evicted from.
+    pub fn from_file(path: &Path, settings: &LoadSettings, template: Option<String>) -> Result<Arc<Self>> {
+        let shown = path.display();
+        let mut magic = [0u8; 8];
+        let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+        match read {
+            Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
+                return Err(Error::input(format!("cannot open the model {shown}: {error}")));
+            }
+            Ok(()) if magic.starts_with(b"GGUF") => {}
+            _ => {
+                return Err(Error::input(format!(
+                    "{shown} is not a GGUF file; `kvllama pull` fetches models that are"
+                )));
+            }
+        }
+        Self::finish(RawModel::from_file(path, settings), shown.to_string(), template)
+    }
+
+    /// Loads a GGUF that is already in memory.
+    pub fn from_bytes(
+        name: &str,
+        bytes: &[u8],
+        settings: &LoadSettings,
+        template: Option<String>,
+    ) -> Result<Arc<Self>> {
+        Self::finish(RawModel::from_memory(bytes, settings), name.to_owned(), template)
+    }
+
+    fn finish(raw: Option<RawModel>, name: String, template: Option<String>) -> Result<Arc<Self>> {
+        let Some(raw) = raw else {
+            let reason = ffi::take_last_error();
+            let reason = if reason.is_empty() { "no reason given".to_owned() } else { reason };
+            return Err(Error::input(format!(
+                "cannot load the model {name}: llama.cpp says \"{reason}\"; the file may be cut short or newer than this build"
+            )));
+        };
+        if let Some(reason) = raw.unsuitable() {
+            return Err(Error::input(format!("cannot use the model {name}: {reason}")));
+        }
+        let n_vocab = raw.n_vocab();
+        let template = template.or_else(|| raw.chat_template()).map(Template::new);
+        Ok(Arc::new(Model { raw, name, template, n_vocab }))
+    }
+
+    /// The path or name it was loaded by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Size of the vocabulary: the length of a row of logits.
+    pub fn n_vocab(&self) -> usize {
+        self.n_vocab
+    }
+
+    /// The context length the model was trained for.
+    pub fn n_ctx_train(&self) -> u32 {
+        self.raw.n_ctx_train()
+    }
+
+    /// The facts a run records.
+    pub fn facts(&self) -> Facts {
+        Facts {
+            name: self.raw.meta("general.name"),
+            architecture: self.raw.meta("general.architecture").unwrap_or_default(),
+            description: self.raw.description(),
+            n_params: self.raw.n_params(),
+            size: self.raw.size(),
+            n_layer: self.raw.n_layer(),
+            n_ctx_train: self.raw.n_ctx_train(),
+            sliding_window: self.raw.n_swa(),
+            template_sha256: self
+                .template
+                .as_ref()
+                .map(|template| crate::hex(&Sha256::digest(template.source().as_bytes()))),
+        }
+    }
+
+    /// The model's own chat template.
+    ///
+    /// # Errors
+    /// If the GGUF carries none.
+    pub fn template(&self) -> Result<&Template> {
+        self.template.as_ref().ok_or_else(|| {
+            Error::input(format!(
+                "the model {} carries no chat template; use an instruction-tuned GGUF, give one with --chat-template FILE, or `probe --raw` for plain text",
+                self.name
+            ))
+        })
+    }
+
+    /// Checks tokens that a user typed.
+    pub fn check_tokens(&self, tokens: &[Token]) -> Result<()> {
+        match tokens.iter().find(|&&token| usize::try_from(token).map_or(true, |id| id >= self.n_vocab)) {
+            Some(bad) => Err(Error::input(format!(
+                "token {bad} is not in the vocabulary of {} (0..{})",
+                self.name, self.n_vocab
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Text to tokens, with control tokens in the text recognized. Adds nothing.
+    pub fn tokenize(&self, text: &str) -> Vec<Token> {
+        self.raw.tokenize(text, false, true)
+    }
+
+    /// The bytes of one token as they appear in an answer (control tokens are empty).
+    pub fn piece(&self, token: Token) -> Vec<u8> {
+        self.raw.piece(token, false)
+    }
+
+    /// The bytes of one token, control tokens spelled out.
+    pub fn piece_with_control(&self, token: Token) -> Vec<u8> {
+        self.raw.piece(token, true)
+    }
+
+    /// The text of an answer's tokens.
+    pub fn text(&self, tokens: &[Token]) -> String {
+        let bytes: Vec<u8> = tokens.iter().flat_map(|&token| self.piece(token)).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Whether a token ends the answer.
+    pub fn is_end_of_generation(&self, token: Token) -> bool {
+        self.raw.is_end_of_generation(token)
+    }
+
+    /// The beginning-of-sequence token, if prompts of this model start with one.
+    pub fn leading_bos(&self) -> Option<Token> {
+        self.raw.bos().filter(|_| self.raw.adds_bos())
+    }
+
+    /// The spelled-out text of the BOS and EOS tokens, as templates use them.
+    pub(super) fn special_texts(&self) -> (String, String) {
+        let text = |token: Option<Token>| {
+            token.map(|token| String::from_utf8_lossy(&self.piece_with_control(token)).into_owned()).unwrap_or_default()
+        };
+        (text(self.raw.bos()), text(self.raw.eos()))
+    }
+}

@@ -1,0 +1,188 @@
+//! Prompts: tokens, and which of them are what.
+
+use std::ops::Range;
+
+use super::template::{Rendered, Turn};
+use super::{Model, Token};
+use crate::span::{Label, Span};
+use crate::{Error, Result};
+
+/// A piece of a turn's content to be labelled.
+#[derive(Debug, Clone)]
+pub struct Mark {
+    /// The label.
+    pub label: Label,
+    /// Index of the turn.
+    pub turn: usize,
+    /// Bytes of the turn's content.
+    pub range: Range<usize>,
+}
+
+/// A prompt ready to be read.
+#[derive(Debug, Clone)]
+pub struct Prompt {
+    /// All tokens, BOS first if the model wants one. At least two.
+    pub tokens: Vec<Token>,
+    /// Labelled ranges over `tokens`.
+    pub spans: Vec<Span>,
+    /// What each token stands for, control tokens spelled out.
+    pub pieces: Vec<Vec<u8>>,
+}
+
+impl Prompt {
+    /// Renders a conversation with the model's chat template.
+    ///
+    /// # Errors
+    /// If the model has no template or the template refuses the conversation.
+    pub fn chat(model: &Model, turns: &[Turn], marks: &[Mark]) -> Result<Self> {
+        let (bos, eos) = model.special_texts();
+        let Rendered { text, contents } = model.template()?.render(turns, &bos, &eos)?;
+        let role_label = |turn: &Turn| match turn.role.as_str() {
+            "system" => Label::System,
+            "assistant" => Label::Assistant,
+            _ => Label::User,
+        };
+        let mut labelled: Vec<(Label, Range<usize>)> = Vec::new();
+        for (turn, content) in turns.iter().zip(&contents) {
+            match content {
+                Some((range, _)) => labelled.push((role_label(turn), range.clone())),
+                None => tracing::warn!("the chat template does not show a {} turn verbatim: it has no span", turn.role),
+            }
+        }
+        for mark in marks {
+            let Some((content, lead)) = &contents[mark.turn] else { continue };
+            let shift = |byte: usize| (content.start + byte.saturating_sub(*lead)).min(content.end);
+            labelled.push((mark.label, shift(mark.range.start)..shift(mark.range.end)));
+        }
+        Self::build(model, &text, &bos, labelled)
+    }
+
+    /// Takes text as it is: BOS if the model wants one, no template.
+    pub fn raw(model: &Model, text: &str) -> Result<Self> {
+        let (bos, _) = model.special_texts();
+        let start = if !bos.is_empty() && text.starts_with(&bos) { bos.len() } else { 0 };
+        Self::build(model, text, &bos, vec![(Label::User, start..text.len())])
+    }
+
+    /// Takes tokens as they are.
+    pub fn from_tokens(model: &Model, tokens: Vec<Token>) -> Result<Self> {
+        model.check_tokens(&tokens)?;
+        let pieces: Vec<_> = tokens.iter().map(|&token| model.piece_with_control(token)).collect();
+        let mut spans = Vec::new();
+        let bos = usize::from(model.leading_bos().is_some_and(|bos| tokens.first() == Some(&bos)));
+        if bos == 1 {
+            spans.push(Span { label: Label::Bos, start: 0, end: 1 });
+        }
+        spans.push(Span { label: Label::User, start: bos, end: tokens.len() });
+        Self { tokens, spans, pieces }.checked()
+    }
+
+    /// Tokenizes `text`, whose labelled byte ranges become token ranges; what no turn covers is template.
+    fn build(model: &Model, text: &str, bos: &str, mut labelled: Vec<(Label, Range<usize>)>) -> Result<Self> {
+        // BOS exactly once, whether the template writes it or the tokenizer adds it.
+        let written = !bos.is_empty() && text.starts_with(bos);
+        let skip = if written { bos.len() } else { 0 };
+        let mut tokens = Vec::new();
+        if let Some(token) = model.leading_bos() {
+            tokens.push(token);
+        } else if written {
+            tokens.extend(model.tokenize(bos));
+        }
+        let n_bos = tokens.len();
+        tokens.extend(model.tokenize(&text[skip..]));
+
+        let pieces: Vec<_> = tokens.iter().map(|&token| model.piece_with_control(token)).collect();
+        let offsets = align(text.as_bytes(), skip, &pieces[n_bos..]);
+
+        let mut covered: Vec<_> = labelled
+            .iter()
+            .filter(|(label, _)| matches!(label, Label::System | Label::User | Label::Assistant))
+            .map(|(_, range)| range.clone())
+            .collect();
+        covered.sort_by_key(|range| range.start);
+        let mut start = skip;
+        for range in covered.into_iter().chain(std::iter::once(text.len()..text.len())) {
+            if start < range.start {
+                labelled.push((Label::Template, start..range.start));
+            }
+            start = range.end;
+        }
+        let mut spans: Vec<_> = labelled
+            .into_iter()
+            .filter_map(|(label, range)| {
+                let tokens = overlapping(&offsets, range);
+                (!tokens.is_empty()).then(|| Span { label, start: tokens.start + n_bos, end: tokens.end + n_bos })
+            })
+            .collect();
+        if n_bos > 0 {
+            spans.push(Span { label: Label::Bos, start: 0, end: n_bos });
+        }
+        spans.sort_by_key(|span| (span.start, std::cmp::Reverse(span.end), span.label));
+        Self { tokens, spans, pieces }.checked()
+    }
+
+    fn checked(self) -> Result<Self> {
+        if self.tokens.len() < 2 {
+            return Err(Error::input(format!(
+                "the prompt has {} token(s); at least two are needed: one to be cached and one to be held back",
+                self.tokens.len()
+            )));
+        }
+        Ok(self)
+    }
+
+    /// Positions that are in the cache when the eviction happens: all but the last.
+    pub fn n_cached(&self) -> usize {
+        self.tokens.len() - 1
+    }
+
+    /// The span with that label that starts first.
+    pub fn span(&self, label: Label) -> Option<&Span> {
+        self.spans.iter().find(|span| span.label == label)
+    }
+}
+
+/// The byte range of `text` that each piece stands for, from byte `start` on. Tokenizers may add a
+/// leading space or normalize; a piece that is not found stands for the empty range at the cursor.
+fn align(text: &[u8], start: usize, pieces: &[Vec<u8>]) -> Vec<Range<usize>> {
+    let mut cursor = start;
+    pieces
+        .iter()
+        .map(|piece| {
+            let from = cursor;
+            let rest = &text[cursor..];
+            if rest.starts_with(piece) {
+                cursor += piece.len();
+            } else if let Some(unspaced) = piece.strip_prefix(b" ").filter(|unspaced| rest.starts_with(unspaced)) {
+                cursor += unspaced.len();
+            }
+            from..cursor
+        })
+        .collect()
+}
+
+/// The tokens whose bytes overlap `range`.
+fn overlapping(offsets: &[Range<usize>], range: Range<usize>) -> Range<usize> {
+    let start = offsets.partition_point(|token| token.end <= range.start);
+    let end = offsets.partition_point(|token| token.start < range.end);
+    start..end.max(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_align_with_the_text_they_stand_for() {
+        let pieces = [" Hello", ",", " wor", "ld", "?"].map(|piece| piece.as_bytes().to_vec());
+        assert_eq!(align(b"Hello, world", 0, &pieces), [0..5, 5..6, 6..10, 10..12, 12..12]);
+    }
+
+    #[test]
+    fn a_token_that_straddles_a_boundary_belongs_to_both_sides() {
+        let offsets = [0..2, 2..5, 5..5, 5..9];
+        assert_eq!(overlapping(&offsets, 0..3), 0..2);
+        assert_eq!(overlapping(&offsets, 3..9), 1..4);
+        assert_eq!(overlapping(&offsets, 2..2), 1..1);
+    }
+}

@@ -1,0 +1,230 @@
+//! One prompt read, cut and answered.
+//!
+//! The exact meaning of an eviction lives here: all prompt tokens but the last are read; the keep
+//! set is applied; then the last one is decoded, so that every generated token, the first
+//! included, sees the cut cache.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Cells, Context, ContextSettings, Model, Prompt, Sampler, Token};
+use crate::Result;
+use crate::evict::{KeepSet, Memory, Positions};
+
+/// The sequence that holds a prompt read for several conditions.
+const SHARED: i32 = 0;
+/// The sequence of the condition at work, while a prompt is shared.
+const FORK: i32 = 1;
+
+/// What is done to the cache between reading and answering.
+#[derive(Debug, Clone)]
+pub struct Forgetting {
+    /// Which of the cached positions survive.
+    pub keep: KeepSet,
+    /// Where the survivors sit afterwards.
+    pub positions: Positions,
+    /// Whether the rest was heard at all.
+    pub memory: Memory,
+    /// How many positions are read before the eviction; what follows is read after it.
+    pub read_before: usize,
+}
+
+impl Forgetting {
+    /// The default: the whole prompt is heard, then cut; survivors keep their positions.
+    pub fn new(keep: KeepSet) -> Self {
+        let read_before = keep.len();
+        Forgetting { keep, positions: Positions::Keep, memory: Memory::Kv, read_before }
+    }
+
+    /// Whether the same reading of the prompt serves this and other conditions.
+    fn can_share(&self) -> bool {
+        self.positions == Positions::Keep && self.memory == Memory::Kv && self.read_before == self.keep.len()
+    }
+}
+
+/// A cut cache, ready for the last prompt token.
+#[derive(Debug, Clone, Copy)]
+pub struct Cut {
+    seq: i32,
+    /// The position of the next token to be decoded.
+    pub next_pos: usize,
+    /// Time spent reading the prompt (of the shared reading, where there is one).
+    pub prefill: Duration,
+    /// Time spent evicting.
+    pub evict: Duration,
+    /// Cells of the sequence before the eviction.
+    pub cells_before: Option<Cells>,
+    /// Cells of the sequence after it.
+    pub cells_after: Option<Cells>,
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// The model ended its turn.
+    EndOfTurn,
+    /// The limit of tokens was reached.
+    Length,
+}
+
+impl StopReason {
+    /// The word used in the CSV.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StopReason::EndOfTurn => "end_of_turn",
+            StopReason::Length => "length",
+        }
+    }
+}
+
+/// What the model said.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Generated tokens, without the one that ended the turn.
+    pub tokens: Vec<Token>,
+    /// Their text.
+    pub text: String,
+    /// Why it ended.
+    pub stop: StopReason,
+    /// Time from the last prompt token to the end.
+    pub decode: Duration,
+}
+
+/// Reads prompts, forgets, answers: the plain reference, one condition at a time.
+pub struct Reader {
+    context: Context,
+    /// The tokens in [`SHARED`] and how long reading them took.
+    shared: Option<(Vec<Token>, Duration)>,
+    share: bool,
+}
+
+impl Reader {
+    /// A reader that reads a prompt once for all conditions that only evict from it.
+    pub fn sharing(model: &Arc<Model>, settings: ContextSettings) -> Result<Self> {
+        let context = Context::new(model, ContextSettings { n_seq: 2, ..settings })?;
+        Ok(Reader { context, shared: None, share: true })
+    }
+
+    /// A reader that reads the prompt anew each time: evicted cells are really freed.
+    pub fn private(model: &Arc<Model>, settings: ContextSettings) -> Result<Self> {
+        let context = Context::new(model, ContextSettings { n_seq: 1, ..settings })?;
+        Ok(Reader { context, shared: None, share: false })
+    }
+
+    /// The context.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Reads all of the prompt but its last token and applies the keep set.
+    pub fn cut(&mut self, prompt: &Prompt, forgetting: &Forgetting) -> Result<Cut> {
+        let cached = &prompt.tokens[..prompt.n_cached()];
+        if self.share && forgetting.can_share() {
+            let prefill = self.read_shared(cached)?;
+            self.context.fork(SHARED, FORK);
+            return self.apply(FORK, forgetting, prefill);
+        }
+        self.shared = None;
+        self.context.clear();
+        let start = Instant::now();
+        if forgetting.memory == Memory::Text {
+            let kept: Vec<Token> = forgetting.keep.kept().into_iter().flatten().map(|at| cached[at]).collect();
+            self.context.read(SHARED, &kept, 0, false)?;
+            let cells = self.context.cells(SHARED);
+            let prefill = start.elapsed();
+            return Ok(Cut {
+                seq: SHARED,
+                next_pos: kept.len(),
+                prefill,
+                evict: Duration::ZERO,
+                cells_before: cells,
+                cells_after: cells,
+            });
+        }
+        self.context.read(SHARED, &cached[..forgetting.read_before], 0, false)?;
+        let mut cut = self.apply(SHARED, forgetting, start.elapsed())?;
+        let rest = Instant::now();
+        let after = &cached[forgetting.read_before..];
+        self.context.read(SHARED, after, cut.next_pos, false)?;
+        cut.next_pos += after.len();
+        cut.prefill += rest.elapsed();
+        Ok(cut)
+    }
+
+    /// Makes sure [`SHARED`] holds these tokens. Its cells always start at the first, so that a
+    /// condition computes the same bits whatever ran before it.
+    fn read_shared(&mut self, cached: &[Token]) -> Result<Duration> {
+        if let Some((tokens, prefill)) = &self.shared
+            && tokens == cached
+        {
+            return Ok(*prefill);
+        }
+        self.shared = None;
+        self.context.clear();
+        let start = Instant::now();
+        self.context.read(SHARED, cached, 0, false)?;
+        let prefill = start.elapsed();
+        self.shared = Some((cached.to_vec(), prefill));
+        Ok(prefill)
+    }
+
+    fn apply(&mut self, seq: i32, forgetting: &Forgetting, prefill: Duration) -> Result<Cut> {
+        let cells_before = self.context.cells(seq);
+        let start = Instant::now();
+        let keep = &forgetting.keep;
+        self.context.evict(seq, keep.evicted())?;
+        if forgetting.positions == Positions::Compact {
+            let kept: Vec<_> = keep
+                .kept()
+                .into_iter()
+                .map(|range| range.start..range.end.min(forgetting.read_before))
+                .filter(|range| !range.is_empty())
+                .collect();
+            self.context.compact(seq, &kept)?;
+        }
+        let evict = start.elapsed();
+        let cells_after = self.context.cells(seq);
+        Ok(Cut { seq, next_pos: self.context.next_pos(seq), prefill, evict, cells_before, cells_after })
+    }
+
+    /// Decodes one token after the cut and returns the logits that follow it.
+    pub fn step(&mut self, cut: &mut Cut, token: Token) -> Result<&[f32]> {
+        self.context.read(cut.seq, &[token], cut.next_pos, true)?;
+        cut.next_pos += 1;
+        self.context.logits(0)
+    }
+
+    /// Decodes the last prompt token and generates an answer of up to `n_predict` tokens.
+    pub fn answer(
+        &mut self,
+        prompt: &Prompt,
+        cut: &mut Cut,
+        sampler: &mut Sampler,
+        n_predict: usize,
+    ) -> Result<Answer> {
+        let start = Instant::now();
+        let first = sampler.next(self.step(cut, prompt.tokens[prompt.n_cached()])?)?;
+        let answer = self.go_on(cut, first, sampler, n_predict)?;
+        Ok(Answer { decode: start.elapsed(), ..answer })
+    }
+
+    /// Generates on from `first`, a token drawn but not yet decoded.
+    pub fn go_on(&mut self, cut: &mut Cut, first: Token, sampler: &mut Sampler, n_predict: usize) -> Result<Answer> {
+        let start = Instant::now();
+        let (mut tokens, mut next) = (Vec::new(), first);
+        let stop = loop {
+            if self.context.model().is_end_of_generation(next) {
+                break StopReason::EndOfTurn;
+            }
+            if tokens.len() == n_predict {
+                break StopReason::Length;
+            }
+            tokens.push(next);
+            if tokens.len() < n_predict {
+                next = sampler.next(self.step(cut, next)?)?;
+            }
+        };
+        let text = self.context.model().text(&tokens);
+        Ok(Answer { tokens, text, stop, decode: start.elapsed() })
+    }
+}

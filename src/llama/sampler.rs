@@ -1,0 +1,108 @@
+//! From logits to the next token.
+
+use llama_cpp_2::sampling::LlamaSampler;
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::token::data::LlamaTokenData;
+use llama_cpp_2::token::data_array::LlamaTokenDataArray;
+use serde::{Deserialize, Serialize};
+
+use super::Token;
+use crate::{Error, Result};
+
+/// How the next token is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// 0 takes the most likely token (greedy).
+    pub temperature: f32,
+    /// Only the `k` most likely tokens; 0 for all.
+    pub top_k: u32,
+    /// Nucleus sampling: the smallest set of this total probability; 1 for all.
+    pub top_p: f32,
+    /// Only tokens at least this fraction as likely as the most likely; 0 for all.
+    pub min_p: f32,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0 }
+    }
+}
+
+impl Sampling {
+    /// Whether every draw is the most likely token.
+    pub fn is_greedy(&self) -> bool {
+        self.temperature == 0.0
+    }
+
+    /// Refuses values outside their ranges.
+    pub fn check(&self) -> Result<()> {
+        let unit = |name: &str, value: f32| {
+            if (0.0..=1.0).contains(&value) {
+                Ok(())
+            } else {
+                Err(Error::input(format!("{name} is {value}; it must lie between 0 and 1")))
+            }
+        };
+        unit("--top-p", self.top_p)?;
+        unit("--min-p", self.min_p)?;
+        if !(self.temperature.is_finite() && self.temperature >= 0.0) {
+            return Err(Error::input(format!("--temp is {}; it must be 0 (greedy) or positive", self.temperature)));
+        }
+        Ok(())
+    }
+}
+
+/// Draws tokens; one per sequence, seeded.
+pub struct Sampler(Option<LlamaSampler>);
+
+impl Sampler {
+    /// llama.cpp's samplers in llama.cpp's order: top-k, top-p, min-p, temperature, draw.
+    pub fn new(sampling: &Sampling, seed: u32) -> Self {
+        if sampling.is_greedy() {
+            return Sampler(None);
+        }
+        let mut chain = Vec::new();
+        if sampling.top_k > 0 {
+            chain.push(LlamaSampler::top_k(i32::try_from(sampling.top_k).unwrap_or(i32::MAX)));
+        }
+        if sampling.top_p < 1.0 {
+            chain.push(LlamaSampler::top_p(sampling.top_p, 1));
+        }
+        if sampling.min_p > 0.0 {
+            chain.push(LlamaSampler::min_p(sampling.min_p, 1));
+        }
+        chain.push(LlamaSampler::temp(sampling.temperature));
+        chain.push(LlamaSampler::dist(seed));
+        Sampler(Some(LlamaSampler::chain_simple(chain)))
+    }
+
+    /// The next token. Among equally likely ones greedy takes the lowest id.
+    ///
+    /// # Errors
+    /// If the logits are not finite: the model or its numerics are broken.
+    pub fn next(&mut self, logits: &[f32]) -> Result<Token> {
+        let (mut best, mut highest) = (0, f32::NEG_INFINITY);
+        for (id, &logit) in logits.iter().enumerate() {
+            if logit > highest {
+                (best, highest) = (id, logit);
+            }
+        }
+        if !highest.is_finite() || logits.iter().any(|logit| logit.is_nan()) {
+            return Err(Error::failed(
+                "the model's logits are not finite: the weights or the KV cache type are broken",
+            ));
+        }
+        let Some(chain) = &mut self.0 else { return Ok(id(best)) };
+        let data =
+            logits.iter().enumerate().map(|(index, &logit)| LlamaTokenData::new(LlamaToken(id(index)), logit, 0.0));
+        let mut candidates = LlamaTokenDataArray::from_iter(data, false);
+        chain.apply(&mut candidates);
+        let token = candidates.selected_token().map_or(id(best), |token| token.0);
+        chain.accept(LlamaToken(token));
+        Ok(token)
+    }
+}
+
+fn id(index: usize) -> Token {
+    Token::try_from(index).expect("vocabularies are smaller than 2^31")
+}

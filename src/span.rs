@@ -1,0 +1,77 @@
+//! Spans: half-open token ranges of a rendered prompt with a label.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde::{Serialize, Serializer};
+
+/// What the tokens of a [`Span`] are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Label {
+    /// The beginning-of-sequence token.
+    Bos,
+    /// What the chat template adds: turn markers, role names.
+    Template,
+    /// The text of a system message.
+    System,
+    /// The text of a user message.
+    User,
+    /// The text of an earlier answer in a dialogue.
+    Assistant,
+    /// The text of instruction `i` of the example.
+    Instruction(usize),
+    /// Background the answer may draw on.
+    Context,
+    /// The request itself.
+    Question,
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Label::Bos => f.write_str("bos"),
+            Label::Template => f.write_str("template"),
+            Label::System => f.write_str("system"),
+            Label::User => f.write_str("user"),
+            Label::Assistant => f.write_str("assistant"),
+            Label::Instruction(index) => write!(f, "instruction:{index}"),
+            Label::Context => f.write_str("context"),
+            Label::Question => f.write_str("question"),
+        }
+    }
+}
+
+impl Serialize for Label {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A labelled half-open range of token positions. Spans may overlap: an instruction lies inside a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Span {
+    /// What the tokens are.
+    pub label: Label,
+    /// First position.
+    pub start: usize,
+    /// One past the last position.
+    pub end: usize,
+}
+
+impl Span {
+    /// The positions as a range.
+    pub fn range(&self) -> Range<usize> {
+        self.start..self.end
+    }
+}
+
+/// The distinct labels of `spans`, in the order in which they first appear.
+pub fn labels(spans: &[Span]) -> Vec<Label> {
+    let mut seen = Vec::new();
+    for span in spans {
+        if !seen.contains(&span.label) {
+            seen.push(span.label);
+        }
+    }
+    seen
+}

@@ -1,0 +1,75 @@
+#include "kvtap.h"
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+
+#include "llama.h"
+#include "llama-ext.h"
+#include "llama-kv-cache-iswa.h"
+#include "llama-kv-cache.h"
+
+llama_model * kvtap_model_from_memory(const void * data, size_t size, const llama_model_params * params) {
+    // A stream opened for reading never writes, so the cast away of const is harmless.
+    std::unique_ptr<FILE, int (*)(FILE *)> file(fmemopen(const_cast<void *>(data), size, "rb"), fclose);
+    return file ? llama_model_load_from_file_ptr(file.get(), *params) : nullptr;
+}
+
+// The cache of the global layers: the whole one, or the base half of an interleaved sliding-window cache.
+static const llama_kv_cache * global_cache(const llama_context * ctx) {
+    const auto * memory = llama_get_memory(ctx);
+    if (const auto * iswa = dynamic_cast<const llama_kv_cache_iswa *>(memory)) {
+        return iswa->get_base();
+    }
+    return dynamic_cast<const llama_kv_cache *>(memory);
+}
+
+bool kvtap_cells_of(const llama_context * ctx, int32_t seq, kvtap_cells * out) {
+    const llama_kv_cache * cache = global_cache(ctx);
+    if (cache == nullptr) {
+        return false;
+    }
+    const llama_kv_cells & cells = cache->get_cells(seq);
+    *out = { cells.size(), cells.get_used(), 0 };
+    for (uint32_t i = 0; i < cells.size(); ++i) {
+        out->seq += !cells.is_empty(i) && cells.seq_has(i, seq);
+    }
+    return true;
+}
+
+void kvtap_memory_of(const llama_context * ctx, kvtap_memory * host, kvtap_memory * device) {
+    *host = *device = { 0, 0, 0 };
+    for (const auto & [buft, data] : llama_get_memory_breakdown(ctx)) {
+        const ggml_backend_dev_t dev = ggml_backend_buft_get_device(buft);
+        const bool on_host = ggml_backend_buft_is_host(buft) || dev == nullptr ||
+                             ggml_backend_dev_type(dev) == GGML_BACKEND_DEVICE_TYPE_CPU;
+        kvtap_memory * side = on_host ? host : device;
+        side->model   += data.model;
+        side->context += data.context;
+        side->compute += data.compute;
+    }
+}
+
+static std::atomic<int> abort_code{1};
+
+static void say_and_exit(const char * message) {
+    fprintf(stderr, "error: llama.cpp gave up: %s\n", message);
+    fflush(stderr);
+    _Exit(abort_code.load());
+}
+
+void kvtap_on_abort(int code) {
+    abort_code.store(code);
+    ggml_set_abort_callback(say_and_exit);
+}
+
+static std::atomic<bool> stop_requested{false};
+
+void kvtap_interrupt(bool stop) {
+    stop_requested.store(stop);
+}
+
+bool kvtap_interrupted(void *) {
+    return stop_requested.load();
+}
