@@ -62,7 +62,7 @@ struct Line {
 
 /// Reads a file of responses, and the prompts that go with it where it holds no instructions itself.
 pub fn read(responses: &Path, prompts: Option<&Path>) -> Result<Vec<Item>> {
-    let prompts = prompts.map(|path| Prompts::read(path)).transpose()?.unwrap_or_default();
+    let prompts = prompts.map(Prompts::read).transpose()?.unwrap_or_default();
     let items: Vec<Item> = lines(responses)?
         .into_iter()
         .map(|(at, line)| item(line, &prompts).map_err(in_line(&at)))
@@ -180,21 +180,18 @@ pub fn write(path: &Path, scored: &[Scored]) -> Result<()> {
 impl Accuracies {
     /// Counts over all verdicts.
     pub fn of(scored: &[Scored]) -> Self {
-        let share = |of: &mut dyn Iterator<Item = bool>| {
-            let (mut yes, mut all) = (0, 0);
-            of.for_each(|one| {
-                yes += usize::from(one);
-                all += 1;
-            });
-            yes as f64 / f64::from(all.max(1))
-        };
         Accuracies {
             prompts: scored.len(),
             instructions: scored.iter().map(|line| line.follow_list_strict.len()).sum(),
-            prompt_strict: share(&mut scored.iter().map(|line| line.follow_all_strict)),
-            instruction_strict: share(&mut scored.iter().flat_map(|line| line.follow_list_strict.iter().copied())),
-            prompt_loose: share(&mut scored.iter().map(|line| line.follow_all_loose)),
-            instruction_loose: share(&mut scored.iter().flat_map(|line| line.follow_list_loose.iter().copied())),
+            prompt_strict: share(scored.iter().map(|line| line.follow_all_strict)),
+            instruction_strict: share(scored.iter().flat_map(|line| line.follow_list_strict.iter().copied())),
+            prompt_loose: share(scored.iter().map(|line| line.follow_all_loose)),
+            instruction_loose: share(scored.iter().flat_map(|line| line.follow_list_loose.iter().copied())),
         }
     }
+}
+
+fn share(flags: impl Iterator<Item = bool>) -> f64 {
+    let flags: Vec<bool> = flags.collect();
+    flags.iter().filter(|flag| **flag).count() as f64 / flags.len().max(1) as f64
 }

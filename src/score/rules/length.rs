@@ -54,7 +54,7 @@ fn number_paragraphs(kwargs: &Kwargs) -> Result<Test> {
             [only] => usize::from(!is_blank(only)) == number,
             [first, inner @ .., last] => {
                 let outer = usize::from(!is_blank(first)) + usize::from(!is_blank(last));
-                !inner.iter().any(|paragraph| is_blank(paragraph)) && inner.len() + outer == number
+                !inner.iter().any(is_blank) && inner.len() + outer == number
             }
         }
     }))

@@ -96,10 +96,10 @@ fn behind(text: &str, end: usize) -> Option<(usize, usize)> {
     if is_non_word(next) {
         return Some((end, end + next.len_utf8()));
     }
-    let word = rest.trim_start_matches(is_space);
+    let word = rest.strip_prefix(is_space)?.trim_start_matches(is_space);
     let resume = text.len() - word.len();
     let length = word.find(is_space).unwrap_or(word.len());
-    (resume > end && length > 0).then_some((resume, resume + length))
+    (length > 0).then_some((resume, resume + length))
 }
 
 /// Whether the context holds the end of a sentence before its last token.
