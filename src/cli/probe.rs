@@ -137,7 +137,7 @@ pub(super) fn execute(args: Args) -> Result<()> {
 
     interrupt::install()?;
     let needed = prompt.tokens.len() + forced.len() + n_predict;
-    let context = args.engine.context(u32::try_from(needed).unwrap_or(u32::MAX));
+    let context = args.engine.context(&model, u32::try_from(needed).unwrap_or(u32::MAX));
     if needed > context.n_ctx as usize {
         return Err(Error::input(format!(
             "prompt and answer need {needed} positions, --ctx gives {}; raise it or lower --n-predict",
