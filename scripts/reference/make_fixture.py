@@ -15,10 +15,15 @@ from model import logits
 
 FIXTURE = Path(__file__).parents[2] / "tests/fixtures/reference"
 SHAPE = Shape("kvllama reference", layers=8, d=64, ff=96, heads=4, kv_heads=2, head_dim=32, vocab=288, window=16,
-              context=512)
-# The window of 16 never binds in the short prompt (its 6 continuation tokens included).
-PROMPT_LENGTHS = {"short": 10, "medium": 60, "long": 200}
+              context=1024)
+# The window of 16 never binds in the short prompt (its 6 continuation tokens included). The longest exceeds the cache
+# that llama.cpp keeps for local layers unless told to keep all (window + micro-batch of 512): what moves back into the
+# window must still be there.
+PROMPT_LENGTHS = {"short": 10, "medium": 60, "long": 200, "longest": 900}
 N_CONTINUE = 6
+# Long queries and keys sharpen the attention: what is evicted then matters. The feed-forward speaks softly: where the
+# last bit of a float32 decides, ggml's GELU takes the next float16, and that noise must stay below float32's own.
+NORM_SCALES = {"attn_q_norm": 1.6, "attn_k_norm": 1.6, "post_ffw_norm": 0.003}
 TOLERANCE = 1e-5  # between machines, in logits that span about 10
 
 
@@ -27,8 +32,7 @@ def random_weights(rng):
         if len(shape) == 2:
             weight = rng.standard_normal(shape) / shape[-1] ** 0.5
         else:
-            # Long queries and keys sharpen the attention: what is evicted then matters.
-            scale = 1.6 if "_q_norm" in name or "_k_norm" in name else 1.0
+            scale = next((scale for part, scale in NORM_SCALES.items() if part in name), 1.0)
             weight = scale * (1 + 0.1 * rng.standard_normal(shape))
         yield name, weight.astype(np.float32)
 
@@ -54,11 +58,11 @@ def evictions(rng, n_cached):
     yield "none", candidates[:0]
     for first, last in [(2, 3)] if short else [(4, 8), (20, 20)]:
         yield f"streaming-{first}+{last}", candidates[first : n_cached - last]
-    for ratio in (0.25, 0.5, 0.9):
-        yield f"random-{ratio}", np.sort(rng.choice(candidates, round(n_cached * ratio), replace=False))
     blocks = np.array_split(candidates, len(candidates) // (2 if short else 8))
     chosen = np.sort(rng.choice(len(blocks), len(blocks) // 2, replace=False))
     yield "block-0.5", np.concatenate([blocks[i] for i in chosen])
+    for ratio in (0.25, 0.5, 0.9):
+        yield f"random-{ratio}", np.sort(rng.choice(candidates, round(n_cached * ratio), replace=False))
 
 
 def ranges(positions):
@@ -90,7 +94,7 @@ def expected(weights, case, **options):
 
 
 def make(folder):
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(7)
     write_model(folder / "model.gguf", rng)
     weights = read_model(folder / "model.gguf")
     listed = list(cases(rng))

@@ -9,7 +9,7 @@ from gemma3_gguf import GLOBAL_ROPE_BASE, LOCAL_ROPE_BASE, NORM_EPSILON
 def ggml_gelu(x):
     """ggml on the CPU looks GELU up in a table of float16 inputs and outputs, except beyond |x| = 10.
 
-    The exact function would leave ten times more of an error floor, and hide small mistakes under it.
+    The exact function leaves an error floor several times higher, and small mistakes could hide below it.
     """
     table = gelu(x.to(torch.float32).to(torch.float16).to(torch.float32), approximate="tanh").to(torch.float16).to(x)
     return torch.where(x <= -10, torch.zeros_like(x), torch.where(x >= 10, x, table))
