@@ -242,6 +242,9 @@ impl Args {
                 return Err(Error::input("give a prompt: --prompt TEXT, --prompt-file FILE or --tokens IDS"));
             }
         };
+        if text.trim().is_empty() {
+            return Err(Error::input("the prompt is empty"));
+        }
         if self.raw {
             return Prompt::raw(model, &text);
         }
