@@ -121,7 +121,7 @@ mod tests {
         let toml = "policy = ['random', 'streaming']\nratio = [0.1, '0.3..0.9:0.2']\nseed = 7\nno-baseline = true\njson = false";
         assert_eq!(
             merged(toml, &["--seed=9"]).unwrap(),
-            ["--seed=9", "--policy=random,streaming", "--ratio=0.1,0.3..0.9:0.2", "--no-baseline"]
+            ["--seed=9", "--no-baseline", "--policy=random,streaming", "--ratio=0.1,0.3..0.9:0.2"]
         );
     }
 

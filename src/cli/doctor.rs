@@ -34,8 +34,8 @@ pub(super) struct Args {
 
 pub(super) fn execute(args: Args) -> Result<()> {
     let model = args.engine.load(true)?;
-    let build = Build::this(args.engine.threads());
-    let context = args.engine.context(model.n_ctx_train().min(2048));
+    let context = args.engine.context(&model, model.n_ctx_train().min(2048));
+    let build = Build::this(context.threads);
     let (memory, n_ctx) = predict(&model, context)?;
     let facts = model.facts();
     let free = free_memory();
@@ -119,5 +119,8 @@ fn free_memory() -> u64 {
 }
 
 fn gib(bytes: u64) -> String {
-    format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
+    match bytes as f64 / f64::from(1 << 30) {
+        small if small < 0.1 => format!("{:.1} MiB", small * 1024.0),
+        large => format!("{large:.2} GiB"),
+    }
 }

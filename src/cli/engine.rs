@@ -39,7 +39,7 @@ pub(super) struct EngineArgs {
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub swa_full: bool,
 
-    /// CPU threads [default: physical cores].
+    /// CPU threads [default: physical cores; 1 for models under 100 M parameters].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
 
@@ -85,20 +85,16 @@ impl EngineArgs {
             .map_err(|error| Error::input(format!("cannot read the chat template {}: {error}", path.display())))
     }
 
-    pub fn context(&self, n_ctx: u32) -> ContextSettings {
+    pub fn context(&self, model: &Model, n_ctx: u32) -> ContextSettings {
         ContextSettings {
             n_ctx: self.ctx.unwrap_or(n_ctx),
             n_batch: self.batch,
             n_seq: 1,
-            threads: self.threads(),
+            threads: self.threads.unwrap_or_else(|| default_threads(model.facts().n_params)),
             kv_type: self.kv_type,
             flash_attn: self.flash_attn,
             swa_full: self.swa_full,
         }
-    }
-
-    pub fn threads(&self) -> u32 {
-        self.threads.unwrap_or_else(default_threads)
     }
 
     /// What the manifest records of the model file.

@@ -162,7 +162,7 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let model = args.engine.load(args.dry_run)?;
     model.template()?;
     let plan = Plan::new(settings, examples, &model, args.engine.ctx)?;
-    let context = args.engine.context(plan.n_ctx());
+    let context = args.engine.context(&model, plan.n_ctx());
     if args.dry_run {
         return dry_run(&args, &plan, &model, &context);
     }

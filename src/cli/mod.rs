@@ -17,6 +17,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::{Error, Result};
 
@@ -73,7 +76,7 @@ pub fn main() -> ExitCode {
         Command::Exp(args) => exp::execute(*args, cli.quiet),
         Command::Probe(args) => probe::execute(*args),
         Command::Score(args) => score::execute(args),
-        Command::Pull(args) => pull::execute(args),
+        Command::Pull(args) => pull::execute(args, cli.quiet),
         Command::Models(args) => models::execute(args),
         Command::Doctor(args) => doctor::execute(args),
     };
@@ -109,7 +112,14 @@ fn log(cli: &Cli) {
         (false, _) => "trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .finish()
+        // At trace level it dumps raw requests, and with them the HF_TOKEN.
+        .with(filter_fn(|metadata| !metadata.target().starts_with("ureq_proto")))
+        .init();
 }
 
 /// Prints data to stdout.

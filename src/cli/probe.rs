@@ -137,7 +137,7 @@ pub(super) fn execute(args: Args) -> Result<()> {
 
     interrupt::install()?;
     let needed = prompt.tokens.len() + forced.len() + n_predict;
-    let context = args.engine.context(u32::try_from(needed).unwrap_or(u32::MAX));
+    let context = args.engine.context(&model, u32::try_from(needed).unwrap_or(u32::MAX));
     if needed > context.n_ctx as usize {
         return Err(Error::input(format!(
             "prompt and answer need {needed} positions, --ctx gives {}; raise it or lower --n-predict",
@@ -242,6 +242,9 @@ impl Args {
                 return Err(Error::input("give a prompt: --prompt TEXT, --prompt-file FILE or --tokens IDS"));
             }
         };
+        if text.trim().is_empty() {
+            return Err(Error::input("the prompt is empty"));
+        }
         if self.raw {
             return Prompt::raw(model, &text);
         }

@@ -35,6 +35,9 @@ impl Grid {
     /// # Errors
     /// If a policy is unknown, if the budgets exclude each other, or if nothing is left.
     pub fn conditions(&self) -> Result<Vec<Condition>> {
+        for name in &self.policies {
+            evict::policy(name)?;
+        }
         let budgets = self.budgets()?;
         if self.block == 0 {
             return Err(Error::input("--block is 0; a block holds at least one position"));

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::ffi::{DecodeFailure, RawContext, take_last_error};
+use super::ffi::{DecodeFailure, RawContext, take_error};
 use super::{Cells, ContextSettings, FlashAttn, MemoryUse, Model, Token};
 use crate::{Error, Result};
 
@@ -51,7 +51,7 @@ impl Context {
                 "llama.cpp could not make a context of {} positions: {}; a smaller --ctx, another --kv-type or fewer \
                  --gpu-layers may fit (`kvllama doctor` predicts the memory)",
                 settings.n_ctx,
-                take_last_error()
+                take_error()
             ))),
         }
     }
@@ -119,7 +119,7 @@ impl Context {
                 self.n_ctx()
             )),
             DecodeFailure::Code(code) => {
-                Error::failed(format!("llama.cpp could not decode (code {code}): {}", take_last_error()))
+                Error::failed(format!("llama.cpp could not decode (code {code}): {}", take_error()))
             }
         })
     }

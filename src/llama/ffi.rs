@@ -36,8 +36,9 @@ fn start() {
     });
 }
 
-/// The last line llama.cpp logged at level ERROR, for the sentence the user gets.
-static LAST_ERROR: Mutex<String> = Mutex::new(String::new());
+/// The first line llama.cpp logged at level ERROR since the last [`take_error`]: the cause, for the
+/// sentence the user gets. Later lines only say that something failed.
+static FIRST_ERROR: Mutex<String> = Mutex::new(String::new());
 static PARTIAL_LINE: Mutex<(sys::ggml_log_level, String)> = Mutex::new((sys::GGML_LOG_LEVEL_INFO, String::new()));
 
 /// llama.cpp's log callback. Lines may come in pieces; whole ones go on to `tracing`.
@@ -58,8 +59,10 @@ unsafe extern "C" fn log(level: sys::ggml_log_level, text: *const c_char, _: *mu
     match level {
         sys::GGML_LOG_LEVEL_ERROR => {
             tracing::debug!(target: "llama.cpp", "{line}");
-            if let Ok(mut last) = LAST_ERROR.lock() {
-                line.clone_into(&mut last);
+            if let Ok(mut first) = FIRST_ERROR.lock()
+                && first.is_empty()
+            {
+                line.clone_into(&mut first);
             }
         }
         sys::GGML_LOG_LEVEL_WARN => tracing::debug!(target: "llama.cpp", "{line}"),
@@ -67,9 +70,9 @@ unsafe extern "C" fn log(level: sys::ggml_log_level, text: *const c_char, _: *mu
     }
 }
 
-/// Takes what llama.cpp last logged as an error, without its function prefix.
-pub(super) fn take_last_error() -> String {
-    let line = LAST_ERROR.lock().map(|mut last| std::mem::take(&mut *last)).unwrap_or_default();
+/// Takes the first error llama.cpp logged, without its function prefix.
+pub(super) fn take_error() -> String {
+    let line = FIRST_ERROR.lock().map(|mut first| std::mem::take(&mut *first)).unwrap_or_default();
     match line.split_once(": ") {
         Some((prefix, rest)) if !prefix.contains(' ') => rest.to_owned(),
         _ => line,

@@ -68,7 +68,7 @@ impl Default for ContextSettings {
             n_ctx: 2048,
             n_batch: 512,
             n_seq: 1,
-            threads: default_threads(),
+            threads: 1,
             kv_type: KvType::F16,
             flash_attn: FlashAttn::Auto,
             swa_full: true,
@@ -76,8 +76,17 @@ impl Default for ContextSettings {
     }
 }
 
-/// Physical cores, or what the process may use if that is less: hyper-threads slow matrix products down.
-pub fn default_threads() -> u32 {
+/// Models of fewer parameters than this compute on one thread: an operation is then over before a
+/// second thread has met it at ggml's barrier, and where other processes want the cores, waiting
+/// there costs a hundred times the work.
+const SINGLE_THREAD_BELOW: u64 = 100_000_000;
+
+/// Threads for a model of `n_params`: physical cores, or what the process may use if that is less
+/// (hyper-threads slow matrix products down); one for a tiny model.
+pub fn default_threads(n_params: u64) -> u32 {
+    if n_params < SINGLE_THREAD_BELOW {
+        return 1;
+    }
     let usable = std::thread::available_parallelism().map_or(1, usize::from);
     let physical = sysinfo::System::physical_core_count().unwrap_or(usable);
     u32::try_from(usable.min(physical)).unwrap_or(1).max(1)

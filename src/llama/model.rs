@@ -79,7 +79,7 @@ impl Model {
 
     fn finish(raw: Option<RawModel>, name: String, template: Option<String>) -> Result<Arc<Self>> {
         let Some(raw) = raw else {
-            let reason = ffi::take_last_error();
+            let reason = ffi::take_error();
             let reason = if reason.is_empty() { "no reason given".to_owned() } else { reason };
             return Err(Error::input(format!(
                 "cannot load the model {name}: llama.cpp says \"{reason}\"; the file may be cut short or newer than this build"

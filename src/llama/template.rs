@@ -149,7 +149,7 @@ mod tests {
             .flatten()
             .map(|(range, lead)| (range.start, &rendered.text[range.clone()], *lead))
             .collect();
-        assert_eq!(contents, [(25, "user", 0), (31, "user\nhi", 2), (73, "hi", 0), (108, "user", 0)]);
+        assert_eq!(contents, [(25, "user", 0), (31, "user\nhi", 2), (73, "hi", 0), (109, "user", 0)]);
     }
 
     #[test]

@@ -1,0 +1,46 @@
+//! Running the binary, and reading what it leaves.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The tiny random model of the reference: loads in milliseconds.
+#[allow(dead_code)] // not every test file needs it
+pub fn tiny_model() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference/model.gguf")
+}
+
+/// A `kvllama` command with a clean environment.
+pub fn kvllama<I: IntoIterator<Item = S>, S: AsRef<str>>(arguments: I) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kvllama"));
+    command.args(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+    for variable in ["RUST_LOG", "NO_COLOR", "HF_TOKEN", "HF_ENDPOINT", "KVLLAMA_MODELS"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// Runs to the end; panics, with what it said, unless it exits with `code`.
+#[allow(dead_code)]
+pub fn run(code: i32, arguments: &[&str]) -> Output {
+    let output = kvllama(arguments).output().expect("the binary starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+    output
+}
+
+/// The rows of a CSV by key (example, condition, repeat, instruction), without what a clock decides.
+#[allow(dead_code)]
+pub fn rows(directory: &Path, name: &str) -> BTreeMap<Vec<String>, BTreeMap<String, String>> {
+    const CLOCK: [&str; 4] = ["prefill_ms", "evict_us", "decode_ms", "tokens_per_s"];
+    const KEY: [&str; 4] = ["example_id", "condition", "repeat", "instruction"];
+    let mut reader = csv::Reader::from_path(directory.join(name)).expect("a CSV");
+    let mut found = BTreeMap::new();
+    for row in reader.deserialize::<BTreeMap<String, String>>() {
+        let mut row = row.expect("a whole row");
+        row.retain(|column, _| !CLOCK.contains(&column.as_str()));
+        let key: Vec<_> = KEY.iter().filter_map(|column| row.get(*column).cloned()).collect();
+        assert!(found.insert(key.clone(), row).is_none(), "{name} holds {key:?} twice");
+    }
+    found
+}

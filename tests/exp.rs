@@ -1,0 +1,197 @@
+//! The experiment as its users run it: rows that survive everything, and the same rows every time.
+#![cfg(unix)]
+
+mod common;
+
+use std::path::Path;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
+
+use common::{kvllama, rows, run};
+
+/// Nine conditions on a few examples of the embedded model: about a second of work.
+fn grid(out: &Path) -> Vec<String> {
+    let text = "exp --policy random,streaming --ratio 0.5,0.1 --positions keep,compact --limit 3 --n-predict 16 --out";
+    let mut arguments: Vec<_> = text.split(' ').map(str::to_owned).collect();
+    arguments.push(out.display().to_string());
+    arguments
+}
+
+fn reference(directory: &Path) {
+    let output = kvllama(grid(directory)).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8_lossy(&output.stderr).lines().filter(|line| line.starts_with('[')).count();
+    assert_eq!(lines, 27, "one line per trial in a pipe");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_rows_in_any_order_of_conditions() {
+    let directory = tempfile::tempdir().unwrap();
+    let (first, second) = (directory.path().join("a"), directory.path().join("b"));
+    reference(&first);
+    let second_text = second.display().to_string();
+    run(
+        0,
+        &[
+            "exp",
+            "--policy=streaming,none,random",
+            "--ratio=0.10,0.50",
+            "--positions=compact,keep",
+            "--limit=3",
+            "--n-predict=16",
+            "--out",
+            &second_text,
+        ],
+    );
+    for name in ["trials.csv", "instructions.csv"] {
+        assert_eq!(rows(&first, name), rows(&second, name), "{name}");
+    }
+    let trials = rows(&first, "trials.csv");
+    assert_eq!(trials.len(), 3 * 9);
+    for (key, row) in &trials {
+        let number = |column: &str| row[column].parse::<usize>().unwrap();
+        assert_eq!(number("n_kept") + number("n_evicted"), number("n_prompt") - 1, "{key:?}");
+        assert!(row["error"].is_empty() && !row["mean_score"].is_empty());
+    }
+}
+
+#[test]
+fn sampling_is_seeded_by_example_and_repeat() {
+    let directory = tempfile::tempdir().unwrap();
+    let draw = |name: &str, more: &[&str]| {
+        let out = directory.path().join(name);
+        let base =
+            ["exp", "--ratio=0.5", "--limit=2", "--repeats=2", "--n-predict=16", "--temp=1.5", "--top-k=40", "--out"];
+        run(0, &[&base[..], &[out.to_str().unwrap()], more].concat());
+        rows(&out, "trials.csv")
+    };
+    let first = draw("a", &[]);
+    assert_eq!(first, draw("b", &[]));
+    let responses = |repeat: &str| -> Vec<String> {
+        first.iter().filter(|(key, _)| key[2] == repeat).map(|(_, row)| row["response"].clone()).collect()
+    };
+    assert_ne!(responses("0"), responses("1"), "repeats draw anew");
+    let other = draw("c", &["--seed=2"]);
+    assert!(first.iter().any(|(key, row)| other[key]["response"] != row["response"]), "another seed, other draws");
+}
+
+#[test]
+fn killed_fifty_times_no_row_is_lost_torn_or_doubled() {
+    let directory = tempfile::tempdir().unwrap();
+    let (whole, killed) = (directory.path().join("whole"), directory.path().join("killed"));
+    reference(&whole);
+    let (mut kills, mut delay) = (0, 7u64);
+    for _ in 0..50 {
+        let mut child = kvllama(grid(&killed)).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        delay = (delay * 48_271) % 2_147_483_647;
+        sleep(Duration::from_millis(15 + delay % 60));
+        kills += u32::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(kills >= 10, "only {kills} of 50 were still running when killed");
+    let output = kvllama(grid(&killed)).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for name in ["trials.csv", "instructions.csv"] {
+        assert_eq!(rows(&killed, name), rows(&whole, name), "{name}");
+    }
+}
+
+#[test]
+fn ctrl_c_leaves_whole_rows_and_a_rerun_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("run");
+    let arguments = ["exp", "--ratio=0.5", "--limit=12", "--n-predict=64", "--out", out.to_str().unwrap()];
+    let child = kvllama(arguments).stderr(Stdio::piped()).spawn().unwrap();
+    let trials = out.join("trials.csv");
+    while std::fs::read_to_string(&trials).map_or(0, |text| text.len()) < 2000 {
+        sleep(Duration::from_millis(5));
+    }
+    // A second process is refused while the first holds the directory.
+    let refused = run(2, &arguments);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("another kvllama is writing"));
+    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains(&format!("go on with --out {}", out.display())), "{said}");
+    let before = rows(&out, "trials.csv");
+    assert!(!before.is_empty() && before.len() < 24, "{}", before.len());
+    let again = run(0, &arguments);
+    assert!(String::from_utf8_lossy(&again.stderr).contains(&format!("{} finished earlier", before.len())));
+    let after = rows(&out, "trials.csv");
+    assert_eq!(after.len(), 24);
+    assert!(before.iter().all(|(key, row)| after[key] == *row));
+}
+
+#[test]
+fn a_directory_of_another_run_is_refused_or_put_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("run").display().to_string();
+    let base = ["exp", "--ratio=0.5", "--limit=1", "--n-predict=4", "--out", &out];
+    run(0, &base);
+    let other = [&base[..], &["--seed=2", "--n-predict=5"]].concat();
+    let said = run(2, &other).stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("seed was 1 and is now 2") && said.contains("n-predict was 4 and is now 5"), "{said}");
+    // More conditions, examples and repeats are no other run.
+    run(0, &[&base[..], &["--ratio=0.5,0.9", "--limit=2", "--repeats=2"]].concat());
+    assert_eq!(rows(Path::new(&out), "trials.csv").len(), 3 * 2 * 2);
+    run(0, &[&other[..], &["--fresh"]].concat());
+    assert_eq!(rows(Path::new(&out), "trials.csv").len(), 2);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "the earlier run is put aside");
+}
+
+#[test]
+fn ratio_zero_is_no_eviction_bit_for_bit() {
+    let directory = tempfile::tempdir().unwrap();
+    let logits = |name: &str, arguments: &[&str]| {
+        let path = directory.path().join(name);
+        let base = ["probe", "--prompt=Tell me about the owl for my old uncle.", "--continue=40,41,42", "--logits"];
+        run(0, &[&base[..], &[path.to_str().unwrap()], arguments].concat());
+        std::fs::read(path).unwrap()
+    };
+    let none = logits("none", &["--policy=none"]);
+    for (index, arguments) in [
+        &["--policy=random", "--ratio=0"][..],
+        &["--policy=streaming", "--ratio=0.0"],
+        &["--policy=streaming", "--keep-first=500", "--keep-last=500"],
+        &["--policy=random", "--ratio=0", "--positions=compact"],
+        &["--policy=random", "--ratio=0", "--memory=text"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        assert!(logits(&index.to_string(), arguments) == none, "{arguments:?}");
+    }
+    assert!(logits("cut", &["--policy=random", "--ratio=0.3"]) != none);
+}
+
+#[test]
+fn evicted_positions_are_really_gone() {
+    for (ratio, positions) in [("0.25", "keep"), ("0.5", "compact"), ("0.9", "keep")] {
+        let output = run(
+            0,
+            &[
+                "probe",
+                "--prompt=Tell me about the owl for my old uncle. Use the word lantern. Avoid commas.",
+                "--json",
+                "--policy=random",
+                "--ratio",
+                ratio,
+                "--positions",
+                positions,
+                "--n-predict=1",
+            ],
+        );
+        let probe: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let number = |name: &str| probe[name].as_u64().unwrap_or_else(|| panic!("{name} in {probe}"));
+        let cached = number("n_prompt") - 1;
+        assert_eq!(number("cells_used_before"), cached);
+        assert_eq!(number("cells_used_after"), number("n_kept"));
+        assert_eq!(number("n_kept") + number("n_evicted"), cached);
+        assert_eq!(number("next_pos"), if positions == "compact" { number("n_kept") } else { cached });
+    }
+}

@@ -1,0 +1,108 @@
+//! `probe` against an independent reference: float64 logits of a tiny Gemma 3 from `scripts/reference`, where an
+//! eviction is an attention mask. What the model shows with nothing evicted is the error floor of the arithmetic.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Deserialize;
+
+/// One line of `cases.json`.
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    prompt: String,
+    tokens: Vec<u32>,
+    evict: Vec<(u32, u32)>,
+    positions: String,
+    memory: String,
+    #[serde(rename = "continue")]
+    forced: Vec<u32>,
+    expected: String,
+}
+
+impl Case {
+    /// The logits that the binary writes for this case.
+    fn probe(&self, out: &Path) -> Vec<f32> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kvllama"));
+        command
+            .args(["probe", "--kv-type", "f32", "--flash-attn", "off", "--n-predict", "0"])
+            // More threads would spend their time waiting for each other on matrices this small.
+            .args(["--threads", "1"])
+            .args(["--positions", &self.positions, "--memory", &self.memory])
+            .args(["--tokens", &comma_separated(&self.tokens), "--continue", &comma_separated(&self.forced)])
+            .arg("--model")
+            .arg(fixture("model.gguf"))
+            .arg("--logits")
+            .arg(out);
+        if !self.evict.is_empty() {
+            let ranges: Vec<String> = self.evict.iter().map(|(start, end)| format!("{start}..{end}")).collect();
+            command.args(["--evict", &ranges.join(",")]);
+        }
+        let output = command.output().expect("the binary starts");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {}: {stderr}", self.name, output.status);
+        let (logits, rows) = read_npy(out);
+        assert_eq!(rows, 1 + self.forced.len() as u64, "{}: rows of logits", self.name);
+        assert!(logits.iter().all(|logit| logit.is_finite()), "{}: a logit is not finite", self.name);
+        logits
+    }
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference").join(name)
+}
+
+fn comma_separated(tokens: &[u32]) -> String {
+    tokens.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// The values of a two-dimensional float32 array, and its number of rows.
+fn read_npy(path: &Path) -> (Vec<f32>, u64) {
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let array = npyz::NpyFile::new(&bytes[..]).expect("an .npy file");
+    assert_eq!(array.shape().len(), 2, "{}: dimensions", path.display());
+    let rows = array.shape()[0];
+    (array.into_vec().expect("float32 values"), rows)
+}
+
+fn max_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len(), "number of logits");
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+fn range(logits: &[f32]) -> f32 {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    max - logits.iter().copied().fold(f32::INFINITY, f32::min)
+}
+
+#[test]
+fn logits_after_an_eviction_equal_the_independent_reference() {
+    let cases: Vec<Case> = serde_json::from_slice(&fs::read(fixture("cases.json")).unwrap()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    // Logits and error floor of each prompt with nothing evicted; that case comes first.
+    let mut full: HashMap<&str, (Vec<f32>, f32)> = HashMap::new();
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let logits = case.probe(&folder.path().join(&case.expected));
+        let (expected, _) = read_npy(&fixture(&case.expected));
+        let error = max_difference(&logits, &expected);
+        let (uncut, floor) = full.entry(&case.prompt).or_insert_with(|| {
+            assert!(case.evict.is_empty(), "{}: the first case of a prompt evicts nothing", case.name);
+            (logits.clone(), error)
+        });
+        if case.evict.is_empty() {
+            let limit = 1e-4 * range(&expected);
+            assert!(error <= limit, "{}: off by {error:e} with nothing evicted, at most {limit:e}", case.name);
+        } else {
+            // Or else agreement would prove nothing.
+            let moved = max_difference(&logits, uncut);
+            assert!(moved > 1000.0 * *floor, "{}: the eviction moved the logits by {moved:e} only", case.name);
+        }
+        if error > 3.0 * *floor {
+            wrong.push(format!("{}: off by {error:e}, {:.1} times the floor", case.name, error / *floor));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
