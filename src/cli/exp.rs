@@ -111,6 +111,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     pub(super) config: Option<PathBuf>,
 
+    /// Conditions of an example that answer side by side. 1 is the plain reference; more is faster, and may change late
+    /// tokens of an answer, because what a batch is made of changes low bits.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255), help_heading = "Run")]
+    parallel: u32,
+
     /// Print the plan (trials, tokens, memory) and stop.
     #[arg(long, help_heading = "Run")]
     dry_run: bool,
@@ -162,7 +167,8 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let model = args.engine.load(args.dry_run)?;
     model.template()?;
     let plan = Plan::new(settings, examples, &model, args.engine.ctx)?;
-    let context = args.engine.context(&model, plan.n_ctx());
+    let n_ctx = plan.n_ctx().max(args.engine.ctx.unwrap_or(0));
+    let context = ContextSettings { n_ctx, ..args.engine.context(&model, n_ctx) };
     if args.dry_run {
         return dry_run(&args, &plan, &model, &context);
     }
@@ -248,6 +254,7 @@ impl Args {
                 flash_attn: self.engine.flash_attn,
                 swa_full: self.engine.swa_full,
                 n_batch: self.engine.batch,
+                parallel: self.parallel,
                 gpu_layers: self.engine.gpu_layers,
                 chat_template_sha256: template.map(|text| crate::hex(&Sha256::digest(text))),
             },
@@ -338,7 +345,8 @@ fn latest_match(results: &Path, manifest: &Manifest) -> Result<Option<PathBuf>> 
 }
 
 fn dry_run(args: &Args, plan: &Plan, model: &std::sync::Arc<Model>, context: &ContextSettings) -> Result<()> {
-    let (memory, n_ctx) = super::doctor::predict(model, ContextSettings { n_seq: 2, ..context.clone() })?;
+    let (memory, n_ctx) =
+        super::doctor::predict(model, ContextSettings { n_seq: 1 + args.parallel, ..context.clone() })?;
     let repeats = plan.settings.repeats as usize * plan.settings.conditions.len();
     let prompt_tokens: usize = plan.prompt_tokens.iter().sum();
     let conditions: Vec<_> = plan.settings.conditions.iter().map(ToString::to_string).collect();
