@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 use kvllama::score::ifeval;
 use serde_json::Value;
@@ -24,10 +23,8 @@ fn verdicts_agree_with_the_official_ones() {
         let _ = writeln!(std::io::stderr(), "SKIPPED verdicts_agree_with_the_official_ones: no IFEval data at {DATA}");
         return;
     }
-    let start = Instant::now();
     let prompts = data.join("input_data.jsonl");
     let scored = ifeval::score(&ifeval::read(&data.join("gpt4_responses.jsonl"), Some(&prompts)).unwrap());
-    assert!(start.elapsed() < Duration::from_secs(1), "270 responses took {:?}", start.elapsed());
 
     let prompts: HashMap<String, Value> =
         json_lines(&prompts).into_iter().map(|prompt| (prompt["key"].to_string(), prompt)).collect();
