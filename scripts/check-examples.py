@@ -121,7 +121,8 @@ def check(example):
                 yield f"instruction {index} ({kind}): {key} is {value!r}, not 'at least' or 'less than'"
             if key == "prompt_to_repeat" and not places(example, value):
                 yield f"instruction {index} ({kind}): the prompt to repeat does not stand verbatim in a message"
-    for (a, start, end), (b, other, _) in itertools.pairwise(sorted(spans)):
+    spans.sort()
+    for (a, _, end), (b, other, _) in zip(spans, spans[1:]):
         if a == b and other < end:
             yield f"two instruction texts overlap in message {a} at characters {other} to {end}"
     kinds = [instruction["type"] for instruction in instructions if "type" in instruction]
