@@ -6,6 +6,7 @@ mod engine;
 mod exp;
 mod interrupt;
 mod models;
+mod policies;
 mod probe;
 mod progress;
 mod prompt_view;
@@ -35,11 +36,11 @@ struct Cli {
     command: Command,
 
     /// Say more on stderr: -v for progress of each step, -vv for llama.cpp's own log.
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = "Everywhere")]
     verbose: u8,
 
     /// Say nothing on stderr but errors.
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Everywhere")]
     quiet: bool,
 }
 
@@ -59,6 +60,7 @@ enum Command {
     Score(score::Args),
     Pull(pull::Args),
     Models(models::Args),
+    Policies(policies::Args),
     Doctor(doctor::Args),
 }
 
@@ -78,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Score(args) => score::execute(args),
         Command::Pull(args) => pull::execute(args, cli.quiet),
         Command::Models(args) => models::execute(args),
+        Command::Policies(args) => policies::execute(args),
         Command::Doctor(args) => doctor::execute(args),
     };
     match result {
