@@ -33,6 +33,7 @@
 //! - [`llama`]: the llama.cpp boundary: models, prompts, KV caches, sampling. All unsafe code is in `llama/ffi.rs`.
 //! - [`data`]: examples, their instructions, and the bundled sets.
 //! - [`score`]: rules that say whether an instruction was followed.
+//! - [`stats`]: intervals and tests over examples. Pure functions.
 //! - [`models`]: the embedded model, the known ones, and how they are fetched.
 //! - [`exp`]: the experiment: the grid of conditions, the loop, durable rows.
 //! - [`cli`]: the command line, one file a subcommand.
@@ -50,8 +51,10 @@ pub mod exp;
 mod files;
 pub mod llama;
 pub mod models;
+mod random;
 pub mod score;
 pub mod span;
+pub mod stats;
 
 pub use error::{Error, Result};
 
