@@ -11,8 +11,10 @@ pub mod exp;
 mod files;
 pub mod llama;
 pub mod models;
+pub mod report;
 pub mod score;
 pub mod span;
+pub mod stats;
 
 pub use error::{Error, Result};
 
