@@ -150,10 +150,10 @@ impl Factors {
             add(self.positions.clone());
         }
         if self.memory != "kv" {
-            add(format!("{} only", self.memory));
+            add(self.memory.clone());
         }
         if self.scope != "prompt" {
-            add(format!("{} only", self.scope));
+            add(format!("scope {}", self.scope));
         }
         if self.protect != "none" {
             add(format!("protecting {}", self.protect));

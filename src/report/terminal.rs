@@ -14,7 +14,7 @@ const DIM: Style = Style::new().dimmed();
 const WARN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
 
 /// The most comparisons of one kind on the screen; the page and `stats.json` have all.
-const SHOWN: usize = 12;
+const SHOWN: usize = 10;
 
 /// Renders everything for a terminal of this width.
 pub fn render(analysis: &Analysis, width: usize) -> String {
@@ -114,7 +114,9 @@ fn comparisons(out: &mut String, analysis: &Analysis, width: usize) {
         }
         for comparison in compared {
             let style = if comparison.is_significant() { Style::new() } else { DIM };
-            paragraph(out, &format!("{style}{}{style:#}", comparison.sentence), width, "    ");
+            // The header names what n counts; so a sentence fits a line.
+            let sentence = comparison.sentence.strip_suffix(" examples").unwrap_or(&comparison.sentence);
+            paragraph(out, &format!("{style}{sentence}{style:#}"), width, "    ");
         }
         if left_out > 0 {
             let _ = writeln!(out, "{DIM}and {left_out} less certain ones: see report.html or stats.json{DIM:#}");
@@ -128,20 +130,21 @@ fn survival(out: &mut String, analysis: &Analysis, width: usize) {
         return;
     }
     let name_width = curves.iter().map(|curve| display_width(&curve.name)).max().unwrap_or(0).clamp(9, width / 3);
-    let _ = writeln!(out, "\n{HEAD}followed, by how much of the instruction survived{HEAD:#}");
+    let mut bins: Vec<(f64, f64)> = curves.iter().flat_map(|curve| &curve.bins).map(|bin| (bin.from, bin.to)).collect();
+    bins.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    bins.dedup();
+    let range = |&(from, to): &(f64, f64)| match from == to {
+        true => words::percent(from),
+        false => format!("{:.0}–{}", 100.0 * from, words::percent(to)),
+    };
+    let ranges: Vec<String> = bins.iter().map(range).collect();
+    let cells = |cells: &[String]| cells.iter().map(|cell| format!(" {cell:>7}")).collect::<String>();
+    let _ = writeln!(out, "\n{HEAD}{}{}{HEAD:#}", pad("survival", name_width), cells(&ranges));
     for curve in curves {
-        let bins: Vec<String> = curve
-            .bins
-            .iter()
-            .map(|bin| {
-                let range = if bin.from == bin.to {
-                    words::percent(bin.from)
-                } else {
-                    format!("{:.0}–{}", 100.0 * bin.from, words::percent(bin.to))
-                };
-                format!("{DIM}{range}{DIM:#} {}", words::number(bin.followed.point))
-            })
-            .collect();
-        let _ = writeln!(out, "{}  {}", pad(&curve.name, name_width), bins.join("   "));
+        let rates = bins.iter().map(|&(from, to)| {
+            let bin = curve.bins.iter().find(|bin| (bin.from, bin.to) == (from, to));
+            bin.map_or(String::new(), |bin| words::number(bin.followed.point))
+        });
+        let _ = writeln!(out, "{}{}", pad(&curve.name, name_width), cells(&rates.collect::<Vec<_>>()));
     }
 }

@@ -93,8 +93,9 @@ impl fmt::Display for Warning {
         match self {
             Warning::Failed { failed, first } => write!(
                 f,
-                "{} failed and are in no mean (the first: {first}). Rerun the experiment's command to try them again.",
-                count(*failed, "trial")
+                "{} failed and {} in no mean (the first: {first}). Rerun the experiment's command to try again.",
+                count(*failed, "trial"),
+                if *failed == 1 { "is" } else { "are" }
             ),
             Warning::Unfinished { run, finished, planned } => write!(
                 f,

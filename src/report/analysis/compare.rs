@@ -229,10 +229,12 @@ fn sentence(comparison: &Comparison, conditions: &[Condition]) -> String {
     let loss = comparison.difference.point <= 0.0;
     let shown = if loss { words::negated(&comparison.difference) } else { comparison.difference };
     let size = words::estimate(&shown);
+    let side = if loss { "below" } else { "above" };
     let claim = match comparison.question {
         Question::Baseline if loss => format!("{} costs {size} of the score", b.words),
         Question::Baseline => format!("{} gains {size} over the full cache", b.words),
-        _ => format!("{} scores {size} {} than {}", b.words, if loss { "lower" } else { "higher" }, a.words),
+        Question::Run => format!("{} scores {size} {side} {}", b.words, a.words),
+        _ => format!("{} scores {size} {side} {}", b.series, a.words),
     };
     format!(
         "{claim}; {}; n = {}",

@@ -25,7 +25,7 @@ pub fn forest(rows: &[Difference], axis: &str, width: f64) -> Svg {
     let (left, right, row) = if narrow {
         (12.0, 12.0, ROW + 16.0)
     } else {
-        (widest.min(0.4 * width) + 18.0, 210.0, ROW)
+        (widest.min(0.4 * width) + 18.0, 226.0, ROW)
     };
     let (head, foot) = (8.0, 46.0);
     let mut svg = Svg::new(width, head + row * rows.len() as f64 + foot);
@@ -46,20 +46,20 @@ pub fn forest(rows: &[Difference], axis: &str, width: f64) -> Svg {
     for (index, difference) in rows.iter().enumerate() {
         let top = head + row * index as f64;
         let y = top + row - ROW / 2.0;
-        let numbers =
-            format!("{}  {}", words::estimate(&difference.value), words::p_value("p", difference.p).replacen("p ", "p\u{a0}", 1));
+        let (size, p) = (words::estimate(&difference.value), words::p_value("p", difference.p));
         if narrow {
             svg.text((left, top + 14.0), Anchor::Start, "small", &difference.label);
         } else {
             svg.text((left - 12.0, y + 4.0), Anchor::End, "", &difference.label);
-            svg.text((width - 8.0, y + 4.0), Anchor::End, "small muted", &numbers);
+            svg.text((width - 84.0, y + 4.0), Anchor::End, "small", &size);
+            svg.text((width - 8.0, y + 4.0), Anchor::End, "small muted", &p);
         }
         svg.open(difference.style);
         svg.line((x(difference.value.low), y), (x(difference.value.high), y), "whisker");
         for end in [difference.value.low, difference.value.high] {
             svg.line((x(end), y - 3.5), (x(end), y + 3.5), "whisker");
         }
-        svg.mark(difference.style, (x(difference.value.point), y), &format!("{}: {numbers}", difference.label));
+        svg.mark(difference.style, (x(difference.value.point), y), &format!("{}: {size}, {p}", difference.label));
         svg.close();
     }
     svg

@@ -22,7 +22,7 @@ use crate::stats::Estimate;
 use crate::{Error, Result};
 
 /// Width of a figure in a paper or on a screen, and of one on a phone.
-const WIDE: f64 = 760.0;
+const WIDE: f64 = 820.0;
 const NARROW: f64 = 380.0;
 
 /// One figure.
@@ -191,7 +191,8 @@ fn differences(analysis: &Analysis, styles: &Styles) -> Vec<Figure> {
                     Difference {
                         label: match question {
                             Question::Baseline => b.words.clone(),
-                            _ => format!("{} − {}", b.words, a.words),
+                            Question::Run => format!("{} − {}", b.words, a.words),
+                            _ => format!("{} − {} at {}", b.series, a.series, b.factors.budget.text()),
                         },
                         style: styles.of(&b.series),
                         value: comparison.difference,

@@ -25,6 +25,9 @@ pub struct Series {
     pub fit: Vec<(f64, f64)>,
 }
 
+/// Distance of whiskers that would stand on each other.
+const DODGE: f64 = 6.0;
+
 /// One pair of axes.
 #[derive(Debug, Clone)]
 pub struct Plot {
@@ -77,8 +80,9 @@ impl Plot {
             svg.polygon(&upper.chain(lower).collect::<Vec<_>>(), "band");
             svg.close();
         }
-        for series in &self.series {
-            series.draw(svg, &area);
+        for (index, series) in self.series.iter().enumerate() {
+            let dodge = if series.joined { 0.0 } else { DODGE * (index as f64 - (self.series.len() - 1) as f64 / 2.0) };
+            series.draw(svg, &area, dodge);
         }
         if beside {
             self.names_beside(svg, &area);
@@ -142,7 +146,8 @@ impl Plot {
 }
 
 impl Series {
-    fn draw(&self, svg: &mut Svg, area: &Area) {
+    /// `dodge` moves points and whiskers aside.
+    fn draw(&self, svg: &mut Svg, area: &Area, dodge: f64) {
         svg.open(self.style);
         let at = |&(x, y): &(f64, f64)| (area.x(x), area.y(y));
         if !self.fit.is_empty() {
@@ -153,7 +158,7 @@ impl Series {
             svg.polyline(&line, "curve");
         } else {
             for point in &self.points {
-                let x = area.x(point.x);
+                let x = area.x(point.x) + dodge;
                 svg.line((x, area.y(point.y.low)), (x, area.y(point.y.high)), "whisker");
                 for end in [point.y.low, point.y.high] {
                     svg.line((x - 3.5, area.y(end)), (x + 3.5, area.y(end)), "whisker");
@@ -161,7 +166,7 @@ impl Series {
             }
         }
         for point in &self.points {
-            svg.mark(self.style, (area.x(point.x), area.y(point.y.point)), &point.tip);
+            svg.mark(self.style, (area.x(point.x) + dodge, area.y(point.y.point)), &point.tip);
         }
         svg.close();
     }

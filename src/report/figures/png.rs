@@ -11,10 +11,10 @@ const SCALE: f32 = 3.0;
 
 /// Renders a drawing of ours.
 pub fn render(svg: &str) -> Result<Vec<u8>> {
-    let mut options = usvg::Options { font_family: "Noto Sans".to_owned(), ..usvg::Options::default() };
+    let mut options = usvg::Options { font_family: "Inter".to_owned(), ..usvg::Options::default() };
     let fonts = Arc::make_mut(&mut options.fontdb);
-    fonts.load_font_data(include_bytes!("fonts/NotoSans-Regular.ttf").to_vec());
-    fonts.load_font_data(include_bytes!("fonts/NotoSans-Bold.ttf").to_vec());
+    fonts.load_font_data(include_bytes!("fonts/Inter-Regular.otf").to_vec());
+    fonts.load_font_data(include_bytes!("fonts/Inter-SemiBold.otf").to_vec());
     // Letters of other scripts come from the system, where it has them.
     if !svg.is_ascii() {
         fonts.load_system_fonts();

@@ -148,7 +148,7 @@ impl Svg {
 
 /// About how wide a text is.
 pub fn text_width(text: &str, size: f64) -> f64 {
-    text.chars().map(|letter| if matches!(letter, 'i' | 'l' | '.' | ',' | ' ' | ':') { 0.32 } else { 0.58 }).sum::<f64>() * size
+    text.chars().map(|letter| if matches!(letter, 'i' | 'l' | '.' | ',' | ' ' | ':') { 0.32 } else { 0.62 }).sum::<f64>() * size
 }
 
 /// Text for XML and HTML, in content and in quoted attributes.
