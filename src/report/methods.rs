@@ -42,16 +42,10 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
         short(&data.sha256),
         if generation.chat_template_sha256.is_some() { "chat template as replaced" } else { "own chat template" }
     ));
-    let conditions: Vec<String> = analysis
-        .conditions
-        .iter()
-        .filter(|condition| condition.run == index)
-        .map(|condition| condition.factors.words())
-        .collect();
     say(format!(
         "Conditions were {}; \"at r\" evicts the fraction r of the cached positions (floor(L(1 - r)) of L survive), the \
          last of which always survives.",
-        list(&conditions)
+        list(&conditions(index, analysis))
     ));
     let factors: Vec<_> =
         analysis.conditions.iter().filter(|condition| condition.run == index).map(|condition| &condition.factors).collect();
@@ -96,9 +90,25 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
     }
     .to_owned());
     if facts.failed > 0 {
-        say(format!("{} failed and are excluded.", count(facts.failed, "trial")));
+        let are = if facts.failed == 1 { "is" } else { "are" };
+        say(format!("{} failed and {are} excluded.", count(facts.failed, "trial")));
     }
     text
+}
+
+/// `the full cache`, `random at 0.1, 0.5 and 0.9`: the conditions of a run, curve by curve.
+fn conditions(run: usize, analysis: &Analysis) -> Vec<String> {
+    let mut series: Vec<(String, Vec<String>)> = Vec::new();
+    for condition in analysis.conditions.iter().filter(|condition| condition.run == run && !condition.is_baseline()) {
+        let (name, budget) = (condition.factors.series(), condition.factors.budget.text());
+        match series.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, budgets)) => budgets.push(budget),
+            None => series.push((name, vec![budget])),
+        }
+    }
+    let baseline = analysis.conditions.iter().any(|condition| condition.run == run && condition.is_baseline());
+    let evicted = series.into_iter().map(|(name, budgets)| format!("{name} at {}", list(&budgets)));
+    baseline.then(|| "the full cache".to_owned()).into_iter().chain(evicted).collect()
 }
 
 fn statistics(runs: &[Run], analysis: &Analysis) -> String {

@@ -117,29 +117,18 @@ impl Factors {
         self.policy == "none"
     }
 
-    /// In words: `random at 0.5`, `streaming 100+100, compact`.
+    /// In words: `random at 0.5`, `streaming (compact) at 100+100`.
     pub fn words(&self) -> String {
         if self.is_baseline() {
             return "the full cache".to_owned();
         }
-        match &self.budget {
-            Budget::Ratio(ratio) => format!("{} at {ratio}{}", self.policy, self.details()),
-            Budget::Window(first, last) => format!("{} {first}+{last}{}", self.policy, self.details()),
-        }
+        format!("{} at {}", self.series(), self.budget.text())
     }
 
-    /// The policy and its details, without the budget: the name of a curve.
+    /// The policy and, in parentheses, what differs from the defaults: the name of a curve.
     pub fn series(&self) -> String {
-        format!("{}{}", self.policy, self.details())
-    }
-
-    /// What differs from the defaults, each after a comma.
-    fn details(&self) -> String {
-        let mut text = String::new();
-        let mut add = |item: String| {
-            text.push_str(", ");
-            text.push_str(&item);
-        };
+        let mut details = Vec::new();
+        let mut add = |detail: String| details.push(detail);
         if let Some(sinks) = self.sinks.filter(|&sinks| sinks != crate::evict::DEFAULT_SINKS) {
             add(format!("{sinks} sinks"));
         }
@@ -158,7 +147,10 @@ impl Factors {
         if self.protect != "none" {
             add(format!("protecting {}", self.protect));
         }
-        text
+        match details.is_empty() {
+            true => self.policy.clone(),
+            false => format!("{} ({})", self.policy, details.join(", ")),
+        }
     }
 }
 

@@ -234,6 +234,7 @@ fn sentence(comparison: &Comparison, conditions: &[Condition]) -> String {
         Question::Baseline if loss => format!("{} costs {size} of the score", b.words),
         Question::Baseline => format!("{} gains {size} over the full cache", b.words),
         Question::Run => format!("{} scores {size} {side} {}", b.words, a.words),
+        // Both have the same budget: once is enough.
         _ => format!("{} scores {size} {side} {}", b.series, a.words),
     };
     format!(

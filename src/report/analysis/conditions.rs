@@ -95,7 +95,7 @@ fn condition(column: &Column, runs: &[RunFacts], resampling: Resampling) -> Cond
     let n_scored = scores.iter().flatten().count();
     let at = |value: f64| share(scores.iter().flatten().filter(|score| **score == value).count(), n_scored);
     let (words, series) = (column.factors.words(), column.factors.series());
-    let told_apart = |text: String| if runs.len() > 1 { format!("{text} ({})", runs[column.run].name) } else { text };
+    let told_apart = |text: String| if runs.len() > 1 { format!("{text} in {}", runs[column.run].name) } else { text };
     let median_of = |value: &dyn Fn(&Trial) -> f64| median(column.finished().map(value).collect()).unwrap_or(0.0);
     let mean_of = |value: &dyn Fn(&Trial) -> f64| mean(column.finished().map(value)).unwrap_or(0.0);
     Condition {

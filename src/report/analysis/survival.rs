@@ -47,7 +47,7 @@ pub(super) fn curves(table: &Table, level: f64) -> Vec<SurvivalCurve> {
     for column in table.columns.iter().filter(|column| !column.factors.is_baseline()) {
         let mut name = column.factors.series();
         if table.runs.len() > 1 {
-            name = format!("{name} ({})", table.runs[column.run].name);
+            name = format!("{name} in {}", table.runs[column.run].name);
         }
         let index = series.iter().position(|(other, run, ..)| *other == name && *run == column.run).unwrap_or_else(|| {
             series.push((name, column.run, Vec::new(), Vec::new()));

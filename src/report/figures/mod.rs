@@ -146,6 +146,7 @@ fn curves(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
         y_label: "score (fraction of instructions followed)".to_owned(),
         x_max: (x_max * 1.02).min(1.0),
         series,
+        dodge: false,
         reference,
     };
     let (wide, narrow) = both(|width| single(&plot, width, if width < WIDE { 360.0 } else { 400.0 }));
@@ -273,6 +274,7 @@ fn places(analysis: &Analysis) -> Option<Figure> {
                     }
                 })
                 .collect(),
+            dodge: false,
             reference: None,
         })
         .collect();
@@ -338,6 +340,7 @@ fn survival(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
             y_label: "fraction of instructions followed".to_owned(),
             x_max: 1.0,
             series,
+            dodge: true,
             reference: None,
         };
         let (wide, narrow) = both(|width| single(&plot, width, 360.0));
@@ -379,6 +382,7 @@ fn fidelity(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
             y_label: "score (fraction of instructions followed)".to_owned(),
             x_max: x_max * 1.05,
             series,
+            dodge: false,
             reference: None,
         };
         let (wide, narrow) = both(|width| single(&plot, width, 360.0));

@@ -36,6 +36,8 @@ pub struct Plot {
     pub y_label: String,
     pub x_max: f64,
     pub series: Vec<Series>,
+    /// Whether series share places on the x axis, so that their points must be drawn apart.
+    pub dodge: bool,
     /// A horizontal reference with the noise around it, and its name.
     pub reference: Option<(f64, f64, String)>,
 }
@@ -71,7 +73,7 @@ impl Plot {
                 svg.rect((area.x0, high), (area.x1 - area.x0, low - high), "noise");
             }
             svg.line((area.x0, area.y(*value)), (area.x1, area.y(*value)), "rule");
-            svg.text((area.x0 + 6.0, area.y(*value) - 5.0), Anchor::Start, "small muted", name);
+            svg.text((area.x1 - 4.0, area.y(*value) - 6.0), Anchor::End, "small muted", name);
         }
         for series in self.series.iter().filter(|series| series.joined && series.points.len() > 1) {
             svg.open(series.style);
@@ -81,7 +83,8 @@ impl Plot {
             svg.close();
         }
         for (index, series) in self.series.iter().enumerate() {
-            let dodge = if series.joined { 0.0 } else { DODGE * (index as f64 - (self.series.len() - 1) as f64 / 2.0) };
+            let middle = (self.series.len() - 1) as f64 / 2.0;
+            let dodge = if self.dodge { DODGE * (index as f64 - middle) } else { 0.0 };
             series.draw(svg, &area, dodge);
         }
         if beside {
