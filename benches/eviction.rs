@@ -22,7 +22,8 @@ fn main() -> kvllama::Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference/model.gguf");
     let model = Model::from_file(&path, &LoadSettings::default(), None)?;
     let len = 2_048;
-    let mut context = Context::new(&model, ContextSettings { n_ctx: len as u32, n_seq: 2, ..ContextSettings::default() })?;
+    let mut context =
+        Context::new(&model, ContextSettings { n_ctx: len as u32, n_seq: 2, ..ContextSettings::default() })?;
     let tokens: Vec<_> = (0..len as i32).map(|at| 10 + at % 200).collect();
     context.read(0, &tokens, 0, false)?;
     for name in ["streaming", "random"] {

@@ -127,9 +127,6 @@ mod tests {
         assert_eq!(read_prompts(directory.path()).unwrap(), None);
         write_prompts(directory.path(), &[row("a", "1"), row("b", "1")]).unwrap();
         write_prompts(directory.path(), &[row("b", "2\n"), row("c", "2")]).unwrap();
-        assert_eq!(
-            read_prompts(directory.path()).unwrap().unwrap(),
-            [row("a", "1"), row("b", "2\n"), row("c", "2")]
-        );
+        assert_eq!(read_prompts(directory.path()).unwrap().unwrap(), [row("a", "1"), row("b", "2\n"), row("c", "2")]);
     }
 }

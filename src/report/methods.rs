@@ -7,7 +7,8 @@ use crate::exp::Manifest;
 
 /// One paragraph a run, and one on the statistics.
 pub fn paragraphs(runs: &[Run], analysis: &Analysis) -> Vec<String> {
-    let mut paragraphs: Vec<String> = runs.iter().enumerate().map(|(index, run)| of_run(index, run, analysis)).collect();
+    let mut paragraphs: Vec<String> =
+        runs.iter().enumerate().map(|(index, run)| of_run(index, run, analysis)).collect();
     paragraphs.push(statistics(runs, analysis));
     paragraphs
 }
@@ -47,8 +48,12 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
          last of which always survives.",
         list(&conditions(index, analysis))
     ));
-    let factors: Vec<_> =
-        analysis.conditions.iter().filter(|condition| condition.run == index).map(|condition| &condition.factors).collect();
+    let factors: Vec<_> = analysis
+        .conditions
+        .iter()
+        .filter(|condition| condition.run == index)
+        .map(|condition| &condition.factors)
+        .collect();
     if factors.iter().any(|factors| factors.policy == "random") {
         say(format!(
             "Random eviction draws positions uniformly without replacement, nested over ratios, from seed {} by example \
@@ -60,7 +65,8 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
         say("Survivors kept their rotary positions.".to_owned());
     }
     if factors.iter().any(|factors| factors.positions == "compact") {
-        say("In compact conditions survivors were moved together and their keys rotated to the new positions.".to_owned());
+        say("In compact conditions survivors were moved together and their keys rotated to the new positions."
+            .to_owned());
     }
     if factors.iter().any(|factors| factors.memory == "text") {
         say("Text-only conditions read the surviving tokens alone as a fresh prompt.".to_owned());

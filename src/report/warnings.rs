@@ -259,7 +259,8 @@ fn mixtures(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
         found.push(Warning::MixedData { data: distinct(runs.iter().map(|run| run.data.clone())) });
     }
     let machines = distinct(
-        runs.iter().map(|run| format!("{}, kvllama {}, llama.cpp {}", run.devices.join(" + "), run.kvllama, run.llama_cpp)),
+        runs.iter()
+            .map(|run| format!("{}, kvllama {}, llama.cpp {}", run.devices.join(" + "), run.kvllama, run.llama_cpp)),
     );
     if machines.len() > 1 {
         found.push(Warning::MixedHardware { machines });
@@ -279,7 +280,8 @@ fn scores(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
         conditions.iter().filter(|condition| test(condition)).map(|condition| condition.words.clone()).collect()
     };
     if analysis.n_examples < FEW {
-        let mut spreads: Vec<_> = analysis.comparisons.iter().filter(|comparison| comparison.detectable > 0.0).collect();
+        let mut spreads: Vec<_> =
+            analysis.comparisons.iter().filter(|comparison| comparison.detectable > 0.0).collect();
         spreads.sort_by(|a, b| a.detectable.total_cmp(&b.detectable));
         let middle = spreads.get(spreads.len() / 2);
         let needed = middle.map(|middle| crate::stats::examples_needed(0.1, middle.sd_difference, 0.05, 0.8));
@@ -307,9 +309,8 @@ fn scores(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
         let limit = table.runs[worst.run].manifest.settings.generation.n_predict;
         found.push(Warning::Truncated { share: worst.truncated, worst: worst.words.clone(), limit });
     }
-    let untouched = named(&|condition| {
-        condition.n_untouched > 0 && !condition.is_baseline() && condition.ratio != Some(0.0)
-    });
+    let untouched =
+        named(&|condition| condition.n_untouched > 0 && !condition.is_baseline() && condition.ratio != Some(0.0));
     if !untouched.is_empty() {
         found.push(Warning::Untouched { conditions: untouched });
     }

@@ -145,11 +145,7 @@ pub(super) fn comparisons(table: &Table, conditions: &[Condition], resampling: R
                 cliffs_delta: compared.cliffs_delta,
                 sd_difference: sd,
                 mcnemar: mcnemar(&table.columns[a], &table.columns[b]),
-                detectable: if measurable {
-                    stats::minimum_detectable_difference(sd, n, ALPHA, POWER)
-                } else {
-                    0.0
-                },
+                detectable: if measurable { stats::minimum_detectable_difference(sd, n, ALPHA, POWER) } else { 0.0 },
                 examples_needed: (measurable && difference.point != 0.0)
                     .then(|| stats::examples_needed(difference.point.abs(), sd, ALPHA, POWER)),
             };
@@ -234,12 +230,8 @@ fn sentence(comparison: &Comparison, conditions: &[Condition]) -> String {
         Question::Baseline if loss => format!("{} costs {size} of the score", b.words),
         Question::Baseline => format!("{} gains {size} over the full cache", b.words),
         Question::Run => format!("{} scores {size} {side} {}", b.words, a.words),
-        // Both have the same budget: once is enough.
-        _ => format!("{} scores {size} {side} {}", b.series, a.words),
+        // Both have the same budget and run: once is enough.
+        _ => format!("{} scores {size} {side} {}", b.factors.series(), a.words),
     };
-    format!(
-        "{claim}; {}; n = {}",
-        words::p_value("p(Holm)", comparison.p_holm),
-        words::count(comparison.n, "example")
-    )
+    format!("{claim}; {}; n = {}", words::p_value("p(Holm)", comparison.p_holm), words::count(comparison.n, "example"))
 }

@@ -138,7 +138,8 @@ struct Resampling {
 impl RunFacts {
     fn of(run: &Run) -> Self {
         let manifest = &run.manifest;
-        let gguf = |field: &str| manifest.model.gguf.get(field).and_then(|value| value.as_str()).unwrap_or("").to_owned();
+        let gguf =
+            |field: &str| manifest.model.gguf.get(field).and_then(|value| value.as_str()).unwrap_or("").to_owned();
         let failed = run.trials.iter().filter(|row| !row.error.is_empty()).count();
         let settings = &manifest.settings;
         let examples = settings.limit.unwrap_or(usize::MAX).min(manifest.data.n_examples);
@@ -159,7 +160,10 @@ impl RunFacts {
             devices: manifest.build.devices.clone(),
             finished: run.trials.len() - failed,
             failed,
-            planned: settings.shard.is_none().then_some(examples * settings.conditions.len() * settings.repeats as usize),
+            planned: settings
+                .shard
+                .is_none()
+                .then_some(examples * settings.conditions.len() * settings.repeats as usize),
         }
     }
 }
@@ -176,7 +180,11 @@ fn curves(table: &Table, conditions: &[Condition]) -> Vec<Curve> {
             Some(curve) => curve.conditions.push(index),
             None => {
                 let baseline = table.baseline(condition.run);
-                curves.push(Curve { name, run: condition.run, conditions: baseline.into_iter().chain([index]).collect() });
+                curves.push(Curve {
+                    name,
+                    run: condition.run,
+                    conditions: baseline.into_iter().chain([index]).collect(),
+                });
             }
         }
     }

@@ -82,8 +82,9 @@ fn onsets(analysis: &Analysis) -> Option<String> {
         .filter(|curve| curve.conditions.len() > 2)
         .map(|curve| {
             let onset = curve.conditions.iter().copied().find(|&index| {
-                of(analysis, Question::Baseline)
-                    .any(|comparison| comparison.b == index && comparison.is_significant() && comparison.difference.point < 0.0)
+                of(analysis, Question::Baseline).any(|comparison| {
+                    comparison.b == index && comparison.is_significant() && comparison.difference.point < 0.0
+                })
             });
             match onset.and_then(|index| analysis.conditions[index].ratio) {
                 Some(ratio) => format!("at {ratio} for {}", curve.name),

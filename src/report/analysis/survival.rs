@@ -49,10 +49,11 @@ pub(super) fn curves(table: &Table, level: f64) -> Vec<SurvivalCurve> {
         if table.runs.len() > 1 {
             name = format!("{name} in {}", table.runs[column.run].name);
         }
-        let index = series.iter().position(|(other, run, ..)| *other == name && *run == column.run).unwrap_or_else(|| {
-            series.push((name, column.run, Vec::new(), Vec::new()));
-            series.len() - 1
-        });
+        let index =
+            series.iter().position(|(other, run, ..)| *other == name && *run == column.run).unwrap_or_else(|| {
+                series.push((name, column.run, Vec::new(), Vec::new()));
+                series.len() - 1
+            });
         let (.., survivals, passes) = &mut series[index];
         for row in column.finished().flat_map(|trial| &trial.instructions) {
             if let (Some(survival), Some(followed)) = (row.survival, followed(row)) {

@@ -131,7 +131,9 @@ fn rows<T>(
     let mut samples: Vec<Vec<Option<f64>>> = Vec::with_capacity(groups.len() * table.columns.len());
     for column in &table.columns {
         let mut sums = vec![(0.0, 0usize); groups.len() * n];
-        for (example, trial) in column.trials.iter().enumerate().flat_map(|(e, trials)| trials.iter().map(move |t| (e, t))) {
+        for (example, trial) in
+            column.trials.iter().enumerate().flat_map(|(e, trials)| trials.iter().map(move |t| (e, t)))
+        {
             for row in &trial.instructions {
                 if let (Some(group), Some(score)) = (group_of(column.run, row), row.score) {
                     let (sum, count) = &mut sums[group * n + example];

@@ -22,11 +22,8 @@ pub fn forest(rows: &[Difference], axis: &str, width: f64) -> Svg {
     let widest = rows.iter().map(|row| text_width(&row.label, 12.5)).fold(0.0, f64::max);
     let narrow = width < 560.0;
     // A narrow figure has its labels above the intervals and leaves the numbers to the table.
-    let (left, right, row) = if narrow {
-        (12.0, 12.0, ROW + 16.0)
-    } else {
-        (widest.min(0.4 * width) + 18.0, 226.0, ROW)
-    };
+    let (left, right, row) =
+        if narrow { (12.0, 12.0, ROW + 16.0) } else { (widest.min(0.4 * width) + 18.0, 226.0, ROW) };
     let (head, foot) = (8.0, 46.0);
     let mut svg = Svg::new(width, head + row * rows.len() as f64 + foot);
     let reach = rows.iter().flat_map(|row| [row.value.low.abs(), row.value.high.abs()]).fold(0.05, f64::max);

@@ -18,8 +18,7 @@ pub fn heatmap(rows: &[(String, &[Option<Estimate>])], columns: &[String]) -> Sv
     let top = longest * 0.72 + 22.0;
     // Turned headings reach beyond the last column.
     let right = longest * 0.72 + 8.0;
-    let mut svg =
-        Svg::new(left + CELL.0 * columns.len() as f64 + right, top + CELL.1 * rows.len() as f64 + 8.0);
+    let mut svg = Svg::new(left + CELL.0 * columns.len() as f64 + right, top + CELL.1 * rows.len() as f64 + 8.0);
     for (index, name) in columns.iter().enumerate() {
         let x = left + CELL.0 * (index as f64 + 0.5);
         svg.turned_text((x - 4.0, top - 8.0), -45.0, Anchor::Start, "small", name);

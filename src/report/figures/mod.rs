@@ -116,7 +116,8 @@ fn curves(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
             fit: Vec::new(),
         })
         .collect();
-    for (index, condition) in analysis.conditions.iter().enumerate().filter(|(_, condition)| condition.ratio.is_none()) {
+    for (index, condition) in analysis.conditions.iter().enumerate().filter(|(_, condition)| condition.ratio.is_none())
+    {
         series.push(Series {
             name: condition.words.clone(),
             style: styles.of(&condition.series),
@@ -163,11 +164,7 @@ fn curves(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
     })
 }
 
-fn of(
-    analysis: &Analysis,
-    conditions: &[usize],
-    value: impl Fn(&Condition) -> Option<(f64, Estimate)>,
-) -> Vec<Point> {
+fn of(analysis: &Analysis, conditions: &[usize], value: impl Fn(&Condition) -> Option<(f64, Estimate)>) -> Vec<Point> {
     let conditions = conditions.iter().map(|&index| &analysis.conditions[index]);
     conditions.filter_map(|condition| value(condition).map(|(x, y)| point(x, y, &condition.words))).collect()
 }
@@ -193,7 +190,7 @@ fn differences(analysis: &Analysis, styles: &Styles) -> Vec<Figure> {
                         label: match question {
                             Question::Baseline => b.words.clone(),
                             Question::Run => format!("{} − {}", b.words, a.words),
-                            _ => format!("{} − {} at {}", b.series, a.series, b.factors.budget.text()),
+                            _ => format!("{} − {}", b.factors.series(), a.words),
                         },
                         style: styles.of(&b.series),
                         value: comparison.difference,
@@ -254,7 +251,8 @@ fn places(analysis: &Analysis) -> Option<Figure> {
             title: curve.name.clone(),
             x_label: "fraction evicted".to_owned(),
             y_label: "score".to_owned(),
-            x_max: curve.conditions.iter().filter_map(|&index| analysis.conditions[index].ratio).fold(0.1, f64::max) * 1.02,
+            x_max: curve.conditions.iter().filter_map(|&index| analysis.conditions[index].ratio).fold(0.1, f64::max)
+                * 1.02,
             series: analysis
                 .places
                 .iter()

@@ -55,7 +55,8 @@ impl Plot {
         let beside = widest + 14.0 < 0.34 * width;
         let legend = if beside { 0.0 } else { LINE * self.series.len() as f64 + 4.0 };
         let head = if self.title.is_empty() { 8.0 } else { 26.0 } + legend;
-        let right = if beside { widest + 14.0 } else { 14.0 };
+        let dodge = if self.dodge { DODGE * self.series.len() as f64 / 2.0 } else { 0.0 };
+        let right = if beside { widest + 14.0 } else { 14.0 } + dodge;
         let area = Area {
             x0: left + LEFT,
             x1: left + width - right,
@@ -79,7 +80,8 @@ impl Plot {
             svg.open(series.style);
             let upper = series.points.iter().map(|point| (area.x(point.x), area.y(point.y.high)));
             let lower = series.points.iter().rev().map(|point| (area.x(point.x), area.y(point.y.low)));
-            svg.polygon(&upper.chain(lower).collect::<Vec<_>>(), "band");
+            let class = if self.series.len() > 4 { "band faint" } else { "band" };
+            svg.polygon(&upper.chain(lower).collect::<Vec<_>>(), class);
             svg.close();
         }
         for (index, series) in self.series.iter().enumerate() {
@@ -142,7 +144,8 @@ impl Plot {
         for (index, y) in places {
             let series = &self.series[index];
             svg.open(series.style);
-            svg.text((area.x1 + 10.0, y), Anchor::Start, "label", &series.name);
+            let dodge = if self.dodge { DODGE * (self.series.len() - 1) as f64 / 2.0 } else { 0.0 };
+            svg.text((area.x1 + 10.0 + dodge, y), Anchor::Start, "label", &series.name);
             svg.close();
         }
     }

@@ -37,6 +37,7 @@ impl Anchor {
 }
 
 impl Svg {
+    /// An empty drawing.
     pub fn new(width: f64, height: f64) -> Self {
         Svg { width, height, body: String::new() }
     }
@@ -45,9 +46,12 @@ impl Svg {
         let _ = self.body.write_fmt(arguments);
     }
 
+    /// Text at its anchor.
     pub fn text(&mut self, (x, y): (f64, f64), anchor: Anchor, class: &str, text: &str) {
         let (anchor, text) = (anchor.as_str(), escape(text));
-        self.push(format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" class=\"{class}\">{text}</text>"));
+        self.push(format_args!(
+            "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" class=\"{class}\">{text}</text>"
+        ));
     }
 
     /// Text turned by an angle in degrees about its point.
@@ -58,12 +62,14 @@ impl Svg {
         ));
     }
 
+    /// A straight line.
     pub fn line(&mut self, (x1, y1): (f64, f64), (x2, y2): (f64, f64), class: &str) {
         self.push(format_args!(
             "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" class=\"{class}\"/>"
         ));
     }
 
+    /// A rectangle from its upper left corner.
     pub fn rect(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), class: &str) {
         self.push(format_args!(
             "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" class=\"{class}\"/>"
@@ -114,6 +120,7 @@ impl Svg {
         self.push(format_args!("<g class=\"s{}{dashed}\">", series % SERIES));
     }
 
+    /// Ends what [`Self::open`] began.
     pub fn close(&mut self) {
         self.push(format_args!("</g>"));
     }
@@ -148,7 +155,10 @@ impl Svg {
 
 /// About how wide a text is.
 pub fn text_width(text: &str, size: f64) -> f64 {
-    text.chars().map(|letter| if matches!(letter, 'i' | 'l' | '.' | ',' | ' ' | ':') { 0.32 } else { 0.62 }).sum::<f64>() * size
+    text.chars()
+        .map(|letter| if matches!(letter, 'i' | 'l' | '.' | ',' | ' ' | ':') { 0.32 } else { 0.62 })
+        .sum::<f64>()
+        * size
 }
 
 /// Text for XML and HTML, in content and in quoted attributes.

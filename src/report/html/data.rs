@@ -47,12 +47,26 @@ pub fn index(table: &Table, analysis: &Analysis) -> String {
     }))
 }
 
-/// Appends the element that holds one example.
-pub fn example(table: &Table, example: usize, page: &mut String) -> Result<()> {
+/// The prompts of a run, by example.
+type Prompts<'a> = HashMap<&'a str, &'a PromptRow>;
+
+/// Appends the elements that hold the examples, one each.
+///
+/// # Errors
+/// If a row's evicted ranges cannot be read.
+pub fn examples(table: &Table, page: &mut String) -> Result<()> {
+    let prompts: Vec<Prompts> = table
+        .runs
+        .iter()
+        .map(|run| run.prompts.iter().flatten().map(|row| (row.example_id.as_str(), row)).collect())
+        .collect();
+    (0..table.examples.len()).try_for_each(|at| example(table, &prompts, at, page))
+}
+
+fn example(table: &Table, prompts: &[Prompts], example: usize, page: &mut String) -> Result<()> {
     let id = table.examples[example];
     let mut strings = Strings::default();
-    let prompts: Vec<Option<&PromptRow>> =
-        table.runs.iter().map(|run| run.prompts.iter().flatten().find(|row| row.example_id == id)).collect();
+    let prompts: Vec<Option<&PromptRow>> = prompts.iter().map(|run| run.get(id).copied()).collect();
     let instructions = match prompts.iter().flatten().next() {
         Some(prompt) => json!(prompt.instructions),
         None => {

@@ -31,9 +31,7 @@ const SCRIPT: &str = include_str!("page.js");
 pub fn write(runs: &[Run], analysis: &Analysis, path: &Path) -> Result<()> {
     let table = Table::new(runs);
     let mut page = frame(runs, &table, analysis)?;
-    for example in 0..table.examples.len() {
-        data::example(&table, example, &mut page)?;
-    }
+    data::examples(&table, &mut page)?;
     page.push_str(&format!("<script>{SCRIPT}</script>\n</body>\n</html>\n"));
     crate::files::write_atomically(path, page.as_bytes())
 }
@@ -127,11 +125,8 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
         (true, "browser", "Examples"),
         (true, "methods", "Methods"),
     ];
-    let sections: Vec<_> = sections
-        .into_iter()
-        .filter(|(there, ..)| *there)
-        .map(|(_, id, name)| Section { id, name })
-        .collect();
+    let sections: Vec<_> =
+        sections.into_iter().filter(|(there, ..)| *there).map(|(_, id, name)| Section { id, name }).collect();
     let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
     let mut environment = Environment::new();
     environment.add_template("page.html", TEMPLATE).expect("the page's template is valid");
@@ -219,4 +214,3 @@ fn odds(analysis: &Analysis) -> Vec<String> {
         })
         .collect()
 }
-

@@ -95,7 +95,8 @@ pub fn comparisons(analysis: &Analysis) -> Vec<ComparisonRow> {
                 match &comparison.mcnemar {
                     Some(mcnemar) => {
                         let net = mcnemar.lost as f64 - mcnemar.gained as f64;
-                        let sub = if mcnemar.p < 0.001 { "p < 0.001".to_owned() } else { format!("p {:.3}", mcnemar.p) };
+                        let sub =
+                            if mcnemar.p < 0.001 { "p < 0.001".to_owned() } else { format!("p {:.3}", mcnemar.p) };
                         Cell::new(format!("{} / {}", mcnemar.lost, mcnemar.gained), Some(net)).with(sub)
                     }
                     None => Cell::number(None, number),
