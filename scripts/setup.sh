@@ -47,6 +47,12 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
 fi
 
+# The build is tuned for this CPU, less Intel's AMX tiles, which crash (.cargo/config.toml).
+if [ "$(uname -sm)" = "Linux x86_64" ] && ! c++ -mno-amx-tile -x c++ -fsyntax-only /dev/null 2>/dev/null; then
+    echo "the C++ compiler is too old; GCC 11 or clang 12 is needed (set CC and CXX to one)" >&2
+    exit 1
+fi
+
 if ! have cargo; then
     echo "Rust is missing; install it from https://rustup.rs, then run this again" >&2
     exit 1

@@ -1,4 +1,43 @@
-//! `kvllama`: what does a language model forget when its KV cache is cut?
+//! What does a language model forget when its KV cache is cut?
+//!
+//! A prompt is read whole; a policy evicts positions from the KV cache; the model answers; each
+//! instruction of the prompt is scored. The `kvllama` command runs that as an experiment; this
+//! library is what it is made of.
+//!
+//! ```
+//! use kvllama::evict::{Budget, DEFAULT_SINKS, TrialSeed, View, evict, policy};
+//! use kvllama::llama::{ContextSettings, Forgetting, LoadSettings, Model, Prompt, Reader, Sampler, Sampling, Turn};
+//! use kvllama::models;
+//!
+//! let model = Model::from_bytes("default", models::EMBEDDED_GGUF, &LoadSettings::default(), None)?;
+//! let text = "Tell me about the owl for my old uncle. No commas are allowed.";
+//! let turns = [Turn { role: "user".into(), content: text.into() }];
+//! let prompt = Prompt::chat(&model, &turns, &[])?;
+//!
+//! let protected = vec![false; prompt.n_cached()];
+//! let budget = Budget::Ratio { ratio: "0.25".parse()?, sinks: DEFAULT_SINKS };
+//! let view = View { candidates: 0..prompt.n_cached(), protected: &protected, budget, seed: TrialSeed(1), block: 1 };
+//! let keep = evict(policy("random")?, prompt.n_cached(), &view)?;
+//!
+//! let mut reader = Reader::private(&model, ContextSettings { n_ctx: 256, ..ContextSettings::default() })?;
+//! let mut cut = reader.cut(&prompt, &Forgetting::new(keep))?;
+//! let answer = reader.answer(&prompt, &mut cut, &mut Sampler::new(&Sampling::default(), 0), 32)?;
+//! println!("{}", answer.text);
+//! # Ok::<(), kvllama::Error>(())
+//! ```
+//!
+//! # The map
+//!
+//! - [`evict`]: which positions survive. Pure functions; a policy is one file and one line.
+//! - [`span`]: labelled token ranges of a prompt, which policies protect and survival is measured on.
+//! - [`llama`]: the llama.cpp boundary: models, prompts, KV caches, sampling. All unsafe code is in `llama/ffi.rs`.
+//! - [`data`]: examples, their instructions, and the bundled sets.
+//! - [`score`]: rules that say whether an instruction was followed.
+//! - [`models`]: the embedded model, the known ones, and how they are fetched.
+//! - [`exp`]: the experiment: the grid of conditions, the loop, durable rows.
+//! - [`cli`]: the command line, one file a subcommand.
+//!
+//! Arrows point downwards only: `cli` -> `exp` -> `llama`, `score`, `data` -> `evict`, `span`.
 
 #![warn(missing_docs)]
 #![deny(unsafe_code)]

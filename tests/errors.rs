@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
 use common::{kvllama, tiny_model};
 
@@ -17,6 +18,15 @@ fn every_mistake_gets_a_sentence_that_names_the_mend() {
     let tiny = tiny_model().display().to_string();
     let no_gguf = path("a.gguf", b"GG");
     let cut = path("cut.gguf", &fs::read(tiny_model()).unwrap()[..700_000]);
+    let renamed = |from: &str, to: &str| {
+        let mut bytes = fs::read(tiny_model()).unwrap();
+        let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).expect("in the metadata");
+        bytes[at..at + from.len()].copy_from_slice(to.as_bytes());
+        path(&format!("{to}.gguf"), &bytes)
+    };
+    let bare = renamed("tokenizer.chat_template", "tokenizer.chat_templatX");
+    let unknown = renamed("gemma3", "gemmaX");
+    let mamba = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mamba.gguf").display().to_string();
     let data = path("bad.jsonl", b"{\"id\":\"a\"}\n");
     let config = path("c.toml", b"polcy = 'random'\n");
     let prompt = "--prompt=Tell me about the owl.";
@@ -54,6 +64,10 @@ fn every_mistake_gets_a_sentence_that_names_the_mend() {
         (&["probe", prompt, "--model=nothing.gguf"], "nothing.gguf"),
         (&["probe", prompt, "--model", &no_gguf], "is not a GGUF file"),
         (&["probe", prompt, "--model", &cut], "cannot load the model"),
+        (&["probe", prompt, "--model", &mamba], "it is a recurrent model: it has no KV cache to evict from"),
+        (&["probe", prompt, "--model", &unknown], "unknown model architecture: 'gemmaX'"),
+        (&["probe", prompt, "--model", &bare], "carries no chat template"),
+        (&["exp", "--ratio=0.5", "--model", &bare], "carries no chat template"),
         (&["probe", prompt, "--model", &tiny, "--chat-template=none.jinja"], "cannot read the chat template"),
     ] {
         let output = kvllama(arguments).output().unwrap();

@@ -6,6 +6,7 @@ mod engine;
 mod exp;
 mod interrupt;
 mod models;
+mod policies;
 mod probe;
 mod progress;
 mod prompt_view;
@@ -18,6 +19,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::{Error, Result};
 
@@ -33,11 +37,11 @@ struct Cli {
     command: Command,
 
     /// Say more on stderr: -v for progress of each step, -vv for llama.cpp's own log.
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = "Everywhere")]
     verbose: u8,
 
     /// Say nothing on stderr but errors.
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Everywhere")]
     quiet: bool,
 }
 
@@ -59,6 +63,7 @@ enum Command {
     Report(report::Args),
     Pull(pull::Args),
     Models(models::Args),
+    Policies(policies::Args),
     Doctor(doctor::Args),
 }
 
@@ -77,8 +82,9 @@ pub fn main() -> ExitCode {
         Command::Probe(args) => probe::execute(*args),
         Command::Score(args) => score::execute(args),
         Command::Report(args) => report::execute(args),
-        Command::Pull(args) => pull::execute(args),
+        Command::Pull(args) => pull::execute(args, cli.quiet),
         Command::Models(args) => models::execute(args),
+        Command::Policies(args) => policies::execute(args),
         Command::Doctor(args) => doctor::execute(args),
     };
     match result {
@@ -113,7 +119,14 @@ fn log(cli: &Cli) {
         (false, _) => "trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .finish()
+        // At trace level it dumps raw requests, and with them the HF_TOKEN.
+        .with(filter_fn(|metadata| !metadata.target().starts_with("ureq_proto")))
+        .init();
 }
 
 /// Prints data to stdout.

@@ -133,6 +133,7 @@ impl Manifest {
             ("flash-attn", json(&generation.flash_attn)),
             ("swa-full", json(&generation.swa_full)),
             ("batch", json(&generation.n_batch)),
+            ("parallel", json(&generation.parallel)),
             ("gpu-layers", json(&generation.gpu_layers)),
             ("chat-template", json(&generation.chat_template_sha256)),
             ("shard", json(&self.settings.shard)),
@@ -186,6 +187,7 @@ pub(super) mod tests {
             flash_attn: FlashAttn::Auto,
             swa_full: true,
             n_batch: 512,
+            parallel: 1,
             gpu_layers: None,
             chat_template_sha256: None,
         };

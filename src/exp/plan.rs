@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Condition, Key, Settings};
+use super::{Condition, Generation, Key, Settings};
 use crate::data::Example;
 use crate::evict::{self, KeepSet, Scope, TrialSeed, View};
 use crate::llama::{Forgetting, Mark, Model, Prompt, Turn};
@@ -56,10 +56,11 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Positions the context must hold: the longest prompt and its answer.
+    /// Positions the context must hold: the longest prompt, shared, and an answer for each lane.
     pub fn n_ctx(&self) -> u32 {
         let longest = self.prompt_tokens.iter().max().copied().unwrap_or(0);
-        u32::try_from(longest + self.settings.generation.n_predict).unwrap_or(u32::MAX)
+        let Generation { n_predict, parallel, .. } = self.settings.generation;
+        u32::try_from(longest + n_predict * parallel as usize).unwrap_or(u32::MAX)
     }
 
     /// How many trials there are.

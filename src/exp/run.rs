@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Condition, InstructionRow, Key, Plan, Resumed, Store, TrialRow, forgetting, prompt_of};
 use crate::data::{Example, RUBRIC};
 use crate::evict::{Budget, KeepSet, ranges_text};
-use crate::llama::{Answer, ContextSettings, Cut, Model, Prompt, Reader, Sampler};
+use crate::llama::{Answer, ContextSettings, Cut, Forgetting, Job, Model, Prompt, Reader, Sampler};
 use crate::score;
 use crate::span::Label;
 use crate::{Error, Result};
@@ -47,9 +47,9 @@ pub fn run(
     resumed: Resumed,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
-    let mut means = Means::new(plan, &resumed);
-    observer.started(plan.n_trials(), means.finished);
-    let mut outcome = Outcome::default();
+    let mut run = Run { means: Means::new(plan, &resumed), outcome: Outcome::default(), store, observer };
+    run.observer.started(plan.n_trials(), run.means.finished);
+    let lanes = plan.settings.generation.parallel;
     let mut reader: Option<Reader> = None;
     for example in &plan.examples {
         let pending: Vec<_> = plan.trials(example).filter(|(_, key)| !resumed.done.contains_key(key)).collect();
@@ -58,28 +58,21 @@ pub fn run(
         }
         let reader = match &mut reader {
             Some(reader) => reader,
-            none => none.insert(Reader::sharing(model, context.clone())?),
+            none => none.insert(Reader::sharing(model, context.clone(), lanes)?),
         };
         let prompt = prompt_of(model, example)?;
-        for (condition, key) in pending {
-            let trial = Trial { plan, example, prompt: &prompt, condition, key: &key, run_id };
-            let (row, instructions) = match trial.run(reader) {
-                Ok(rows) => rows,
-                Err(Error::Interrupted) => return Err(Error::Interrupted),
-                Err(error) => (trial.failed(&error), Vec::new()),
-            };
-            store.append(&row, &instructions)?;
-            if row.error.is_empty() {
-                means.add(&key.condition, &key.example, row.mean_score);
-            } else {
-                outcome.failed += 1;
-                outcome
-                    .first_failure
-                    .get_or_insert_with(|| format!("{} {}: {}", key.example, key.condition, row.error));
-            }
-            observer.trial(&row, means.of(&key.condition));
-        }
+        let trials = pending.iter().map(|(condition, key)| Trial {
+            plan,
+            example,
+            prompt: &prompt,
+            condition,
+            key,
+            run_id,
+            kv_bytes_per_position: reader.context().kv_bytes_per_position(),
+        });
+        run.example(reader, &prompt, trials.collect(), plan.settings.generation.n_predict)?;
     }
+    let Run { means, mut outcome, .. } = run;
     outcome.finished = means.finished;
     outcome.means = plan
         .settings
@@ -92,6 +85,66 @@ pub fn run(
         })
         .collect();
     Ok(outcome)
+}
+
+/// What changes while a run goes on.
+struct Run<'a> {
+    means: Means,
+    outcome: Outcome,
+    store: &'a mut Store,
+    observer: &'a mut dyn Observer,
+}
+
+impl Run<'_> {
+    /// Runs the pending trials of one example: side by side those that share the reading of the
+    /// prompt, if there are lanes for it, then the others one by one.
+    fn example(&mut self, reader: &mut Reader, prompt: &Prompt, trials: Vec<Trial>, n_predict: usize) -> Result<()> {
+        let (mut together, mut alone) = (Vec::new(), Vec::new());
+        for trial in trials {
+            match trial.forgetting() {
+                Err(error) => self.commit(&trial.failed(&error), &[])?,
+                Ok(forgetting) => {
+                    let job = Job { sampler: trial.sampler(), id: trial, forgetting };
+                    let side_by_side = reader.lanes() > 1 && job.forgetting.can_share();
+                    if side_by_side { &mut together } else { &mut alone }.push(job);
+                }
+            }
+        }
+        reader.answer_all(prompt, together, n_predict, |job, cut, answer| self.finish(&job, &cut, answer))?;
+        for mut job in alone {
+            let answered = reader.cut(prompt, &job.forgetting).and_then(|mut cut| {
+                let answer = reader.answer(prompt, &mut cut, &mut job.sampler, n_predict)?;
+                Ok((cut, answer))
+            });
+            match answered {
+                Ok((cut, answer)) => self.finish(&job, &cut, answer)?,
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(error) => self.commit(&job.id.failed(&error), &[])?,
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, job: &Job<Trial>, cut: &Cut, answer: Answer) -> Result<()> {
+        match job.id.rows(&job.forgetting.keep, cut, answer) {
+            Ok((row, instructions)) => self.commit(&row, &instructions),
+            Err(error) => self.commit(&job.id.failed(&error), &[]),
+        }
+    }
+
+    fn commit(&mut self, row: &TrialRow, instructions: &[InstructionRow]) -> Result<()> {
+        self.store.append(row, instructions)?;
+        if row.error.is_empty() {
+            self.means.add(&row.condition, &row.example_id, row.mean_score);
+        } else {
+            self.outcome.failed += 1;
+            self.outcome
+                .first_failure
+                .get_or_insert_with(|| format!("{} {}: {}", row.example_id, row.condition, row.error));
+        }
+        self.observer.trial(row, self.means.of(&row.condition));
+        Ok(())
+    }
 }
 
 /// Running means by condition: the mean over examples of the mean over repeats, so that repeats
@@ -155,36 +208,31 @@ struct Trial<'a> {
     condition: &'a Condition,
     key: &'a Key,
     run_id: &'a str,
+    kv_bytes_per_position: u64,
 }
 
 impl Trial<'_> {
-    fn run(&self, reader: &mut Reader) -> Result<(TrialRow, Vec<InstructionRow>)> {
-        let seed = self.plan.seed(self.key);
-        let forgetting = forgetting(self.condition, self.prompt, seed)?;
-        let mut cut = reader.cut(self.prompt, &forgetting)?;
-        let generation = &self.plan.settings.generation;
-        let mut sampler = Sampler::new(&generation.sampling, seed.sampler());
-        let answer = reader.answer(self.prompt, &mut cut, &mut sampler, generation.n_predict)?;
-        let instructions = self.score(&forgetting.keep, &answer.text)?;
-        let bytes = reader.context().kv_bytes_per_position();
-        Ok((self.row(&forgetting.keep, &cut, answer, &instructions, bytes), instructions))
+    fn forgetting(&self) -> Result<Forgetting> {
+        forgetting(self.condition, self.prompt, self.plan.seed(self.key))
     }
 
-    fn row(
-        &self,
-        keep: &KeepSet,
-        cut: &Cut,
-        answer: Answer,
-        instructions: &[InstructionRow],
-        kv_bytes_per_position: u64,
-    ) -> TrialRow {
+    fn sampler(&self) -> Sampler {
+        Sampler::new(&self.plan.settings.generation.sampling, self.plan.seed(self.key).sampler())
+    }
+
+    fn rows(&self, keep: &KeepSet, cut: &Cut, answer: Answer) -> Result<(TrialRow, Vec<InstructionRow>)> {
+        let instructions = self.score(keep, &answer.text)?;
+        Ok((self.row(keep, cut, answer, &instructions), instructions))
+    }
+
+    fn row(&self, keep: &KeepSet, cut: &Cut, answer: Answer, instructions: &[InstructionRow]) -> TrialRow {
         let decode_s = answer.decode.as_secs_f64();
         TrialRow {
             n_kept: keep.n_kept(),
             n_evicted: keep.n_evicted(),
             evicted_ranges: ranges_text(keep.evicted()),
-            kv_bytes_full: kv_bytes_per_position * keep.len() as u64,
-            kv_bytes_kept: kv_bytes_per_position * keep.n_kept() as u64,
+            kv_bytes_full: self.kv_bytes_per_position * keep.len() as u64,
+            kv_bytes_kept: self.kv_bytes_per_position * keep.n_kept() as u64,
             n_generated: answer.tokens.len(),
             stop_reason: answer.stop.as_str().to_owned(),
             rule_score: mean(instructions.iter().filter_map(|row| row.pass_strict.map(f64::from))),

@@ -40,6 +40,8 @@ pub struct Generation {
     pub swa_full: bool,
     /// Tokens read at once.
     pub n_batch: u32,
+    /// Conditions answered side by side; what a batch is made of changes low bits.
+    pub parallel: u32,
     /// Layers on the GPU; `None` for all.
     pub gpu_layers: Option<u32>,
     /// SHA-256 of a chat template that replaces the model's own.

@@ -3,13 +3,14 @@
 //! - [`Model`]: a loaded GGUF: its tokenizer, chat template and facts.
 //! - [`Prompt`]: a conversation rendered with the model's own template, tokenized, with [spans](crate::span).
 //! - [`Context`]: sequences in a KV cache: decode, evict, compact, fork, logits.
-//! - [`Reader`]: one prompt read, cut and answered, as the experiment means it.
+//! - [`Reader`]: one prompt read, cut and answered, as the experiment means it; one condition at a time, or many in lanes.
 //! - [`Sampler`]: from logits to the next token.
 //!
 //! `ffi` is the only file with unsafe code.
 
 mod context;
 mod ffi;
+mod lanes;
 mod model;
 mod prompt;
 mod reader;
@@ -17,6 +18,7 @@ mod sampler;
 mod template;
 
 pub use context::{Context, Slot};
+pub use lanes::Job;
 pub use model::{Facts, Model};
 pub use prompt::{Mark, Prompt};
 pub use reader::{Answer, Cut, Forgetting, Reader, StopReason};

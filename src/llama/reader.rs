@@ -12,7 +12,7 @@ use crate::Result;
 use crate::evict::{KeepSet, Memory, Positions};
 
 /// The sequence that holds a prompt read for several conditions.
-const SHARED: i32 = 0;
+pub(super) const SHARED: i32 = 0;
 /// The sequence of the condition at work, while a prompt is shared.
 const FORK: i32 = 1;
 
@@ -37,7 +37,7 @@ impl Forgetting {
     }
 
     /// Whether the same reading of the prompt serves this and other conditions.
-    fn can_share(&self) -> bool {
+    pub fn can_share(&self) -> bool {
         self.positions == Positions::Keep && self.memory == Memory::Kv && self.read_before == self.keep.len()
     }
 }
@@ -45,7 +45,7 @@ impl Forgetting {
 /// A cut cache, ready for the last prompt token.
 #[derive(Debug, Clone, Copy)]
 pub struct Cut {
-    seq: i32,
+    pub(super) seq: i32,
     /// The position of the next token to be decoded.
     pub next_pos: usize,
     /// Time spent reading the prompt (of the shared reading, where there is one).
@@ -90,25 +90,32 @@ pub struct Answer {
     pub decode: Duration,
 }
 
-/// Reads prompts, forgets, answers: the plain reference, one condition at a time.
+/// Reads prompts, forgets, answers. One condition at a time it is the plain reference.
 pub struct Reader {
-    context: Context,
+    pub(super) context: Context,
     /// The tokens in [`SHARED`] and how long reading them took.
     shared: Option<(Vec<Token>, Duration)>,
-    share: bool,
+    /// Sequences that can fork from [`SHARED`]; 0 for a private reader.
+    lanes: u32,
 }
 
 impl Reader {
     /// A reader that reads a prompt once for all conditions that only evict from it.
-    pub fn sharing(model: &Arc<Model>, settings: ContextSettings) -> Result<Self> {
-        let context = Context::new(model, ContextSettings { n_seq: 2, ..settings })?;
-        Ok(Reader { context, shared: None, share: true })
+    /// `lanes` of them can be answered side by side; each needs cells of its own for its answer.
+    pub fn sharing(model: &Arc<Model>, settings: ContextSettings, lanes: u32) -> Result<Self> {
+        let context = Context::new(model, ContextSettings { n_seq: 1 + lanes, ..settings })?;
+        Ok(Reader { context, shared: None, lanes })
     }
 
     /// A reader that reads the prompt anew each time: evicted cells are really freed.
     pub fn private(model: &Arc<Model>, settings: ContextSettings) -> Result<Self> {
         let context = Context::new(model, ContextSettings { n_seq: 1, ..settings })?;
-        Ok(Reader { context, shared: None, share: false })
+        Ok(Reader { context, shared: None, lanes: 0 })
+    }
+
+    /// How many conditions can be answered side by side.
+    pub fn lanes(&self) -> usize {
+        self.lanes as usize
     }
 
     /// The context.
@@ -119,7 +126,7 @@ impl Reader {
     /// Reads all of the prompt but its last token and applies the keep set.
     pub fn cut(&mut self, prompt: &Prompt, forgetting: &Forgetting) -> Result<Cut> {
         let cached = &prompt.tokens[..prompt.n_cached()];
-        if self.share && forgetting.can_share() {
+        if self.lanes > 0 && forgetting.can_share() {
             let prefill = self.read_shared(cached)?;
             self.context.fork(SHARED, FORK);
             return self.apply(FORK, forgetting, prefill);
@@ -153,7 +160,7 @@ impl Reader {
 
     /// Makes sure [`SHARED`] holds these tokens. Its cells always start at the first, so that a
     /// condition computes the same bits whatever ran before it.
-    fn read_shared(&mut self, cached: &[Token]) -> Result<Duration> {
+    pub(super) fn read_shared(&mut self, cached: &[Token]) -> Result<Duration> {
         if let Some((tokens, prefill)) = &self.shared
             && tokens == cached
         {
@@ -168,7 +175,7 @@ impl Reader {
         Ok(prefill)
     }
 
-    fn apply(&mut self, seq: i32, forgetting: &Forgetting, prefill: Duration) -> Result<Cut> {
+    pub(super) fn apply(&mut self, seq: i32, forgetting: &Forgetting, prefill: Duration) -> Result<Cut> {
         let cells_before = self.context.cells(seq);
         let start = Instant::now();
         let keep = &forgetting.keep;

@@ -1,0 +1,166 @@
+//! A file on its way: a locked `.part` beside its target, hashed as it grows.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use indicatif::HumanBytes;
+use sha2::{Digest as _, Sha256};
+
+use crate::{Error, Result};
+
+/// The bytes received so far. Its name holds the checksum of the whole file, so that what a later
+/// run finds is the beginning of the very file it asks for; a changed file starts a new part.
+pub(super) struct Part {
+    target: PathBuf,
+    path: PathBuf,
+    /// Locked until it is in place.
+    file: File,
+    /// Expected of the whole.
+    sha256: String,
+    hasher: Sha256,
+    len: u64,
+}
+
+impl Part {
+    /// Opens and locks the part of `target`, and reads what an earlier run left in it.
+    pub fn open(target: &Path, sha256: &str) -> Result<Self> {
+        let path = beside(target, &format!(".{}.part", &sha256[..12]));
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(Error::io("cannot write", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::input(format!("another kvllama is pulling {} right now", target.display())));
+            }
+            Err(TryLockError::Error(error)) => return Err(Error::io("cannot lock", &path)(error)),
+        }
+        remove_others(target, &path);
+        let mut hasher = Sha256::new();
+        let mut len = 0;
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut buffer).map_err(Error::io("cannot read", &path))? {
+                0 => break,
+                n => {
+                    hasher.update(&buffer[..n]);
+                    len += n as u64;
+                }
+            }
+        }
+        Ok(Part { target: target.to_owned(), path, file, sha256: sha256.to_owned(), hasher, len })
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The checksum that the whole must have.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Adds bytes at the end. What a filling disk still takes of them counts.
+    pub fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            match self.file.write(bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.write_error(error)),
+                Ok(n) => {
+                    self.hasher.update(&bytes[..n]);
+                    self.len += n as u64;
+                    bytes = &bytes[n..];
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets every byte.
+    pub fn restart(&mut self) -> Result<()> {
+        self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(Error::io("cannot write", &self.path))?;
+        self.hasher = Sha256::new();
+        self.len = 0;
+        Ok(())
+    }
+
+    /// Verifies the whole and moves it into place; a part with the wrong checksum is removed.
+    pub fn finish(self) -> Result<()> {
+        let found = crate::hex(&self.hasher.clone().finalize());
+        if found != self.sha256 {
+            self.discard();
+            return Err(Error::failed(format!(
+                "{} arrived damaged and was removed: its SHA-256 is {found}, expected is {}; run the same command again",
+                self.target.display(),
+                self.sha256
+            )));
+        }
+        self.file.sync_all().map_err(|error| self.write_error(error))?;
+        fs::rename(&self.path, &self.target).map_err(Error::io("cannot write", &self.target))?;
+        // The rename itself is durable once the directory is.
+        if let Some(directory) = self.target.parent().and_then(|parent| File::open(parent).ok()) {
+            let _ = directory.sync_all();
+        }
+        Ok(())
+    }
+
+    /// Removes the part.
+    pub fn discard(&self) {
+        let _ = fs::remove_file(&self.path);
+    }
+
+    fn write_error(&self, error: std::io::Error) -> Error {
+        if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge) {
+            return Error::failed(format!(
+                "the disk is full: {} of {} are kept; make room and run the same command again to go on from there",
+                HumanBytes(self.len),
+                self.target.display()
+            ));
+        }
+        Error::io("cannot write", &self.path)(error)
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Nothing worth keeping; once in place there is no part either.
+        if self.len == 0 {
+            self.discard();
+        }
+    }
+}
+
+/// Bytes that an earlier, unfinished pull of `target` left.
+pub(super) fn left_over(target: &Path) -> u64 {
+    parts(target).filter_map(|path| fs::metadata(path).ok()).map(|metadata| metadata.len()).max().unwrap_or(0)
+}
+
+/// Parts of other contents that the hub once had under this name.
+fn remove_others(target: &Path, ours: &Path) {
+    for path in parts(target).filter(|path| path != ours) {
+        let _ = fs::remove_file(path);
+    }
+}
+
+fn parts(target: &Path) -> impl Iterator<Item = PathBuf> {
+    let directory = target.parent().unwrap_or(Path::new("."));
+    let prefix = format!("{}.", target.file_name().unwrap_or_default().to_string_lossy());
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).filter(move |path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.strip_prefix(&prefix)
+            .and_then(|rest| rest.strip_suffix(".part"))
+            .is_some_and(|sha256| sha256.len() == 12 && sha256.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    })
+}
+
+fn beside(target: &Path, suffix: &str) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

@@ -1,0 +1,40 @@
+//! `combination:*`
+
+use super::super::text::python::strip;
+use super::{Kwargs, Result, Rule, Test};
+
+pub(super) fn rules() -> Vec<Rule> {
+    vec![
+        Rule {
+            name: "combination:two_responses",
+            about: "There are two different responses, with `******` between them.",
+            kwargs: &[],
+            build: two_responses,
+        },
+        Rule {
+            name: "combination:repeat_prompt",
+            about: "It begins with the prompt, word for word, in any case.",
+            kwargs: &["prompt_to_repeat"],
+            build: repeat_prompt,
+        },
+    ]
+}
+
+fn two_responses(_: &Kwargs) -> Result<Test> {
+    Ok(Box::new(|text| {
+        let mut responses: Vec<&str> = text.split("******").map(strip).collect();
+        // A divider may open and close the text.
+        if responses.last() == Some(&"") {
+            responses.pop();
+        }
+        if responses.first() == Some(&"") {
+            responses.remove(0);
+        }
+        matches!(responses[..], [first, second] if !first.is_empty() && !second.is_empty() && first != second)
+    }))
+}
+
+fn repeat_prompt(kwargs: &Kwargs) -> Result<Test> {
+    let prompt = kwargs.text("prompt_to_repeat")?.to_lowercase();
+    Ok(Box::new(move |text| strip(text).to_lowercase().starts_with(&prompt)))
+}

@@ -1,0 +1,84 @@
+//! `length_constraints:*`
+
+use super::super::text::python::{split, strip};
+use super::super::text::{punkt, regex, words};
+use super::{Kwargs, Result, Rule, Test};
+
+pub(super) fn rules() -> Vec<Rule> {
+    vec![
+        Rule {
+            name: "length_constraints:number_sentences",
+            about: "There are so many sentences, as NLTK's English Punkt splits them.",
+            kwargs: &["num_sentences", "relation"],
+            build: number_sentences,
+        },
+        Rule {
+            name: "length_constraints:number_paragraphs",
+            about: "There are exactly so many paragraphs, with a line `***` between them.",
+            kwargs: &["num_paragraphs"],
+            build: number_paragraphs,
+        },
+        Rule {
+            name: "length_constraints:number_words",
+            about: "There are so many words: runs of letters, numbers and underscores.",
+            kwargs: &["num_words", "relation"],
+            build: number_words,
+        },
+        Rule {
+            name: "length_constraints:nth_paragraph_first_word",
+            about: "There are exactly so many paragraphs, with an empty line between them, and the nth begins with the word.",
+            kwargs: &["num_paragraphs", "nth_paragraph", "first_word"],
+            build: nth_paragraph_first_word,
+        },
+    ]
+}
+
+fn number_sentences(kwargs: &Kwargs) -> Result<Test> {
+    let number = kwargs.threshold("num_sentences", "relation")?;
+    Ok(Box::new(move |text| number.holds(punkt::sentences(text).len())))
+}
+
+fn number_words(kwargs: &Kwargs) -> Result<Test> {
+    let number = kwargs.threshold("num_words", "relation")?;
+    Ok(Box::new(move |text| number.holds(words::count(text))))
+}
+
+fn number_paragraphs(kwargs: &Kwargs) -> Result<Test> {
+    let number = kwargs.number("num_paragraphs")?;
+    Ok(Box::new(move |text| {
+        let paragraphs: Vec<&str> = regex!(r"[\s\x1c-\x1f]?\*\*\*[\s\x1c-\x1f]?").split(text).collect();
+        // A divider may open and close the text, but nothing between two is not a paragraph.
+        let is_blank = |paragraph: &&str| strip(paragraph).is_empty();
+        match paragraphs.as_slice() {
+            [] => false,
+            [only] => usize::from(!is_blank(only)) == number,
+            [first, inner @ .., last] => {
+                let outer = usize::from(!is_blank(first)) + usize::from(!is_blank(last));
+                !inner.iter().any(is_blank) && inner.len() + outer == number
+            }
+        }
+    }))
+}
+
+fn nth_paragraph_first_word(kwargs: &Kwargs) -> Result<Test> {
+    let number = kwargs.number("num_paragraphs")?;
+    let nth = kwargs.number("nth_paragraph")?;
+    let first_word = kwargs.text("first_word")?.to_lowercase();
+    if !(1..=number).contains(&nth) {
+        return Err(kwargs.wrong("nth_paragraph", "must lie between 1 and `num_paragraphs`"));
+    }
+    Ok(Box::new(move |text| {
+        // A quirk: blank paragraphs do not count for the number, but do for the place.
+        let paragraphs: Vec<&str> = text.split("\n\n").collect();
+        let filled = paragraphs.iter().filter(|paragraph| !strip(paragraph).is_empty()).count();
+        let word = split(paragraphs.get(nth - 1).unwrap_or(&"")).next();
+        filled == number && word.is_some_and(|word| bare(word) == first_word)
+    }))
+}
+
+/// A word in lower case, without the quotes before it and from its first punctuation mark on.
+fn bare(word: &str) -> String {
+    let word = word.trim_start_matches('\'').trim_start_matches('"');
+    let end = word.find(['.', ',', '?', '!', '\'', '"']).unwrap_or(word.len());
+    word[..end].chars().flat_map(char::to_lowercase).collect()
+}

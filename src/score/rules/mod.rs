@@ -1,0 +1,54 @@
+//! The instruction types, one file a family.
+//!
+//! A type is a function from its kwargs to a test of one text. The tests do what the official
+//! code does, its quirks included; where a comment calls something a quirk, it is the official one.
+
+mod change_case;
+mod combination;
+mod content;
+mod format;
+mod keywords;
+mod kvllama;
+mod language;
+mod length;
+mod punctuation;
+mod startend;
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::kwargs::Kwargs;
+use super::{Rule, Test};
+use crate::Result;
+
+/// Every rule: IFEval's types, then kvllama's own.
+pub fn rules() -> &'static [Rule] {
+    static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
+        let families = [
+            keywords::rules(),
+            language::rules(),
+            length::rules(),
+            content::rules(),
+            format::rules(),
+            combination::rules(),
+            startend::rules(),
+            change_case::rules(),
+            punctuation::rules(),
+            kvllama::rules(),
+        ];
+        families.into_iter().flatten().collect()
+    });
+    &RULES
+}
+
+/// A kwarg that IFEval takes for a regular expression, compiled as `pattern` makes it from the kwarg.
+fn expression(kwargs: &Kwargs, name: &str, pattern: impl FnOnce(&str) -> String) -> Result<Regex> {
+    Regex::new(&pattern(kwargs.text(name)?)).map_err(|error| not_an_expression(kwargs, name, &error))
+}
+
+fn not_an_expression(kwargs: &Kwargs, name: &str, error: &regex::Error) -> crate::Error {
+    let reason = error.to_string();
+    let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
+    kwargs.wrong(name, &format!("is read as a regular expression and is none ({reason}); escape its signs with `\\`"))
+}

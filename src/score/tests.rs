@@ -1,0 +1,207 @@
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::{Checker, check, rules, validate};
+
+fn object(kwargs: Value) -> Map<String, Value> {
+    kwargs.as_object().expect("an object").clone()
+}
+
+fn strict(kind: &str, kwargs: Value, response: &str) -> bool {
+    check(kind, &object(kwargs), response).unwrap().strict
+}
+
+/// Each line is a verdict of the official code.
+#[test]
+fn quirks_of_the_official_code() {
+    #[rustfmt::skip]
+    let cases = [
+        ("keywords:existence", json!({"keywords": ["cat"]}), "conCATenate", true),
+        ("keywords:existence", json!({"keywords": ["k", "s", "i"]}), "\u{212a} ſ ı", true),
+        ("keywords:frequency", json!({"keyword": "ana", "frequency": 2, "relation": "less than"}), "banana", true),
+        ("keywords:forbidden_words", json!({"forbidden_words": ["cat"]}), "concatenate cats _cat cat² écat", true),
+        ("keywords:forbidden_words", json!({"forbidden_words": ["cat"]}), "a Cat\u{301}", false),
+        ("keywords:forbidden_words", json!({"forbidden_words": ["cats?"]}), "two cats", false),
+        ("keywords:letter_frequency", json!({"letter": "I", "let_frequency": 3, "let_relation": "at least"}), "I i İ", true),
+        ("language:response_language", json!({"language": "de"}), "12345", true),
+        ("length_constraints:number_words", json!({"num_words": 5, "relation": "less than"}), "x² can't e\u{301}a", false),
+        ("length_constraints:number_paragraphs", json!({"num_paragraphs": 2}), "***\na ***b\n***", true),
+        ("length_constraints:number_paragraphs", json!({"num_paragraphs": 2}), "a\n***\n***\nb", false),
+        ("length_constraints:nth_paragraph_first_word", json!({"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "It"}), "a\n\n'\"it's b", true),
+        ("length_constraints:nth_paragraph_first_word", json!({"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "b"}), "a\n\n\n\nb", false),
+        ("detectable_content:number_placeholders", json!({"num_placeholders": 2}), "[[a] []", true),
+        ("detectable_content:postscript", json!({"postscript_marker": "P.S."}), "end p. s. more", true),
+        ("detectable_content:postscript", json!({"postscript_marker": "P.P.S"}), "p.ps", false),
+        ("detectable_format:number_bullet_lists", json!({"num_bullets": 2}), " * a\n** b\n---\n", true),
+        ("detectable_format:number_highlighted_sections", json!({"num_highlights": 2}), "**a** * * *b*", true),
+        ("detectable_format:multiple_sections", json!({"section_spliter": "Day", "num_sections": 2}), "Day 1Day2 day 3", true),
+        ("detectable_format:json_format", json!({}), "```json\n[NaN, -Infinity, \"\\\"NaN\"]\n```", true),
+        ("detectable_format:json_format", json!({}), "1NaN", false),
+        ("detectable_format:title", json!({}), "<<<>>>", false),
+        ("combination:two_responses", json!({}), "******\na******b\n******", true),
+        ("combination:two_responses", json!({}), "a******\n******b", false),
+        ("combination:two_responses", json!({}), "a****** a", false),
+        ("startend:end_checker", json!({"end_phrase": "Bye."}), "\"so, BYE.\"\n", true),
+        ("startend:quotation", json!({}), "\"", false),
+        ("change_case:capital_word_frequency", json!({"capital_frequency": 3, "capital_relation": "less than"}), "CAN'T U.S. a", false),
+        ("change_case:english_capital", json!({}), "Ǆ IS A LETTER AND THIS IS A SENTENCE IN ENGLISH", true),
+        ("change_case:english_lowercase", json!({}), "ǅ is a letter and this is a sentence in english", false),
+        ("change_case:english_lowercase", json!({}), "123", false),
+        ("punctuation:no_comma", json!({}), "a\u{60c} b\u{ff0c}", true),
+        ("punctuation:no_comma", json!({}), "\u{1c}\n", false),
+    ];
+    for (kind, kwargs, response, expected) in cases {
+        assert_eq!(strict(kind, kwargs.clone(), response), expected, "{kind} {kwargs} {response:?}");
+    }
+}
+
+#[test]
+fn loose_forgives_a_first_line_a_last_line_and_asterisks() {
+    let quoted = |response: &str| check("startend:quotation", &Map::new(), response).unwrap();
+    for response in ["Sure:\n\"a\"", "\"a\"\nBye", "Sure:\n\"a\"\nBye", "**\"a\"**", "Sure:\n*\"a\"*\nBye"] {
+        assert!(!quoted(response).strict && quoted(response).loose, "{response}");
+    }
+    assert!(!quoted("Sure:\nyes:\n\"a\"").loose);
+    // What is left when the only line is taken away follows nothing.
+    assert!(!check("punctuation:no_comma", &Map::new(), "a, b").unwrap().loose);
+}
+
+#[test]
+fn our_own_rules() {
+    assert!(strict("kvllama:starts_with", json!({"text": "Dear all"}), " \"DEAR ALL, hi\""));
+    assert!(!strict("kvllama:starts_with", json!({"text": "all"}), "Dear all"));
+    assert!(strict("kvllama:contains", json!({"text": "[X]"}), "see [x]."));
+    assert!(strict("kvllama:excludes", json!({"text": "zebra42"}), "I keep it."));
+    let secret = json!({"text": "zebra42", "on_topic": ["password", "secret"]});
+    assert!(strict("kvllama:excludes", secret.clone(), "The Password stays with me."));
+    assert!(!strict("kvllama:excludes", secret.clone(), "a a a a"));
+    assert!(!strict("kvllama:excludes", secret, "The password is Zebra42."));
+    assert!(strict("kvllama:parts", json!({"separator": "***", "count": 2}), "a\n***\nb"));
+    assert!(!strict("kvllama:parts", json!({"separator": "***", "count": 2}), "a\n***\n"));
+    let three = json!({"num_sentences": 3, "relation": "exactly"});
+    assert!(strict("length_constraints:number_sentences", three.clone(), "Mr. A is here. He sat. Good!"));
+    assert!(!strict("length_constraints:number_sentences", three, "One. Two. Three. Four."));
+}
+
+#[test]
+fn errors_name_the_rule_and_the_kwarg() {
+    let error = |kind: &str, kwargs: Value| validate(kind, &object(kwargs)).unwrap_err().to_string();
+    assert!(error("keywords:existense", json!({})).contains("`keywords:existense`"));
+    for (kwargs, what) in [
+        (json!({"keyword": "a", "frequency": 1}), "`relation` is missing"),
+        (json!({"keyword": "a", "frequency": 1, "relation": null}), "`relation` is missing"),
+        (json!({"keyword": "a", "frequency": 1, "relation": "at most"}), "`relation` must be `at least`"),
+        (json!({"keyword": "a", "frequency": 1.5, "relation": "at least"}), "`frequency` must be a whole number"),
+        (json!({"keyword": "(a", "frequency": 1, "relation": "at least"}), "`keyword` is read as a regular expression"),
+        (json!({"keyword": "a", "frequency": 1, "relation": "at least", "n": 1}), "`n` is not known"),
+    ] {
+        let error = error("keywords:frequency", kwargs);
+        assert!(error.contains("`keywords:frequency`") && error.contains(what), "{error}");
+    }
+    let padded = json!({"keyword": "a", "frequency": 1.0, "relation": "at least", "n": null});
+    assert!(validate("keywords:frequency", &object(padded)).is_ok());
+}
+
+#[test]
+fn the_manual_has_every_rule() {
+    let manual = include_str!("../../docs/scoring.md");
+    for rule in rules() {
+        assert!(manual.contains(&format!("`{}`", rule.name)), "docs/scoring.md lacks {}", rule.name);
+        for kwarg in rule.kwargs {
+            assert!(manual.contains(&format!("`{kwarg}`")), "docs/scoring.md lacks {kwarg}");
+        }
+    }
+}
+
+/// Texts made of what the rules look for, and of anything.
+fn text() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        prop::sample::select(vec![
+            "***",
+            "******",
+            "\n",
+            "\n\n",
+            "* ",
+            "- ",
+            ". ",
+            "...",
+            ". . .",
+            "?!\") ",
+            "Mr. ",
+            "U.S. ",
+            "can't ",
+            "'s",
+            "P.S.",
+            "<<",
+            ">>",
+            "[",
+            "]",
+            "\"",
+            "\\",
+            "{",
+            "NaN",
+            "-Infinity",
+            "```",
+            "--",
+            ",",
+            "\u{1c}",
+            "é",
+            "e\u{301}",
+            "²",
+            "😀",
+            "שלום",
+            "ß",
+            "İ",
+            "i",
+            "Section 1",
+            "the ",
+            "THE ",
+            "a",
+        ])
+        .prop_map(str::to_owned),
+        any::<char>().prop_map(String::from),
+    ];
+    prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+fn anything() -> BoxedStrategy<Value> {
+    let scalar = prop_oneof![Just(Value::Null), any::<i64>().prop_map(Value::from), any::<f64>().prop_map(Value::from)];
+    prop_oneof![scalar, text().prop_map(Value::from), prop::collection::vec(text(), 0..3).prop_map(Value::from)].boxed()
+}
+
+/// A value that the kwarg may well take.
+fn fitting(kwarg: &str) -> BoxedStrategy<Value> {
+    let relations = prop::sample::select(vec!["at least", "less than", "exactly"]);
+    match kwarg {
+        "keywords" | "forbidden_words" | "on_topic" => {
+            prop::collection::vec(text(), 1..3).prop_map(Value::from).boxed()
+        }
+        "relation" | "let_relation" | "capital_relation" => relations.prop_map(Value::from).boxed(),
+        "language" => Just(Value::from("en")).boxed(),
+        "letter" => any::<char>().prop_map(|letter| Value::from(letter.to_string())).boxed(),
+        "count" | "nth_paragraph" => (0..6).prop_map(Value::from).boxed(),
+        number if number.starts_with("num_") || number.ends_with("frequency") => (0..6).prop_map(Value::from).boxed(),
+        _ => text().prop_map(Value::from).boxed(),
+    }
+}
+
+/// Any rule, mostly with kwargs that fit.
+fn instruction() -> impl Strategy<Value = (&'static str, Map<String, Value>)> {
+    prop::sample::select(rules().iter().collect::<Vec<_>>()).prop_flat_map(|rule| {
+        let values: Vec<_> = rule.kwargs.iter().map(|name| prop_oneof![9 => fitting(name), 1 => anything()]).collect();
+        let kwargs = |values: Vec<Value>| rule.kwargs.iter().map(|name| (*name).to_owned()).zip(values).collect();
+        (Just(rule.name), values.prop_map(kwargs))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn nothing_panics_and_strict_implies_loose((kind, kwargs) in instruction(), response in text()) {
+        if let Ok(checker) = Checker::new(kind, &kwargs) {
+            let verdict = checker.check(&response);
+            prop_assert!(verdict.loose || !verdict.strict);
+        }
+    }
+}

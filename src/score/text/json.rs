@@ -1,0 +1,36 @@
+//! `json.loads`, as far as to say whether it would succeed.
+
+use serde::de::IgnoredAny;
+
+/// Whether Python's `json.loads` accepts the text.
+pub fn loads(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(&without_constants(text)).is_ok()
+}
+
+/// Python also reads `NaN`, `Infinity` and `-Infinity`; here they become `null`.
+fn without_constants(text: &str) -> String {
+    let mut standard = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut in_string = false;
+    while let Some(c) = rest.chars().next() {
+        let constant = ["NaN", "-Infinity", "Infinity"].into_iter().find(|name| !in_string && rest.starts_with(name));
+        let length = match constant {
+            Some(name) => {
+                standard.push_str("null");
+                name.len()
+            }
+            // An escaped quote does not end its string.
+            None => {
+                let length = match (in_string, c) {
+                    (true, '\\') => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+                    _ => c.len_utf8(),
+                };
+                in_string ^= c == '"';
+                standard.push_str(&rest[..length]);
+                length
+            }
+        };
+        rest = &rest[length..];
+    }
+    standard
+}
