@@ -27,9 +27,10 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
     let described = [facts.quantization.as_str(), &format!("SHA-256 {}", short(&model.sha256))];
     let described: Vec<_> = described.into_iter().filter(|part| !part.is_empty()).collect();
     say(format!(
-        "We ran {} ({}) with kvllama {} on llama.cpp {} ({}).",
+        "We ran {} ({}) and a KV cache of type {} with kvllama {} on llama.cpp {} ({}).",
         facts.model,
         described.join(", "),
+        generation.kv_type.as_str(),
         build.kvllama,
         build.llama_cpp,
         if build.devices.is_empty() { build.platform.clone() } else { build.devices.join(", ") }
@@ -67,6 +68,16 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
     if factors.iter().any(|factors| factors.positions == "compact") {
         say("In compact conditions survivors were moved together and their keys rotated to the new positions."
             .to_owned());
+    }
+    for scope in ["system", "context"] {
+        if factors.iter().any(|factors| factors.scope == scope) {
+            say(format!(
+                "With scope {scope} only that part of the prompt was compressed, before what follows it was read."
+            ));
+        }
+    }
+    if let Some(factors) = factors.iter().find(|factors| factors.protect != "none") {
+        say(format!("Spans of {} were protected from eviction.", factors.protect.replace('+', ", ")));
     }
     if factors.iter().any(|factors| factors.memory == "text") {
         say("Text-only conditions read the surviving tokens alone as a fresh prompt.".to_owned());

@@ -123,6 +123,10 @@ impl<'a> Strings<'a> {
     }
 }
 
+/// An instruction's index, survival, strict and loose pass, judge's score and reason, and score: a
+/// tuple, because a page may hold hundreds of thousands.
+type Verdict = (usize, Option<f64>, Option<u8>, Option<u8>, Option<f64>, Option<usize>, Option<f64>);
+
 /// A trial as the page's script reads it.
 #[derive(Serialize)]
 struct Shown {
@@ -134,8 +138,7 @@ struct Shown {
     tokens: usize,
     /// Lengths of runs of positions: kept, evicted, kept, ...
     runs: Vec<usize>,
-    /// Index, survival, strict, loose, judge's score, its reason, score.
-    verdicts: Vec<(usize, Option<f64>, Option<u8>, Option<u8>, Option<f64>, Option<usize>, Option<f64>)>,
+    verdicts: Vec<Verdict>,
 }
 
 impl Shown {
