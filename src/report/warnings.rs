@@ -45,7 +45,7 @@ pub enum Warning {
     /// Answers are not scored yet.
     Unscored { trials: usize },
     /// Few examples: only large differences can be found.
-    FewExamples { n: usize, detectable: Option<f64>, needed: Option<usize> },
+    FewExamples { n: usize, detectable: Option<f64>, needed: Option<usize>, hopeless: Option<usize> },
     /// The model fails most instructions with its whole cache.
     BaselineFails { score: f64 },
     /// Nearly every example scores 1 under these conditions.
@@ -145,8 +145,12 @@ impl fmt::Display for Warning {
                 "{} not scored yet and in no mean. Score them with `kvllama judge`.",
                 count(*trials, "trial") + if *trials == 1 { " is" } else { " are" }
             ),
-            Warning::FewExamples { n, detectable, needed } => {
+            Warning::FewExamples { n, detectable, needed, hopeless } => {
                 write!(f, "Only {}: intervals are rough", count(*n, "example"))?;
+                if let Some(comparisons) = hopeless {
+                    let over = count(*comparisons, "comparison");
+                    write!(f, ", no difference of any size can reach p < 0.05 after correction over {over}")?;
+                }
                 if let Some(detectable) = detectable {
                     write!(f, ", and a difference under {} will usually go unseen", number(*detectable))?;
                 }
@@ -289,6 +293,8 @@ fn scores(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
             n: analysis.n_examples,
             detectable: middle.map(|comparison| comparison.detectable),
             needed: needed.filter(|&needed| needed > analysis.n_examples),
+            hopeless: Some(analysis.comparisons.len())
+                .filter(|&family| smallest_p(analysis.n_examples) * family as f64 > 0.05),
         });
     }
     for condition in conditions.iter().filter(|condition| condition.is_baseline()) {
@@ -329,6 +335,11 @@ fn scores(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
             found.push(Warning::NoiseFloor { floor: floor.difference, conditions: within });
         }
     }
+}
+
+/// The smallest p a two-sided sign-flip test of so many pairs can give.
+fn smallest_p(n: usize) -> f64 {
+    0.5f64.powi(i32::try_from(n).unwrap_or(i32::MAX) - 1)
 }
 
 /// Distinct values in the order in which they first appear.

@@ -23,12 +23,12 @@ pub(super) fn sentences(analysis: &Analysis) -> Vec<String> {
             sentences.extend(onsets(analysis));
         }
         Some(worst) => sentences.push(format!(
-            "No eviction costs a detectable part of the score: the largest difference is {} ({}, {}).",
-            words::estimate(&worst.difference),
+            "No loss is certain after correction; the largest is {} ({}, {}).",
+            words::estimate(&words::negated(&worst.difference)),
             analysis.conditions[worst.b].words,
             words::p_value("p(Holm)", worst.p_holm)
         )),
-        None => {}
+        None => sentences.extend(range(analysis)),
     }
     for question in [Question::Policy, Question::Memory, Question::Run] {
         let compared: Vec<_> = of(analysis, question).collect();
@@ -49,6 +49,20 @@ pub(super) fn sentences(analysis: &Analysis) -> Vec<String> {
         }
     }
     sentences
+}
+
+/// What can be said without a full cache: the best and the worst condition.
+fn range(analysis: &Analysis) -> Option<String> {
+    let scored = analysis.conditions.iter().filter(|condition| !condition.is_baseline());
+    let mut scored: Vec<_> = scored.filter_map(|condition| Some((condition.score?, &condition.words))).collect();
+    scored.sort_by(|a, b| b.0.point.total_cmp(&a.0.point));
+    let says =
+        |(score, words): &(crate::stats::Estimate, &String)| format!("{words} scores {}", words::estimate(score));
+    match scored.as_slice() {
+        [] => None,
+        [only] => Some(format!("{} on {}.", capitalized(&says(only)), words::count(only.0.n, "example"))),
+        [best, .., worst] => Some(format!("{}, {}.", capitalized(&says(best)), says(worst))),
+    }
 }
 
 fn of(analysis: &Analysis, question: Question) -> impl Iterator<Item = &Comparison> {

@@ -147,7 +147,7 @@ fn curves(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
         y_label: "score (fraction of instructions followed)".to_owned(),
         x_max: (x_max * 1.02).min(1.0),
         series,
-        dodge: false,
+        dodge: true,
         reference,
     };
     let (wide, narrow) = both(|width| single(&plot, width, if width < WIDE { 360.0 } else { 400.0 }));

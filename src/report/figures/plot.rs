@@ -74,7 +74,8 @@ impl Plot {
                 svg.rect((area.x0, high), (area.x1 - area.x0, low - high), "noise");
             }
             svg.line((area.x0, area.y(*value)), (area.x1, area.y(*value)), "rule");
-            svg.text((area.x1 - 4.0, area.y(*value) - 6.0), Anchor::End, "small muted", name);
+            let below = if *value > 0.95 { 15.0 } else { -6.0 };
+            svg.text((area.x1 - 4.0, area.y(*value) + below), Anchor::End, "small muted", name);
         }
         for series in self.series.iter().filter(|series| series.joined && series.points.len() > 1) {
             svg.open(series.style);
@@ -86,7 +87,7 @@ impl Plot {
         }
         for (index, series) in self.series.iter().enumerate() {
             let middle = (self.series.len() - 1) as f64 / 2.0;
-            let dodge = if self.dodge { DODGE * (index as f64 - middle) } else { 0.0 };
+            let dodge = if self.dodge && !series.joined { DODGE * (index as f64 - middle) } else { 0.0 };
             series.draw(svg, &area, dodge);
         }
         if beside {
