@@ -5,6 +5,7 @@ mod doctor;
 mod engine;
 mod exp;
 mod interrupt;
+mod judge;
 mod models;
 mod probe;
 mod progress;
@@ -57,6 +58,7 @@ enum Command {
     Exp(Box<exp::Args>),
     Probe(Box<probe::Args>),
     Score(score::Args),
+    Judge(Box<judge::Args>),
     Pull(pull::Args),
     Models(models::Args),
     Doctor(doctor::Args),
@@ -76,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Exp(args) => exp::execute(*args, cli.quiet),
         Command::Probe(args) => probe::execute(*args),
         Command::Score(args) => score::execute(args),
+        Command::Judge(args) => judge::execute(*args, cli.quiet),
         Command::Pull(args) => pull::execute(args, cli.quiet),
         Command::Models(args) => models::execute(args),
         Command::Doctor(args) => doctor::execute(args),
@@ -117,8 +120,8 @@ fn log(cli: &Cli) {
         .with_writer(std::io::stderr)
         .with_target(false)
         .finish()
-        // At trace level it dumps raw requests, and with them the HF_TOKEN.
-        .with(filter_fn(|metadata| !metadata.target().starts_with("ureq_proto")))
+        // At trace level it dumps raw requests, and with them keys and tokens.
+        .with(filter_fn(|metadata| !metadata.target().starts_with("ureq")))
         .init();
 }
 
