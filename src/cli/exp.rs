@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::engine::EngineArgs;
 use super::judge::{self, JudgeArgs};
+use super::judge_view;
 use super::progress::Progress;
 use super::{interrupt, print, print_json};
 use crate::data::{self, Example, bundled};
@@ -201,7 +202,7 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
         return conclude(&args, &directory, &outcome, None);
     }
     drop(store); // the judge takes the lock over
-    let judged = args.judge.judge_run(&directory, &args.engine, &model, quiet);
+    let judged = args.judge.judge_run(&directory, &args.engine, model, quiet);
     conclude(&args, &directory, &outcome, judged.as_ref().ok())?;
     judge::complete(&judged?)
 }
@@ -228,7 +229,7 @@ fn conclude(args: &Args, directory: &Path, outcome: &Outcome, judged: Option<&Ju
             let mean = mean.map_or("-".to_owned(), |mean| format!("{mean:.3}"));
             text.push_str(&format!("{name:width$}  {trials:>6}  {mean:>6}\n"));
         }
-        text.push_str(&judged.map_or_else(String::new, judge::outcome_text));
+        text.push_str(&judged.map_or_else(String::new, judge_view::outcome_text));
         text.push_str(&format!("rows: {}\n", directory.display()));
         print(&text)?;
     }

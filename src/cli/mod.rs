@@ -6,6 +6,7 @@ mod engine;
 mod exp;
 mod interrupt;
 mod judge;
+mod judge_view;
 mod models;
 mod probe;
 mod progress;

@@ -7,8 +7,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::cache::{self, Cache};
+use super::ledger::Ledger;
 use super::price::{self, Price, Usage};
-use super::{Judge, PROMPT_VERSION, Reply, Request};
+use super::{Judge, PROMPT_VERSION, Request};
 use crate::data::{Example, Instruction};
 use crate::exp::{InstructionRow, Rows, means, read_examples};
 use crate::{Error, Result, files, score};
@@ -96,9 +97,6 @@ impl Agreement {
         (self.both + self.neither) as f64 / self.total() as f64
     }
 }
-
-/// A judge that gives no verdict so often in a row will not give the next one either.
-const GIVE_UP_AFTER: usize = 10;
 
 /// Judges what is not yet judged by this judge, and writes the scores into the rows of the run.
 ///
@@ -225,7 +223,8 @@ fn ask(
     observer.planned(&Plan { judge: ledger.judge.clone(), pending: pending.len(), known, usage, cost_usd });
     let mut rest = if options.dry_run { &[][..] } else { &pending[..] };
     while !rest.is_empty() {
-        let count = affordable(rest, ledger.price.zip(options.max_cost), ledger.now.cost_usd);
+        let left = options.max_cost.map(|max_cost| max_cost - ledger.now.cost_usd);
+        let count = affordable(rest, judge.max_tokens(), ledger.price.zip(left));
         if count == 0 {
             let reason = "--max-cost is reached";
             ledger.failures.extend(rest.iter().map(|request| (request.key.clone(), reason.to_owned())));
@@ -264,13 +263,12 @@ fn pending(rows: &Rows, matters: &[Option<Matter>], cache: &Cache) -> (Vec<Reque
     (requests, known.len())
 }
 
-/// How many of the next requests surely stay within the budget.
-fn affordable(requests: &[Request], budget: Option<(Price, f64)>, spent: f64) -> usize {
-    let Some((price, max_cost)) = budget else { return requests.len() };
-    let mut total = spent;
+/// How many of the next requests surely stay within what is left of the budget.
+fn affordable(requests: &[Request], max_tokens: u32, budget: Option<(Price, f64)>) -> usize {
+    let Some((price, mut left)) = budget else { return requests.len() };
     let fit = requests.iter().take_while(|request| {
-        total += price.cost(&price::at_most(request));
-        total <= max_cost
+        left -= price.cost(&price::at_most(request, max_tokens));
+        left >= 0.0
     });
     fit.count()
 }
@@ -287,52 +285,4 @@ fn agreement(rows: &[InstructionRow]) -> Option<Agreement> {
         *count += 1;
     }
     (agreement.total() > 0).then_some(agreement)
-}
-
-/// The replies of one judge: on the disk, and counted.
-struct Ledger {
-    cache: Cache,
-    judge: String,
-    price: Option<Price>,
-    now: Spent,
-    /// By key: why there is no verdict.
-    failures: HashMap<String, String>,
-    failures_in_a_row: usize,
-}
-
-impl Ledger {
-    fn open(directory: &Path, judge: String, price: Option<Price>) -> Result<Self> {
-        let cache = cache::of(directory)?;
-        Ok(Ledger { cache, judge, price, now: Spent::default(), failures: HashMap::new(), failures_in_a_row: 0 })
-    }
-
-    fn take(&mut self, reply: Reply) -> Result<()> {
-        if self.cache.get(&reply.key).is_some() {
-            return Ok(()); // a batch that was collected, but not to its end
-        }
-        self.now.requests += 1;
-        self.now.usage += reply.usage;
-        self.now.cost_usd += self.price.map_or(0.0, |price| price.cost(&reply.usage));
-        let failure = reply.verdict.as_ref().err().cloned();
-        let key = reply.key.clone();
-        self.cache.append(&self.judge, self.price, reply)?;
-        let Some(reason) = failure else {
-            self.failures_in_a_row = 0;
-            return Ok(());
-        };
-        self.failures.insert(key, reason.clone());
-        self.failures_in_a_row += 1;
-        if self.failures_in_a_row >= GIVE_UP_AFTER {
-            return Err(Error::failed(format!(
-                "the judge gave no verdict {} times in a row, at last because {reason}; verdicts so far are safe, run \
-                 the same command to go on",
-                self.failures_in_a_row
-            )));
-        }
-        Ok(())
-    }
-
-    fn verdict(&self, key: &str) -> std::result::Result<&super::Verdict, &str> {
-        self.cache.get(key).ok_or_else(|| self.failures.get(key).map_or("not asked yet", String::as_str))
-    }
 }
