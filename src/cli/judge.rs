@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::engine::EngineArgs;
 use super::judge_view::{Progress, outcome_text, plan_text};
-use super::{interrupt, print, print_json};
+use super::{interrupt, means, print, print_json};
 use crate::judge::price::Price;
 use crate::judge::stage::{self, Options, Outcome};
 use crate::judge::{Anthropic, Batch, ClaudeCli, DEFAULT_MODEL, Endpoint, Judge, Local, OpenAi, Patience, Secret};
@@ -117,11 +117,13 @@ pub(super) fn execute(mut args: Args, quiet: bool) -> Result<()> {
     progress.finish();
     let outcome = outcome?;
     if args.json {
-        print_json(&json!({"plan": progress.plan, "outcome": (!args.dry_run).then_some(&outcome)}))?;
+        let done = (!args.dry_run).then_some(&outcome);
+        let conditions = means::objects(&outcome.means);
+        print_json(&json!({"plan": progress.plan, "outcome": done, "conditions": conditions}))?;
     } else if args.dry_run {
         print(&progress.plan.as_ref().map_or_else(String::new, |plan| plan_text(plan) + "\n"))?;
     } else {
-        print(&outcome_text(&outcome))?;
+        print(&(means::table(&outcome.means) + &outcome_text(&outcome)))?;
     }
     if args.dry_run { Ok(()) } else { complete(&outcome) }
 }

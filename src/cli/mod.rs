@@ -7,6 +7,7 @@ mod exp;
 mod interrupt;
 mod judge;
 mod judge_view;
+mod means;
 mod models;
 mod probe;
 mod progress;

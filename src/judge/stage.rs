@@ -70,6 +70,7 @@ pub struct Outcome {
     /// Judge and rule on the same instructions.
     pub agreement: Option<Agreement>,
     /// By condition: mean score, finished trials.
+    #[serde(skip)]
     pub means: Vec<(String, Option<f64>, usize)>,
 }
 
