@@ -30,43 +30,43 @@ use crate::{Error, Result};
 #[command(args_override_self = true, after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Policies, separated by commas: none, streaming, random.
-    #[arg(long, value_name = "P,..", value_delimiter = ',', default_value = "random")]
+    #[arg(long, help_heading = "Eviction", value_name = "P,..", value_delimiter = ',', default_value = "random")]
     policy: Vec<String>,
 
     /// Fractions to evict, separated by commas; also ranges FROM..TO:STEP with both ends included.
-    #[arg(long, value_name = "R,..", value_delimiter = ',')]
+    #[arg(long, help_heading = "Eviction", value_name = "R,..", value_delimiter = ',')]
     ratio: Vec<String>,
 
     /// First positions to keep: the sinks of `streaming` under a ratio [default: 4], or the first number of a window.
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = "Eviction", value_name = "N")]
     keep_first: Option<usize>,
 
     /// Last positions to keep: with --keep-first a window instead of a ratio (StreamingLLM's 100/100).
-    #[arg(long, value_name = "M")]
+    #[arg(long, help_heading = "Eviction", value_name = "M")]
     keep_last: Option<usize>,
 
     /// Contiguous positions that `random` evicts together.
-    #[arg(long, value_name = "B", default_value_t = 1)]
+    #[arg(long, help_heading = "Eviction", value_name = "B", default_value_t = 1)]
     block: usize,
 
     /// Survivors `keep` their RoPE positions, or are moved together (`compact`); both, separated by a comma, run both.
-    #[arg(long, value_name = "MODE,..", value_delimiter = ',', default_value = "keep")]
+    #[arg(long, help_heading = "Eviction", value_name = "MODE,..", value_delimiter = ',', default_value = "keep")]
     positions: Vec<Positions>,
 
     /// What is compressed: the whole `prompt`, or only the `system` text or the `context`, before the rest is read.
-    #[arg(long, value_name = "SPAN,..", value_delimiter = ',', default_value = "prompt")]
+    #[arg(long, help_heading = "Eviction", value_name = "SPAN,..", value_delimiter = ',', default_value = "prompt")]
     scope: Vec<Scope>,
 
     /// Spans that survive whatever the policy says: bos, sink:N, template, system, instruction, question, none.
-    #[arg(long, value_name = "SPAN,..", default_value = "none")]
+    #[arg(long, help_heading = "Eviction", value_name = "SPAN,..", default_value = "none")]
     protect: Protect,
 
     /// `kv` evicts what was heard; `text` feeds the kept tokens only, as a fresh prompt: the contrast control.
-    #[arg(long, value_name = "MODE,..", value_delimiter = ',', default_value = "kv")]
+    #[arg(long, help_heading = "Eviction", value_name = "MODE,..", value_delimiter = ',', default_value = "kv")]
     memory: Vec<Memory>,
 
     /// Leave the full cache out.
-    #[arg(long)]
+    #[arg(long, help_heading = "Eviction")]
     no_baseline: bool,
 
     /// Examples: a bundled set (demo, multi) or a JSONL file [default: demo for the embedded model, else multi].
@@ -106,22 +106,22 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     out: Option<PathBuf>,
 
-    /// Go on with the latest run under results/ that has the same settings.
-    #[arg(long, conflicts_with_all = ["fresh", "out"], help_heading = "Run")]
+    /// Go on: with the run in --out (which happens by itself), else with the latest run under results/ of these settings.
+    #[arg(long, conflicts_with = "fresh", help_heading = "Run")]
     resume: bool,
 
-    /// Start over in --out: the run that is there is put aside, not deleted.
-    #[arg(long, requires = "out", help_heading = "Run")]
+    /// Start over: a run that is already in --out is put aside, not deleted.
+    #[arg(long, help_heading = "Run")]
     fresh: bool,
 
     /// Take options from a TOML file whose keys are the long option names; what is typed wins.
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     pub(super) config: Option<PathBuf>,
 
-    /// Conditions of an example that answer side by side. 1 is the plain reference; more is faster, and may change late
-    /// tokens of an answer, because what a batch is made of changes low bits.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255), help_heading = "Run")]
-    parallel: u32,
+    /// Conditions of an example that answer side by side from one reading of the prompt; `auto` takes all, up to 16. 1 is
+    /// the plain reference; more may change late tokens of an answer, because what a batch is made of changes low bits.
+    #[arg(long, value_name = "N|auto", default_value = "1", help_heading = "Run")]
+    parallel: Parallel,
 
     /// Print the plan (trials, tokens, memory) and stop.
     #[arg(long, help_heading = "Run")]
@@ -138,6 +138,37 @@ Examples:
   kvllama exp --policy streaming,random --ratio 0.1..0.9:0.2 --repeats 3 --out results/curve
   kvllama exp --model gemma-3-12b-it-q4_0 --policy streaming --keep-first 100 --keep-last 100
   kvllama exp --policy random --ratio 0.5 --memory kv,text     heard and forgotten, against never heard";
+
+/// How many conditions answer side by side.
+#[derive(Debug, Clone, Copy)]
+enum Parallel {
+    Auto,
+    Lanes(u32),
+}
+
+impl Parallel {
+    /// Beyond this many lanes a batch gains little more.
+    const ENOUGH: u32 = 16;
+
+    fn lanes(self, trials_per_example: usize) -> u32 {
+        match self {
+            Parallel::Lanes(lanes) => lanes,
+            Parallel::Auto => u32::try_from(trials_per_example).unwrap_or(u32::MAX).clamp(1, Self::ENOUGH),
+        }
+    }
+}
+
+impl std::str::FromStr for Parallel {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.parse() {
+            _ if text == "auto" => Ok(Parallel::Auto),
+            Ok(lanes @ 1..=255) => Ok(Parallel::Lanes(lanes)),
+            _ => Err(Error::input(format!("`{text}` is neither a number from 1 to 255 nor auto"))),
+        }
+    }
+}
 
 /// How tokens are drawn.
 #[derive(Debug, clap::Args)]
@@ -254,8 +285,10 @@ impl Args {
             baseline: !self.no_baseline,
         };
         let template = self.engine.chat_template()?;
+        let conditions = grid.conditions()?;
+        let parallel = self.parallel.lanes(conditions.len() * self.repeats as usize);
         Ok(Settings {
-            conditions: grid.conditions()?,
+            conditions,
             repeats: self.repeats,
             limit: self.limit,
             shard: self.shard.as_deref().map(shard).transpose()?,
@@ -267,7 +300,7 @@ impl Args {
                 flash_attn: self.engine.flash_attn,
                 swa_full: self.engine.swa_full,
                 n_batch: self.engine.batch,
-                parallel: self.parallel,
+                parallel,
                 gpu_layers: self.engine.gpu_layers,
                 chat_template_sha256: template.map(|text| crate::hex(&Sha256::digest(text))),
             },
@@ -358,8 +391,10 @@ fn latest_match(results: &Path, manifest: &Manifest) -> Result<Option<PathBuf>> 
 }
 
 fn dry_run(args: &Args, plan: &Plan, model: &std::sync::Arc<Model>, context: &ContextSettings) -> Result<()> {
-    let (memory, n_ctx) =
-        super::doctor::predict(model, ContextSettings { n_seq: 1 + args.parallel, ..context.clone() })?;
+    let (memory, n_ctx) = super::doctor::predict(
+        model,
+        ContextSettings { n_seq: 1 + plan.settings.generation.parallel, ..context.clone() },
+    )?;
     let repeats = plan.settings.repeats as usize * plan.settings.conditions.len();
     let prompt_tokens: usize = plan.prompt_tokens.iter().sum();
     let conditions: Vec<_> = plan.settings.conditions.iter().map(ToString::to_string).collect();

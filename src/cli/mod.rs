@@ -9,6 +9,7 @@ mod judge;
 mod judge_view;
 mod means;
 mod models;
+mod policies;
 mod probe;
 mod progress;
 mod prompt_view;
@@ -38,11 +39,11 @@ struct Cli {
     command: Command,
 
     /// Say more on stderr: -v for progress of each step, -vv for llama.cpp's own log.
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = "Everywhere")]
     verbose: u8,
 
     /// Say nothing on stderr but errors.
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Everywhere")]
     quiet: bool,
 }
 
@@ -63,6 +64,7 @@ enum Command {
     Judge(Box<judge::Args>),
     Pull(pull::Args),
     Models(models::Args),
+    Policies(policies::Args),
     Doctor(doctor::Args),
 }
 
@@ -83,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Judge(args) => judge::execute(*args, cli.quiet),
         Command::Pull(args) => pull::execute(args, cli.quiet),
         Command::Models(args) => models::execute(args),
+        Command::Policies(args) => policies::execute(args),
         Command::Doctor(args) => doctor::execute(args),
     };
     match result {

@@ -22,67 +22,67 @@ use crate::{Error, Result};
 #[command(args_override_self = true, after_help = EXAMPLES)]
 pub(super) struct Args {
     /// The prompt, as one user turn.
-    #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompt_file", "tokens"])]
+    #[arg(long, help_heading = "Prompt", value_name = "TEXT", conflicts_with_all = ["prompt_file", "tokens"])]
     prompt: Option<String>,
 
     /// A file with the prompt.
-    #[arg(long, value_name = "FILE", conflicts_with = "tokens")]
+    #[arg(long, help_heading = "Prompt", value_name = "FILE", conflicts_with = "tokens")]
     prompt_file: Option<PathBuf>,
 
     /// The prompt as token ids, taken as they are.
-    #[arg(long, value_name = "2,17,..", value_delimiter = ',', conflicts_with_all = ["system", "raw"])]
+    #[arg(long, help_heading = "Prompt", value_name = "2,17,..", value_delimiter = ',', conflicts_with_all = ["system", "raw"])]
     tokens: Option<Vec<Token>>,
 
     /// A system turn before the prompt.
-    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    #[arg(long, help_heading = "Prompt", value_name = "TEXT", conflicts_with = "raw")]
     system: Option<String>,
 
     /// Take the prompt as it is, without the chat template.
-    #[arg(long)]
+    #[arg(long, help_heading = "Prompt")]
     raw: bool,
 
     /// The policy [default: random where a budget is given, else none].
-    #[arg(long, value_name = "P", conflicts_with = "evict")]
+    #[arg(long, help_heading = "Eviction", value_name = "P", conflicts_with = "evict")]
     policy: Option<String>,
 
     /// The fraction to evict.
-    #[arg(long, value_name = "R", conflicts_with = "evict")]
+    #[arg(long, help_heading = "Eviction", value_name = "R", conflicts_with = "evict")]
     ratio: Option<Ratio>,
 
     /// First positions to keep, as in `exp`.
-    #[arg(long, value_name = "N", conflicts_with = "evict")]
+    #[arg(long, help_heading = "Eviction", value_name = "N", conflicts_with = "evict")]
     keep_first: Option<usize>,
 
     /// Last positions to keep, as in `exp`.
-    #[arg(long, value_name = "M", conflicts_with = "evict")]
+    #[arg(long, help_heading = "Eviction", value_name = "M", conflicts_with = "evict")]
     keep_last: Option<usize>,
 
     /// Contiguous positions that `random` evicts together.
-    #[arg(long, value_name = "B", default_value_t = 1)]
+    #[arg(long, help_heading = "Eviction", value_name = "B", default_value_t = 1)]
     block: usize,
 
     /// Seed of the trial: the `seed` column of trials.csv repeats that row's eviction and draws.
-    #[arg(long, value_name = "S", default_value_t = 1)]
+    #[arg(long, help_heading = "Eviction", value_name = "S", default_value_t = 1)]
     seed: u64,
 
     /// Evict exactly these half-open ranges of positions.
-    #[arg(long, value_name = "3..9,15..16")]
+    #[arg(long, help_heading = "Eviction", value_name = "3..9,15..16")]
     evict: Option<String>,
 
     /// Survivors `keep` their RoPE positions or are moved together (`compact`).
-    #[arg(long, value_name = "MODE", default_value = "keep")]
+    #[arg(long, help_heading = "Eviction", value_name = "MODE", default_value = "keep")]
     positions: Positions,
 
     /// What is compressed: prompt, system or context.
-    #[arg(long, value_name = "SPAN", default_value = "prompt")]
+    #[arg(long, help_heading = "Eviction", value_name = "SPAN", default_value = "prompt")]
     scope: Scope,
 
     /// Spans that survive whatever the policy says.
-    #[arg(long, value_name = "SPAN,..", default_value = "none")]
+    #[arg(long, help_heading = "Eviction", value_name = "SPAN,..", default_value = "none")]
     protect: Protect,
 
     /// `kv`: heard and forgotten; `text`: never heard.
-    #[arg(long, value_name = "MODE", default_value = "kv")]
+    #[arg(long, help_heading = "Eviction", value_name = "MODE", default_value = "kv")]
     memory: Memory,
 
     /// Tokens to feed after the prompt instead of the model's own (teacher forcing).
