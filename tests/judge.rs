@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kvllama::exp::{
-    Build, Condition, DataFacts, Generation, InstructionRow, Manifest, ModelFile, Rows, Settings, Store, TrialRow,
-    write_examples,
+    Build, Condition, DataFacts, Generation, InstructionRow, Manifest, ModelFile, PromptRow, Rows, Settings, Store,
+    TrialRow, write_prompts,
 };
 use kvllama::judge::price::{Price, Usage};
 use kvllama::judge::stage::{self, Options, Outcome, Plan, Spent};
@@ -48,7 +48,9 @@ fn run_of(directory: &Path, responses: &[&str]) {
         Settings { conditions: vec![Condition::baseline()], repeats: 1, limit: None, shard: None, generation },
     );
     let (mut store, _) = Store::open(directory, &manifest).unwrap();
-    write_examples(directory, &kvllama::data::parse(EXAMPLE, "x").unwrap()).unwrap();
+    let instructions = kvllama::data::parse(EXAMPLE, "x").unwrap().remove(0).instructions;
+    write_prompts(directory, &[PromptRow { example_id: "e".into(), pieces: vec![], spans: vec![], instructions }])
+        .unwrap();
     for (repeat, response) in responses.iter().enumerate() {
         let repeat = repeat as u32;
         let mut trial = TrialRow {

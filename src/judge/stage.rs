@@ -10,8 +10,8 @@ use super::cache::{self, Cache};
 use super::ledger::Ledger;
 use super::price::{self, Price, Usage};
 use super::{Judge, PROMPT_VERSION, Request};
-use crate::data::{Example, Instruction};
-use crate::exp::{InstructionRow, Rows, means, read_examples};
+use crate::data::Instruction;
+use crate::exp::{InstructionRow, PROMPTS, Rows, instructions_of, means};
 use crate::{Error, Result, files, score};
 
 pub use super::cache::Spent;
@@ -114,9 +114,9 @@ pub fn run(directory: &Path, judge: &mut dyn Judge, options: &Options, observer:
         ));
     }
     let mut rows = Rows::open(directory)?;
-    let examples = read_examples(directory)?;
+    let instructions = instructions_of(directory)?;
     let fingerprint = judge.fingerprint();
-    let matters = matters(&rows, &examples, &fingerprint, options.all)?;
+    let matters = matters(&rows, &instructions, &fingerprint, options.all)?;
     let mut ledger = Ledger::open(directory, fingerprint, price)?;
     let asked = ask(judge, &rows, &matters, &mut ledger, options, observer);
     let mut outcome = Outcome {
@@ -173,14 +173,19 @@ struct Matter {
 }
 
 /// By row of instructions: what is to be judged; nothing where the trial failed.
-fn matters(rows: &Rows, examples: &HashMap<String, Example>, judge: &str, all: bool) -> Result<Vec<Option<Matter>>> {
+fn matters(
+    rows: &Rows,
+    instructions: &HashMap<String, Vec<Instruction>>,
+    judge: &str,
+    all: bool,
+) -> Result<Vec<Option<Matter>>> {
     let finished = rows.trials.iter().enumerate().filter(|(_, row)| row.error.is_empty());
     let finished: HashMap<_, _> = finished.map(|(index, row)| (row.key(), index)).collect();
     let matter = |row: &InstructionRow| {
         let Some(&trial) = finished.get(&row.key()) else { return Ok(None) };
-        let example = examples.get(&row.example_id);
-        let instruction = example.and_then(|example| example.instructions.get(row.instruction)).ok_or_else(|| {
-            Error::failed(format!("examples.jsonl lacks instruction {} of `{}`", row.instruction, row.example_id))
+        let of_example = instructions.get(&row.example_id);
+        let instruction = of_example.and_then(|of_example| of_example.get(row.instruction)).ok_or_else(|| {
+            Error::failed(format!("{PROMPTS} lacks instruction {} of `{}`", row.instruction, row.example_id))
         })?;
         let rubric = criterion(instruction);
         let key = cache::key(judge, &rubric, &rows.trials[trial].response);
