@@ -5,6 +5,7 @@ mod doctor;
 mod engine;
 mod exp;
 mod interrupt;
+mod judge;
 mod models;
 mod policies;
 mod probe;
@@ -58,6 +59,7 @@ enum Command {
     Exp(Box<exp::Args>),
     Probe(Box<probe::Args>),
     Score(score::Args),
+    Judge(Box<judge::Args>),
     Pull(pull::Args),
     Models(models::Args),
     Policies(policies::Args),
@@ -78,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Exp(args) => exp::execute(*args, cli.quiet),
         Command::Probe(args) => probe::execute(*args),
         Command::Score(args) => score::execute(args),
+        Command::Judge(args) => judge::execute(*args, cli.quiet),
         Command::Pull(args) => pull::execute(args, cli.quiet),
         Command::Models(args) => models::execute(args),
         Command::Policies(args) => policies::execute(args),
@@ -120,8 +123,8 @@ fn log(cli: &Cli) {
         .with_writer(std::io::stderr)
         .with_target(false)
         .finish()
-        // At trace level it dumps raw requests, and with them the HF_TOKEN.
-        .with(filter_fn(|metadata| !metadata.target().starts_with("ureq_proto")))
+        // At trace level it dumps raw requests, and with them keys and tokens.
+        .with(filter_fn(|metadata| !metadata.target().starts_with("ureq")))
         .init();
 }
 

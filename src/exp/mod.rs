@@ -5,21 +5,28 @@
 //! - [`Plan`]: the settings met with a model and a data set: prompts, trials, sizes.
 //! - [`Store`]: the run directory: durable rows, resume, lock.
 //! - [`run`]: the loop.
+//! - [`Rows`]: a finished run's rows in memory, to be scored anew; [`rescore`] does it by rule.
 
 mod condition;
+mod examples;
 mod grid;
 mod manifest;
 mod plan;
+mod rescore;
+mod rewrite;
 mod rows;
 mod run;
 mod settings;
 mod store;
 
 pub use condition::Condition;
+pub use examples::{read_examples, write_examples};
 pub use grid::Grid;
 pub use manifest::{Build, DataFacts, Manifest, ModelFile};
 pub use plan::{Plan, forgetting, prompt_of};
-pub use rows::{InstructionRow, Key, TrialRow};
-pub use run::{Observer, Outcome, run};
+pub use rescore::{Rescored, rescore};
+pub use rewrite::Rows;
+pub use rows::{InstructionRow, Key, Scorer, TrialRow};
+pub use run::{Observer, Outcome, means, run};
 pub use settings::{Generation, Settings};
 pub use store::{Resumed, Store};
