@@ -12,9 +12,13 @@ use crate::{Error, Result};
 /// # Errors
 /// Names the file, the line and what is wrong with it.
 pub fn load(path: &Path) -> Result<Vec<Example>> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Error::input(format!("cannot read the examples in {}: {error}", path.display())))?;
-    parse(&text, &path.display().to_string())
+    parse(&read(path)?, &path.display().to_string())
+}
+
+/// The text of a file of examples.
+pub(super) fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Error::input(format!("cannot read the examples in {}: {error}", path.display())))
 }
 
 /// Reads examples from JSONL text; `name` is what errors call it.
@@ -38,7 +42,7 @@ pub fn parse(text: &str, name: &str) -> Result<Vec<Example>> {
 }
 
 /// What must hold for an example to be run and scored.
-fn check(example: &Example) -> Result<()> {
+pub(super) fn check(example: &Example) -> Result<()> {
     let fail = |what: String| Err(Error::input(what));
     if example.id.is_empty() || example.id.chars().any(char::is_control) {
         return fail("the id must not be empty or hold control characters".to_owned());

@@ -4,8 +4,12 @@
 //! file, [`bundled`] the sets that travel inside the binary.
 
 pub mod bundled;
+mod cues;
+mod import;
 mod load;
+mod statement;
 
+pub use import::{Format, import};
 pub use load::{load, parse};
 
 use std::ops::Range;
