@@ -53,7 +53,7 @@ pub(super) fn cues(piece: &str, instruction: &Instruction) -> u32 {
             [
                 s.counts("num_sections"),
                 s.numbers_sections(),
-                s.has(regex!(r"\bmark(?:ed|ing)?\b|start|begin|label|noted")),
+                s.has(regex!(r"\bmark(?:ed|ing)?\b|start|begin|label|noted|includ|contain|have")),
             ],
         ),
         "detectable_format:number_bullet_lists" => count(
