@@ -2,11 +2,15 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
 
 /// What the tokens of a [`Span`] are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Label {
     /// The beginning-of-sequence token.
     Bos,
@@ -41,14 +45,42 @@ impl fmt::Display for Label {
     }
 }
 
-impl Serialize for Label {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+impl FromStr for Label {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(match text {
+            "bos" => Label::Bos,
+            "template" => Label::Template,
+            "system" => Label::System,
+            "user" => Label::User,
+            "assistant" => Label::Assistant,
+            "context" => Label::Context,
+            "question" => Label::Question,
+            other => match other.strip_prefix("instruction:").and_then(|index| index.parse().ok()) {
+                Some(index) => Label::Instruction(index),
+                None => return Err(Error::input(format!("`{other}` is not the label of a span"))),
+            },
+        })
+    }
+}
+
+impl TryFrom<String> for Label {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Label> for String {
+    fn from(label: Label) -> Self {
+        label.to_string()
     }
 }
 
 /// A labelled half-open range of token positions. Spans may overlap: an instruction lies inside a message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     /// What the tokens are.
     pub label: Label,

@@ -8,6 +8,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::engine::EngineArgs;
 use super::judge::{self, JudgeArgs};
+use super::judge_view;
+use super::means::{self, Mean};
 use super::progress::Progress;
 use super::{interrupt, print, print_json};
 use crate::data::{self, Example, bundled};
@@ -214,7 +216,7 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let manifest = Manifest::new(build, args.engine.model_file(&model)?, data, plan.settings.clone());
     let directory = args.directory(&manifest)?;
     let (mut store, resumed) = Store::open(&directory, &manifest)?;
-    exp::write_examples(&directory, &plan.examples)?;
+    exp::write_prompts(&directory, &plan.prompts(&model)?)?;
     for file in &resumed.torn {
         tracing::warn!("{}: the last line was torn and has been dropped", directory.join(file).display());
     }
@@ -232,7 +234,7 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
         return conclude(&args, &directory, &outcome, None);
     }
     drop(store); // the judge takes the lock over
-    let judged = args.judge.judge_run(&directory, &args.engine, &model, quiet);
+    let judged = args.judge.judge_run(&directory, &args.engine, model, quiet);
     conclude(&args, &directory, &outcome, judged.as_ref().ok())?;
     judge::complete(&judged?)
 }
@@ -240,26 +242,17 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
 fn conclude(args: &Args, directory: &Path, outcome: &Outcome, judged: Option<&Judged>) -> Result<()> {
     let means = outcome.means.iter().map(|generated| {
         let judged = judged.and_then(|judged| judged.means.iter().find(|(name, ..)| *name == generated.0));
-        judged.unwrap_or(generated)
+        judged.unwrap_or(generated).clone()
     });
-    let means: Vec<_> = means.collect();
+    let means: Vec<Mean> = means.collect();
     if args.json {
-        let means: Vec<_> = means
-            .iter()
-            .map(|(condition, mean, trials)| json!({"condition": condition, "mean_score": mean, "trials": trials}))
-            .collect();
         print_json(&json!({
-            "out": directory, "finished": outcome.finished, "failed": outcome.failed, "conditions": means,
-            "judge": judged,
+            "out": directory, "finished": outcome.finished, "failed": outcome.failed,
+            "conditions": means::objects(&means), "judge": judged,
         }))?;
     } else {
-        let width = means.iter().map(|(name, ..)| name.len()).max().unwrap_or(0).max(9);
-        let mut text = format!("{:width$}  trials   score\n", "condition");
-        for (name, mean, trials) in &means {
-            let mean = mean.map_or("-".to_owned(), |mean| format!("{mean:.3}"));
-            text.push_str(&format!("{name:width$}  {trials:>6}  {mean:>6}\n"));
-        }
-        text.push_str(&judged.map_or_else(String::new, judge::outcome_text));
+        let mut text = means::table(&means);
+        text.push_str(&judged.map_or_else(String::new, judge_view::outcome_text));
         text.push_str(&format!("rows: {}\n", directory.display()));
         print(&text)?;
     }

@@ -6,12 +6,15 @@ mod engine;
 mod exp;
 mod interrupt;
 mod judge;
+mod judge_view;
+mod means;
 mod models;
 mod policies;
 mod probe;
 mod progress;
 mod prompt_view;
 mod pull;
+mod report;
 mod score;
 
 use std::io::Write as _;
@@ -49,6 +52,7 @@ const AFTER_HELP: &str = "\
 Start with
   kvllama exp --policy random --ratio 0.5      the main job, on the embedded model
   kvllama probe --prompt 'Hi' --ratio 0.5      one eviction, before your eyes
+  kvllama report results/NAME                  what forgetting cost, and how sure we are
   kvllama doctor                               what this build and this machine can do
 
 Exit codes: 0 done, 1 the work failed, 2 bad input or usage, 130 interrupted (finished rows are safe).
@@ -60,6 +64,7 @@ enum Command {
     Probe(Box<probe::Args>),
     Score(score::Args),
     Judge(Box<judge::Args>),
+    Report(report::Args),
     Pull(pull::Args),
     Models(models::Args),
     Policies(policies::Args),
@@ -69,11 +74,11 @@ enum Command {
 /// Runs the command line and returns the process's exit code.
 pub fn main() -> ExitCode {
     if let Err(error) = config::cpu_matches_build() {
-        return report(&error);
+        return fail(&error);
     }
     let cli = match config::arguments().and_then(|arguments| Cli::try_parse_from(arguments).map_err(usage)) {
         Ok(cli) => cli,
-        Err(error) => return report(&error),
+        Err(error) => return fail(&error),
     };
     log(&cli);
     let result = match cli.command {
@@ -81,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Probe(args) => probe::execute(*args),
         Command::Score(args) => score::execute(args),
         Command::Judge(args) => judge::execute(*args, cli.quiet),
+        Command::Report(args) => report::execute(args),
         Command::Pull(args) => pull::execute(args, cli.quiet),
         Command::Models(args) => models::execute(args),
         Command::Policies(args) => policies::execute(args),
@@ -88,7 +94,7 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report(&error),
+        Err(error) => fail(&error),
     }
 }
 
@@ -97,7 +103,7 @@ fn usage(error: clap::Error) -> Error {
     error.exit()
 }
 
-fn report(error: &Error) -> ExitCode {
+fn fail(error: &Error) -> ExitCode {
     // A closed pipe downstream (`| head`) is no failure of ours.
     if let Error::Io { source, .. } = error
         && source.kind() == std::io::ErrorKind::BrokenPipe

@@ -8,10 +8,10 @@
 //! - [`Rows`]: a finished run's rows in memory, to be scored anew; [`rescore`] does it by rule.
 
 mod condition;
-mod examples;
 mod grid;
 mod manifest;
 mod plan;
+mod prompts;
 mod rescore;
 mod rewrite;
 mod rows;
@@ -20,13 +20,13 @@ mod settings;
 mod store;
 
 pub use condition::Condition;
-pub use examples::{read_examples, write_examples};
 pub use grid::Grid;
 pub use manifest::{Build, DataFacts, Manifest, ModelFile};
 pub use plan::{Plan, forgetting, prompt_of};
+pub use prompts::{PROMPTS, PromptRow, instructions_of, read_prompts, write_prompts};
 pub use rescore::{Rescored, rescore};
 pub use rewrite::Rows;
 pub use rows::{InstructionRow, Key, Scorer, TrialRow};
 pub use run::{Observer, Outcome, means, run};
 pub use settings::{Generation, Settings};
-pub use store::{Resumed, Store};
+pub use store::{INSTRUCTIONS, MANIFEST, Resumed, Store, TRIALS};

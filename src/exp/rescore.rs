@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::{Rows, means, read_examples};
-use crate::data::{Example, Instruction, RUBRIC};
+use super::{PROMPTS, Rows, instructions_of, means};
+use crate::data::{Instruction, RUBRIC};
 use crate::score::Checker;
 use crate::{Error, Result};
 
@@ -22,19 +22,19 @@ pub struct Rescored {
 /// Checks every response by its rules, then draws all scores and means anew. A judge's verdicts stay.
 ///
 /// # Errors
-/// If the directory holds no run, or if a row names an example or an instruction that `examples.jsonl` lacks.
+/// If the directory holds no run, or if a row names an example or an instruction that `prompts.jsonl` lacks.
 pub fn rescore(directory: &Path) -> Result<Rescored> {
     let mut rows = Rows::open(directory)?;
-    let examples = read_examples(directory)?;
-    let checkers = checkers(&examples)?;
+    let instructions = instructions_of(directory)?;
+    let checkers = checkers(&instructions)?;
     let (mut checked, mut changed) = (0, 0);
-    let mut instructions = std::mem::take(&mut rows.instructions);
+    let mut scored = std::mem::take(&mut rows.instructions);
     let finished = rows.finished();
-    for row in &mut instructions {
+    for row in &mut scored {
         let Some(trial) = finished.get(&row.key()) else { continue };
         let checker = checkers.get(&(row.example_id.as_str(), row.instruction)).ok_or_else(|| {
             Error::failed(format!(
-                "{}: examples.jsonl lacks instruction {} of the example `{}`",
+                "{}/{PROMPTS} lacks instruction {} of the example `{}`",
                 directory.display(),
                 row.instruction,
                 row.example_id
@@ -46,21 +46,20 @@ pub fn rescore(directory: &Path) -> Result<Rescored> {
         changed += usize::from(now != row.pass_strict.zip(row.pass_loose));
         (row.pass_strict, row.pass_loose) = now.unzip();
     }
-    rows.instructions = instructions;
+    rows.instructions = scored;
     rows.settle()?;
     Ok(Rescored { checked, changed, means: means(&rows.trials) })
 }
 
 /// By example and instruction: its rule, if it has one.
-fn checkers(examples: &HashMap<String, Example>) -> Result<HashMap<(&str, usize), Option<Checker>>> {
-    let all = examples.values().flat_map(|example| {
-        let instructions = example.instructions.iter().enumerate();
-        instructions.map(|(index, instruction)| ((example.id.as_str(), index), instruction))
-    });
+fn checkers(instructions: &HashMap<String, Vec<Instruction>>) -> Result<HashMap<(&str, usize), Option<Checker>>> {
     let checker = |instruction: &Instruction| match instruction.kind.as_str() {
         RUBRIC => Ok(None),
         kind => Checker::new(kind, &instruction.kwargs).map(Some),
     };
+    let all = instructions.iter().flat_map(|(example, instructions)| {
+        instructions.iter().enumerate().map(move |(index, instruction)| ((example.as_str(), index), instruction))
+    });
     all.map(|(key, instruction)| Ok((key, checker(instruction)?))).collect()
 }
 
@@ -69,7 +68,7 @@ mod tests {
     use super::*;
     use crate::data;
     use crate::exp::manifest::tests::manifest;
-    use crate::exp::{InstructionRow, Scorer, Store, TrialRow, write_examples};
+    use crate::exp::{InstructionRow, PromptRow, Scorer, Store, TrialRow, write_prompts};
 
     #[test]
     fn scores_come_back_from_the_responses_alone() {
@@ -77,7 +76,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         let (mut store, _) = Store::open(path, &manifest()).unwrap();
-        write_examples(path, &data::parse(text, "x").unwrap()).unwrap();
+        let instructions = data::parse(text, "x").unwrap().remove(0).instructions;
+        let prompt = PromptRow { example_id: "a".into(), pieces: Vec::new(), spans: Vec::new(), instructions };
+        write_prompts(path, &[prompt]).unwrap();
         let trial = |condition: &str, response: &str, error: &str| TrialRow {
             example_id: "a".into(),
             condition: condition.into(),

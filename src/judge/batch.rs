@@ -149,12 +149,7 @@ impl Judge for Batch {
 }
 
 fn failed(trouble: Trouble) -> Error {
-    match trouble {
-        Trouble::Fatal(error) => error,
-        Trouble::Final(reason) | Trouble::Misformed(reason) | Trouble::Passing { reason, .. } => {
-            Error::failed(format!("the judge's batch: {reason}"))
-        }
-    }
+    trouble.reason().map_or_else(|error| error, |reason| Error::failed(format!("the judge's batch: {reason}")))
 }
 
 /// Ids become part of an address.

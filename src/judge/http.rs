@@ -140,7 +140,10 @@ impl Client {
                 self.message(text)
             ))
             .into()),
-            _ => Err(Trouble::Final(format!("{} answers {status}{}", self.host, self.message(text)))),
+            _ => {
+                let reason = format!("{} answers {status}{}", self.host, self.message(text));
+                Err(Trouble::Refused { status, reason })
+            }
         }
     }
 

@@ -22,7 +22,8 @@ pub struct Local {
 const SEQ: i32 = 0;
 
 impl Local {
-    /// `settings.n_ctx` is the least; a longer prompt makes a larger context. `sha256` is the model file's.
+    /// `settings.n_ctx` is the least; a longer prompt makes a larger context, up to what the model was
+    /// trained for. `sha256` is the model file's.
     ///
     /// # Errors
     /// If the model has no chat template.
@@ -41,8 +42,11 @@ impl Local {
         let tokens = Prompt::chat(&self.model, &[turn], &[])?.tokens;
         usage.input += tokens.len() as u64;
         let needed = tokens.len() + MAX_TOKENS as usize;
-        if needed > self.model.n_ctx_train() as usize {
-            return Ok(Err(format!("prompt and verdict take {needed} tokens, more than the judge was trained for")));
+        let limit = self.model.n_ctx_train().max(self.settings.n_ctx);
+        if needed > limit as usize {
+            return Ok(Err(format!(
+                "prompt and verdict take {needed} tokens, the judge's context holds {limit}; set --ctx to go beyond"
+            )));
         }
         let mut logits = self.read(&tokens, needed)?;
         let mut grammar = Grammar::new(&self.model, GRAMMAR)?;

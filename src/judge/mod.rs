@@ -4,7 +4,7 @@
 //! - [`Judge`]: the trait; one file a backend: [`Anthropic`], [`Batch`], [`ClaudeCli`], [`OpenAi`], [`Local`].
 //! - `prompt`: what a judge is told, and what counts as a verdict.
 //! - [`stage`]: judges a finished run: what is already known is not asked again, what is learnt is on
-//!   the disk (`cache`) before it is counted, and a judge that fails leaves a row unjudged, never at zero.
+//!   the disk (`cache`, `ledger`) before it is counted, and a judge that fails leaves a row unjudged, never at zero.
 //! - [`price`]: what it costs. `http`, `retry`, `pool`: asking many times, patiently. [`Secret`]: keys.
 
 mod anthropic;
@@ -12,6 +12,7 @@ mod batch;
 mod cache;
 mod claude_cli;
 mod http;
+mod ledger;
 mod local;
 mod openai;
 mod pool;
@@ -81,6 +82,11 @@ pub trait Judge {
 
     /// What it costs, if that is known.
     fn price(&self) -> Option<Price>;
+
+    /// Most tokens it is let generate for a verdict.
+    fn max_tokens(&self) -> u32 {
+        prompt::MAX_TOKENS
+    }
 
     /// Asks for verdicts. Every request is replied to, unless an error is returned.
     ///

@@ -53,9 +53,7 @@ impl OpenAi {
         let answer = self.client.ask("/chat/completions", Some(&body), |answer| read(answer, usage));
         match answer {
             // Not every endpoint knows `response_format`.
-            Err(Trouble::Final(reason))
-                if structured && (reason.contains("answers 400") || reason.contains("answers 422")) =>
-            {
+            Err(Trouble::Refused { status: 400 | 422, .. }) if structured => {
                 let body = self.body(request, false);
                 let verdict = self.client.ask("/chat/completions", Some(&body), |answer| read(answer, usage))?;
                 self.structured.store(false, Ordering::Relaxed);
@@ -94,6 +92,10 @@ impl Judge for OpenAi {
 
     fn price(&self) -> Option<Price> {
         self.price
+    }
+
+    fn max_tokens(&self) -> u32 {
+        MAX_TOKENS
     }
 
     fn judge(&mut self, requests: &[Request], report: &mut Report) -> Result<()> {

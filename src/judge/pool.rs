@@ -26,13 +26,11 @@ pub(super) fn each(
                     return;
                 }
                 let mut usage = Usage::default();
-                let verdict = match ask(request, &mut usage) {
+                let verdict = match ask(request, &mut usage).map_err(Trouble::reason) {
                     Ok(verdict) => Ok(verdict),
-                    Err(Trouble::Final(reason) | Trouble::Misformed(reason) | Trouble::Passing { reason, .. }) => {
-                        Err(reason)
-                    }
-                    Err(Trouble::Fatal(error)) => {
-                        let _ = sender.send(Err(error)); // the receiver lives until all workers are done
+                    Err(Ok(reason)) => Err(reason),
+                    Err(Err(fatal)) => {
+                        let _ = sender.send(Err(fatal)); // the receiver lives until all workers are done
                         return;
                     }
                 };

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::Request;
-use super::prompt::{MAX_TOKENS, SYSTEM};
+use super::prompt::SYSTEM;
 use crate::{Error, Result};
 
 /// Tokens that were billed.
@@ -130,9 +130,9 @@ pub fn likely(request: &Request) -> Usage {
 }
 
 /// What a request can take at most: hardly a tokenizer makes more than a token of two bytes.
-pub fn at_most(request: &Request) -> Usage {
+pub fn at_most(request: &Request, max_tokens: u32) -> Usage {
     let texts = (SYSTEM.len() + request.rubric.len() + request.response.len()) as u64;
-    Usage { input: texts / 2 + 2 * OVERHEAD, output: u64::from(MAX_TOKENS), ..Usage::default() }
+    Usage { input: texts / 2 + 2 * OVERHEAD, output: u64::from(max_tokens), ..Usage::default() }
 }
 
 #[cfg(test)]

@@ -52,7 +52,8 @@ pub(super) fn schema() -> Value {
 }
 
 /// The same as a grammar.
-pub(super) const GRAMMAR: &str = r#"root ::= "{\"reason\": \"" char{1,200} "\", \"score\": " score "}"
+pub(super) const GRAMMAR: &str = r#"root ::= "{\"reason\": \"" start char{0,199} "\", \"score\": " score "}"
+start ::= [^"\\\x00-\x20\x7F]
 char ::= [^"\\\x00-\x1F\x7F]
 score ::= "1" | "0" ("." [0-9] [0-9]?)?
 "#;

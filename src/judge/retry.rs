@@ -38,13 +38,27 @@ pub(super) enum Trouble {
     },
     /// The answer is no verdict; another may be.
     Misformed(String),
-    /// This request will never get a verdict.
+    /// The server will not have this request, says its status.
+    Refused { status: u16, reason: String },
+    /// Patience has ended.
     Final(String),
-    /// No request will.
+    /// No request will succeed.
     Fatal(Error),
 }
 
 impl Trouble {
+    /// Why this request led to nothing.
+    ///
+    /// # Errors
+    /// If no other will lead to anything, either.
+    pub fn reason(self) -> Result<String> {
+        match self {
+            Trouble::Passing { reason, .. } | Trouble::Misformed(reason) => Ok(reason),
+            Trouble::Refused { reason, .. } | Trouble::Final(reason) => Ok(reason),
+            Trouble::Fatal(error) => Err(error),
+        }
+    }
+
     pub fn passing(reason: String) -> Self {
         Trouble::Passing { reason, retry_after: None }
     }

@@ -7,10 +7,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::cache::{self, Cache};
+use super::ledger::Ledger;
 use super::price::{self, Price, Usage};
-use super::{Judge, PROMPT_VERSION, Reply, Request};
-use crate::data::{Example, Instruction};
-use crate::exp::{InstructionRow, Rows, means, read_examples};
+use super::{Judge, PROMPT_VERSION, Request};
+use crate::data::Instruction;
+use crate::exp::{InstructionRow, PROMPTS, Rows, instructions_of, means};
 use crate::{Error, Result, files, score};
 
 pub use super::cache::Spent;
@@ -69,6 +70,7 @@ pub struct Outcome {
     /// Judge and rule on the same instructions.
     pub agreement: Option<Agreement>,
     /// By condition: mean score, finished trials.
+    #[serde(skip)]
     pub means: Vec<(String, Option<f64>, usize)>,
 }
 
@@ -97,9 +99,6 @@ impl Agreement {
     }
 }
 
-/// A judge that gives no verdict so often in a row will not give the next one either.
-const GIVE_UP_AFTER: usize = 10;
-
 /// Judges what is not yet judged by this judge, and writes the scores into the rows of the run.
 ///
 /// Verdicts are on the disk before they are counted: whatever stops this, the next time goes on from there.
@@ -115,9 +114,9 @@ pub fn run(directory: &Path, judge: &mut dyn Judge, options: &Options, observer:
         ));
     }
     let mut rows = Rows::open(directory)?;
-    let examples = read_examples(directory)?;
+    let instructions = instructions_of(directory)?;
     let fingerprint = judge.fingerprint();
-    let matters = matters(&rows, &examples, &fingerprint, options.all)?;
+    let matters = matters(&rows, &instructions, &fingerprint, options.all)?;
     let mut ledger = Ledger::open(directory, fingerprint, price)?;
     let asked = ask(judge, &rows, &matters, &mut ledger, options, observer);
     let mut outcome = Outcome {
@@ -174,14 +173,19 @@ struct Matter {
 }
 
 /// By row of instructions: what is to be judged; nothing where the trial failed.
-fn matters(rows: &Rows, examples: &HashMap<String, Example>, judge: &str, all: bool) -> Result<Vec<Option<Matter>>> {
+fn matters(
+    rows: &Rows,
+    instructions: &HashMap<String, Vec<Instruction>>,
+    judge: &str,
+    all: bool,
+) -> Result<Vec<Option<Matter>>> {
     let finished = rows.trials.iter().enumerate().filter(|(_, row)| row.error.is_empty());
     let finished: HashMap<_, _> = finished.map(|(index, row)| (row.key(), index)).collect();
     let matter = |row: &InstructionRow| {
         let Some(&trial) = finished.get(&row.key()) else { return Ok(None) };
-        let example = examples.get(&row.example_id);
-        let instruction = example.and_then(|example| example.instructions.get(row.instruction)).ok_or_else(|| {
-            Error::failed(format!("examples.jsonl lacks instruction {} of `{}`", row.instruction, row.example_id))
+        let of_example = instructions.get(&row.example_id);
+        let instruction = of_example.and_then(|of_example| of_example.get(row.instruction)).ok_or_else(|| {
+            Error::failed(format!("{PROMPTS} lacks instruction {} of `{}`", row.instruction, row.example_id))
         })?;
         let rubric = criterion(instruction);
         let key = cache::key(judge, &rubric, &rows.trials[trial].response);
@@ -225,7 +229,8 @@ fn ask(
     observer.planned(&Plan { judge: ledger.judge.clone(), pending: pending.len(), known, usage, cost_usd });
     let mut rest = if options.dry_run { &[][..] } else { &pending[..] };
     while !rest.is_empty() {
-        let count = affordable(rest, ledger.price.zip(options.max_cost), ledger.now.cost_usd);
+        let left = options.max_cost.map(|max_cost| max_cost - ledger.now.cost_usd);
+        let count = affordable(rest, judge.max_tokens(), ledger.price.zip(left));
         if count == 0 {
             let reason = "--max-cost is reached";
             ledger.failures.extend(rest.iter().map(|request| (request.key.clone(), reason.to_owned())));
@@ -264,13 +269,12 @@ fn pending(rows: &Rows, matters: &[Option<Matter>], cache: &Cache) -> (Vec<Reque
     (requests, known.len())
 }
 
-/// How many of the next requests surely stay within the budget.
-fn affordable(requests: &[Request], budget: Option<(Price, f64)>, spent: f64) -> usize {
-    let Some((price, max_cost)) = budget else { return requests.len() };
-    let mut total = spent;
+/// How many of the next requests surely stay within what is left of the budget.
+fn affordable(requests: &[Request], max_tokens: u32, budget: Option<(Price, f64)>) -> usize {
+    let Some((price, mut left)) = budget else { return requests.len() };
     let fit = requests.iter().take_while(|request| {
-        total += price.cost(&price::at_most(request));
-        total <= max_cost
+        left -= price.cost(&price::at_most(request, max_tokens));
+        left >= 0.0
     });
     fit.count()
 }
@@ -287,52 +291,4 @@ fn agreement(rows: &[InstructionRow]) -> Option<Agreement> {
         *count += 1;
     }
     (agreement.total() > 0).then_some(agreement)
-}
-
-/// The replies of one judge: on the disk, and counted.
-struct Ledger {
-    cache: Cache,
-    judge: String,
-    price: Option<Price>,
-    now: Spent,
-    /// By key: why there is no verdict.
-    failures: HashMap<String, String>,
-    failures_in_a_row: usize,
-}
-
-impl Ledger {
-    fn open(directory: &Path, judge: String, price: Option<Price>) -> Result<Self> {
-        let cache = cache::of(directory)?;
-        Ok(Ledger { cache, judge, price, now: Spent::default(), failures: HashMap::new(), failures_in_a_row: 0 })
-    }
-
-    fn take(&mut self, reply: Reply) -> Result<()> {
-        if self.cache.get(&reply.key).is_some() {
-            return Ok(()); // a batch that was collected, but not to its end
-        }
-        self.now.requests += 1;
-        self.now.usage += reply.usage;
-        self.now.cost_usd += self.price.map_or(0.0, |price| price.cost(&reply.usage));
-        let failure = reply.verdict.as_ref().err().cloned();
-        let key = reply.key.clone();
-        self.cache.append(&self.judge, self.price, reply)?;
-        let Some(reason) = failure else {
-            self.failures_in_a_row = 0;
-            return Ok(());
-        };
-        self.failures.insert(key, reason.clone());
-        self.failures_in_a_row += 1;
-        if self.failures_in_a_row >= GIVE_UP_AFTER {
-            return Err(Error::failed(format!(
-                "the judge gave no verdict {} times in a row, at last because {reason}; verdicts so far are safe, run \
-                 the same command to go on",
-                self.failures_in_a_row
-            )));
-        }
-        Ok(())
-    }
-
-    fn verdict(&self, key: &str) -> std::result::Result<&super::Verdict, &str> {
-        self.cache.get(key).ok_or_else(|| self.failures.get(key).map_or("not asked yet", String::as_str))
-    }
 }

@@ -1,0 +1,98 @@
+//! `kvllama report`: what did forgetting cost, and how sure are we?
+
+use std::path::{Path, PathBuf};
+
+use super::{print, print_json};
+use crate::report::{self, Run, analyze, figures, html, methods, terminal};
+use crate::{Error, Result};
+
+/// What did forgetting cost, and how sure are we? Statistics of one or more finished runs.
+///
+/// Prints a screenful of means with intervals, paired comparisons and warnings, and writes
+/// report.html (one file, no network needed) and stats.json into the run directory. Several runs
+/// are compared on the examples that all of them have.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Run directories, as `kvllama exp` writes them.
+    #[arg(value_name = "DIR", required = true)]
+    directories: Vec<PathBuf>,
+
+    /// Where report.html and stats.json go [default: the run's directory; for several runs a new one beside the first].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Also write every figure as SVG and PNG into this directory.
+    #[arg(long, value_name = "DIR")]
+    figures: Option<PathBuf>,
+
+    /// Confidence level of the intervals, in percent.
+    #[arg(long, value_name = "PERCENT", default_value_t = 95.0)]
+    level: f64,
+
+    /// Seed of resampling and permutation: the same rows and seed give the same report.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+
+    /// Print stats.json instead of the screenful, and write no file but the figures asked for.
+    #[arg(long)]
+    json: bool,
+
+    /// Print the methods paragraph of these runs, ready to paste, and write no file but the figures asked for.
+    #[arg(long, conflicts_with = "json")]
+    methods: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kvllama report results/curve
+  kvllama report results/curve --figures paper/figures
+  kvllama report results/q4 results/q8             two quantizations on their common examples
+  kvllama report results/curve --methods           what was done, in words";
+
+pub(super) fn execute(args: Args) -> Result<()> {
+    if !(50.0..100.0).contains(&args.level) {
+        return Err(Error::input(format!(
+            "--level is {}; it is the confidence of the intervals in percent, from 50 to below 100",
+            args.level
+        )));
+    }
+    let runs = report::load(&args.directories)?;
+    let analysis = analyze(&runs, args.level / 100.0, args.seed);
+    if analysis.n_examples == 0 {
+        return Err(Error::input(
+            "the runs have no example in common; give runs on the same data, or put shards of one run together with \
+             `kvllama merge`",
+        ));
+    }
+    let drawn = args.figures.as_deref().map(|directory| figures::write(&analysis, directory)).transpose()?;
+    if args.json {
+        return print_json(&analysis);
+    }
+    if args.methods {
+        return print(&(methods::paragraphs(&runs, &analysis).join("\n\n") + "\n"));
+    }
+    let directory = args.out.clone().unwrap_or_else(|| beside(&runs));
+    std::fs::create_dir_all(&directory).map_err(Error::io("cannot make", &directory))?;
+    let (page, stats) = (directory.join("report.html"), directory.join("stats.json"));
+    html::write(&runs, &analysis, &page)?;
+    let mut json = serde_json::to_string_pretty(&analysis).expect("plain data");
+    json.push('\n');
+    crate::files::write_atomically(&stats, json.as_bytes())?;
+    let mut text = terminal::render(&analysis, textwrap::termwidth());
+    text.push_str(&format!("\npage: {}\nnumbers: {}\n", page.display(), stats.display()));
+    if let (Some(files), Some(directory)) = (drawn, &args.figures) {
+        text.push_str(&format!("figures: {} files in {}\n", files.len(), directory.display()));
+    }
+    print(&text)
+}
+
+/// The run's own directory, or one named after all runs beside the first.
+fn beside(runs: &[Run]) -> PathBuf {
+    let first = &runs[0].directory;
+    if runs.len() == 1 {
+        return first.clone();
+    }
+    let names: Vec<_> = runs.iter().map(|run| run.name.replace(['/', '\\'], "-")).collect();
+    first.parent().unwrap_or(Path::new(".")).join(format!("compare-{}", names.join("+")))
+}

@@ -1,0 +1,146 @@
+//! `prompts.jsonl`: the prompts of a run as the model read them, one line an example.
+//!
+//! Rows name evicted positions; this file says which words those were.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::{Example, Instruction};
+use crate::llama::Prompt;
+use crate::span::Span;
+use crate::{Error, Result};
+
+/// The prompts of a run, one per example.
+pub const PROMPTS: &str = "prompts.jsonl";
+
+/// The prompt of one example.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PromptRow {
+    /// The example's id.
+    pub example_id: String,
+    /// The text of each token; together they are the prompt. A character that is spread over
+    /// several tokens stands in the last of them.
+    pub pieces: Vec<String>,
+    /// Labelled ranges over `pieces`.
+    pub spans: Vec<Span>,
+    /// The example's instructions, in the order of the label `instruction:<i>`.
+    pub instructions: Vec<Instruction>,
+}
+
+impl PromptRow {
+    /// Describes a rendered prompt.
+    pub fn new(example: &Example, prompt: &Prompt) -> Self {
+        PromptRow {
+            example_id: example.id.clone(),
+            pieces: texts(&prompt.pieces),
+            spans: prompt.spans.clone(),
+            instructions: example.instructions.clone(),
+        }
+    }
+}
+
+/// Writes the prompts into a run directory, whole or not at all; prompts of other examples that are there stay.
+pub fn write_prompts(directory: &Path, rows: &[PromptRow]) -> Result<()> {
+    let new: HashSet<_> = rows.iter().map(|row| row.example_id.as_str()).collect();
+    let mut earlier = read_prompts(directory)?.unwrap_or_default();
+    earlier.retain(|row| !new.contains(row.example_id.as_str()));
+    let mut text = String::new();
+    for row in earlier.iter().chain(rows) {
+        text.push_str(&serde_json::to_string(row).expect("plain data"));
+        text.push('\n');
+    }
+    crate::files::write_atomically(&directory.join(PROMPTS), text.as_bytes())
+}
+
+/// Reads the prompts of a run directory; `None` if it holds none.
+pub fn read_prompts(directory: &Path) -> Result<Option<Vec<PromptRow>>> {
+    let path = directory.join(PROMPTS);
+    let text = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(Error::io("cannot read", &path))?,
+    };
+    let rows = text.lines().enumerate().map(|(index, line)| {
+        serde_json::from_str(line).map_err(|error| {
+            Error::input(format!(
+                "{}:{}: not a prompt of this version of kvllama: {error}; move the file away to do without it",
+                path.display(),
+                index + 1
+            ))
+        })
+    });
+    rows.collect::<Result<_>>().map(Some)
+}
+
+/// The instructions of a run's examples, by example: what scoring or judging it anew needs.
+///
+/// # Errors
+/// If the run was made by a version of kvllama that did not write them.
+pub fn instructions_of(directory: &Path) -> Result<HashMap<String, Vec<Instruction>>> {
+    let rows = read_prompts(directory)?.ok_or_else(|| {
+        Error::input(format!(
+            "{0}/{PROMPTS} is missing; run the `exp` command of this run once more with --out {0}, and it is written",
+            directory.display()
+        ))
+    })?;
+    Ok(rows.into_iter().map(|row| (row.example_id, row.instructions)).collect())
+}
+
+/// Bytes as text, piece by piece: an unfinished character waits for the piece that completes it.
+fn texts(pieces: &[Vec<u8>]) -> Vec<String> {
+    let mut waiting: Vec<u8> = Vec::new();
+    let mut texts: Vec<String> = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        waiting.extend_from_slice(piece);
+        let whole = waiting.len() - unfinished(&waiting);
+        texts.push(String::from_utf8_lossy(&waiting[..whole]).into_owned());
+        waiting.drain(..whole);
+    }
+    if let Some(last) = texts.last_mut() {
+        last.push_str(&String::from_utf8_lossy(&waiting));
+    }
+    texts
+}
+
+/// How many bytes at the end begin a character that is not complete.
+fn unfinished(bytes: &[u8]) -> usize {
+    let mut end = 0;
+    for chunk in bytes.utf8_chunks() {
+        let invalid = chunk.invalid();
+        end += chunk.valid().len() + invalid.len();
+        if end == bytes.len() && std::str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none()) {
+            return invalid.len();
+        }
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_split_over_tokens_come_back_whole() {
+        let piece = |bytes: &[u8]| bytes.to_vec();
+        let euro = "€".as_bytes();
+        assert_eq!(texts(&[piece(b"a"), piece(&euro[..1]), piece(&euro[1..]), piece(b"b")]), ["a", "", "€", "b"]);
+        assert_eq!(texts(&[piece(&[0xff]), piece(&euro[..2])]), ["\u{fffd}", "\u{fffd}"], "broken bytes stay visible");
+        assert_eq!(texts(&[piece(&euro[..2]), piece(b"x")]), ["", "\u{fffd}x"]);
+    }
+
+    #[test]
+    fn writing_again_replaces_and_keeps_the_rest() {
+        let directory = tempfile::tempdir().unwrap();
+        let row = |id: &str, piece: &str| PromptRow {
+            example_id: id.into(),
+            pieces: vec![piece.into()],
+            spans: vec![Span { label: crate::span::Label::Instruction(2), start: 0, end: 1 }],
+            instructions: Vec::new(),
+        };
+        assert_eq!(read_prompts(directory.path()).unwrap(), None);
+        write_prompts(directory.path(), &[row("a", "1"), row("b", "1")]).unwrap();
+        write_prompts(directory.path(), &[row("b", "2\n"), row("c", "2")]).unwrap();
+        assert_eq!(read_prompts(directory.path()).unwrap().unwrap(), [row("a", "1"), row("b", "2\n"), row("c", "2")]);
+    }
+}

@@ -1,0 +1,238 @@
+//! Paired comparisons: every condition against the full cache, and conditions that differ in one thing.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::{Condition, Resampling, parallel, survival};
+use crate::report::table::{Column, Factors};
+use crate::report::{Table, words};
+use crate::stats::{self, Estimate};
+
+/// Two-sided level of the tests behind [`Comparison::detectable`].
+const ALPHA: f64 = 0.05;
+/// Power behind [`Comparison::detectable`] and [`Comparison::examples_needed`].
+const POWER: f64 = 0.8;
+
+/// What a comparison asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Question {
+    /// What does this eviction cost, against the full cache?
+    Baseline,
+    /// Which policy is better at the same budget?
+    Policy,
+    /// Do the number of sinks, ...
+    Sinks,
+    /// ... the position mode, ...
+    Positions,
+    /// ... the scope, ...
+    Scope,
+    /// ... the protection ...
+    Protect,
+    /// ... or the length of blocks matter?
+    Block,
+    /// Is having heard and forgotten something else than never having heard?
+    Memory,
+    /// Do two runs differ under the same condition?
+    Run,
+}
+
+impl Question {
+    /// A heading for comparisons of this kind.
+    pub fn title(self) -> &'static str {
+        match self {
+            Question::Baseline => "against the full cache",
+            Question::Policy => "policies at equal budget",
+            Question::Sinks => "numbers of sinks",
+            Question::Positions => "position modes",
+            Question::Scope => "scopes",
+            Question::Protect => "protection",
+            Question::Block => "block lengths",
+            Question::Memory => "heard and forgotten (kv) against never heard (text)",
+            Question::Run => "runs under the same condition",
+        }
+    }
+}
+
+/// Condition `b` against condition `a`, on the examples that both have.
+#[derive(Debug, Clone, Serialize)]
+pub struct Comparison {
+    /// What it asks.
+    pub question: Question,
+    /// Index of the condition that is the reference.
+    pub a: usize,
+    /// Index of the other condition.
+    pub b: usize,
+    /// The result in words.
+    pub sentence: String,
+    /// Pairs: examples that both have.
+    pub n: usize,
+    /// Mean score of `a` on them.
+    pub mean_a: f64,
+    /// Mean score of `b` on them.
+    pub mean_b: f64,
+    /// Mean of `b - a`, with its interval over examples.
+    pub difference: Estimate,
+    /// Two-sided sign-flip permutation test: the headline test.
+    pub p_permutation: f64,
+    /// The same after Holm's correction over all comparisons of the report.
+    pub p_holm: f64,
+    /// Wilcoxon's signed-rank test.
+    pub p_wilcoxon: f64,
+    /// Cohen's d of the paired differences.
+    pub d_z: Option<f64>,
+    /// Cliff's delta.
+    pub cliffs_delta: f64,
+    /// Standard deviation of the paired differences.
+    pub sd_difference: f64,
+    /// Instructions followed in one of the two only.
+    pub mcnemar: Option<McNemar>,
+    /// The smallest difference that a test at 0.05 finds in 80 of 100 such experiments.
+    pub detectable: f64,
+    /// Examples that a difference of the observed size needs for that.
+    pub examples_needed: Option<usize>,
+}
+
+impl Comparison {
+    /// Whether the corrected test rejects "no difference" at 0.05.
+    pub fn is_significant(&self) -> bool {
+        self.p_holm < ALPHA
+    }
+}
+
+/// McNemar's test on single instructions, of the first repeat where there are several.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct McNemar {
+    /// Followed under `a`, not under `b`.
+    pub lost: usize,
+    /// Followed under `b`, not under `a`.
+    pub gained: usize,
+    /// The exact two-sided p.
+    pub p: f64,
+}
+
+pub(super) fn comparisons(table: &Table, conditions: &[Condition], resampling: Resampling) -> Vec<Comparison> {
+    let scores: Vec<Vec<Option<f64>>> = table.columns.iter().map(Column::scores).collect();
+    let pairs = pairs(table);
+    let computed = parallel(&pairs, |&(question, a, b)| {
+        let both = scores[a].iter().zip(&scores[b]).filter_map(|(a, b)| Some(((*a)?, (*b)?)));
+        let (left, right): (Vec<f64>, Vec<f64>) = both.unzip();
+        let compared = stats::compare(&left, &right, resampling.level, resampling.seed)?;
+        Some((question, a, b, compared))
+    });
+    let computed: Vec<_> = computed.into_iter().flatten().collect();
+    let corrected = stats::holm(&computed.iter().map(|(.., compared)| compared.p_permutation).collect::<Vec<_>>());
+    computed
+        .into_iter()
+        .zip(corrected)
+        .map(|((question, a, b, compared), p_holm)| {
+            let (sd, n, difference) = (compared.sd_difference, compared.n, compared.difference);
+            let measurable = sd.is_finite() && sd > 0.0;
+            let mut comparison = Comparison {
+                question,
+                a,
+                b,
+                sentence: String::new(),
+                n,
+                mean_a: compared.mean_a,
+                mean_b: compared.mean_b,
+                difference,
+                p_permutation: compared.p_permutation,
+                p_holm,
+                p_wilcoxon: compared.p_wilcoxon,
+                d_z: compared.d_z,
+                cliffs_delta: compared.cliffs_delta,
+                sd_difference: sd,
+                mcnemar: mcnemar(&table.columns[a], &table.columns[b]),
+                detectable: if measurable { stats::minimum_detectable_difference(sd, n, ALPHA, POWER) } else { 0.0 },
+                examples_needed: (measurable && difference.point != 0.0)
+                    .then(|| stats::examples_needed(difference.point.abs(), sd, ALPHA, POWER))
+                    .flatten(),
+            };
+            comparison.sentence = sentence(&comparison, conditions);
+            comparison
+        })
+        .collect()
+}
+
+/// The pairs worth comparing, question by question.
+fn pairs(table: &Table) -> Vec<(Question, usize, usize)> {
+    let columns = &table.columns;
+    let mut pairs = Vec::new();
+    for (b, column) in columns.iter().enumerate().filter(|(_, column)| !column.factors.is_baseline()) {
+        if let Some(a) = table.baseline(column.run) {
+            pairs.push((Question::Baseline, a, b));
+        }
+    }
+    let mut others = Vec::new();
+    for (a, first) in columns.iter().enumerate() {
+        for (b, second) in columns.iter().enumerate().skip(a + 1) {
+            let question = if first.run == second.run {
+                only_difference(&first.factors, &second.factors)
+            } else {
+                (first.factors == second.factors).then_some(Question::Run)
+            };
+            others.extend(question.map(|question| (question, a, b)));
+        }
+    }
+    others.sort_by_key(|(question, ..)| *question as u8);
+    pairs.extend(others);
+    pairs
+}
+
+/// The one thing in which two conditions of the same budget differ.
+fn only_difference(a: &Factors, b: &Factors) -> Option<Question> {
+    if a.budget != b.budget || a.is_baseline() || b.is_baseline() {
+        return None;
+    }
+    // Sinks and blocks belong to their policies: they are no second difference between two of them.
+    let policy = a.policy != b.policy;
+    let differ = [
+        (policy, Question::Policy),
+        (!policy && a.sinks != b.sinks, Question::Sinks),
+        (a.positions != b.positions, Question::Positions),
+        (a.scope != b.scope, Question::Scope),
+        (a.protect != b.protect, Question::Protect),
+        (!policy && a.block != b.block, Question::Block),
+        (a.memory != b.memory, Question::Memory),
+    ];
+    let mut found = differ.into_iter().filter_map(|(differs, question)| differs.then_some(question));
+    let only = found.next();
+    if found.next().is_some() { None } else { only }
+}
+
+/// Counts single instructions of the first repeat, so that repeats do not count as new evidence.
+fn mcnemar(a: &Column, b: &Column) -> Option<McNemar> {
+    let (mut lost, mut gained, mut both) = (0, 0, 0);
+    for (left, right) in a.trials.iter().zip(&b.trials) {
+        let first = |trials: &[crate::report::table::Trial]| -> HashMap<usize, bool> {
+            let Some(trial) = trials.iter().min_by_key(|trial| trial.row.repeat) else { return HashMap::new() };
+            trial.instructions.iter().filter_map(|row| Some((row.instruction, survival::followed(row)?))).collect()
+        };
+        let right = first(right);
+        for (instruction, followed) in first(left) {
+            let Some(&other) = right.get(&instruction) else { continue };
+            both += 1;
+            lost += usize::from(followed && !other);
+            gained += usize::from(!followed && other);
+        }
+    }
+    (both > 0).then(|| McNemar { lost, gained, p: stats::mcnemar(lost, gained) })
+}
+
+fn sentence(comparison: &Comparison, conditions: &[Condition]) -> String {
+    let (a, b) = (&conditions[comparison.a], &conditions[comparison.b]);
+    let loss = comparison.difference.point <= 0.0;
+    let shown = if loss { words::negated(&comparison.difference) } else { comparison.difference };
+    let size = words::estimate(&shown);
+    let side = if loss { "below" } else { "above" };
+    let claim = match comparison.question {
+        Question::Baseline if loss => format!("{} costs {size} of the score", b.words),
+        Question::Baseline => format!("{} gains {size} over the full cache", b.words),
+        Question::Run => format!("{} scores {size} {side} {}", b.words, a.words),
+        // Both have the same budget and run: once is enough.
+        _ => format!("{} scores {size} {side} {}", b.factors.series(), a.words),
+    };
+    format!("{claim}; {}; n = {}", words::p_value("p(Holm)", comparison.p_holm), words::count(comparison.n, "example"))
+}

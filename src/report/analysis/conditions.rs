@@ -1,0 +1,153 @@
+//! Condition by condition: score, fidelity, time and memory.
+
+use serde::Serialize;
+
+use super::{Resampling, RunFacts, parallel};
+use crate::report::Table;
+use crate::report::table::{Column, Factors, Trial, mean};
+use crate::stats::{Estimate, mean_bca};
+
+/// A condition of a run, and what came of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Condition {
+    /// Index of the run.
+    pub run: usize,
+    /// Its name in the run's files.
+    pub name: String,
+    /// Its name in sentences: `random at 0.5`.
+    pub words: String,
+    /// Its name without the budget: which curve it lies on.
+    pub series: String,
+    /// What identifies it.
+    #[serde(flatten)]
+    pub factors: Factors,
+    /// The fraction evicted, as asked for; 0 for the baseline, absent for a budget of counts.
+    pub ratio: Option<f64>,
+    /// The fraction of cached positions that were evicted, mean over trials.
+    pub evicted: f64,
+    /// Finished trials.
+    pub n_trials: usize,
+    /// Failed trials: in no mean.
+    pub n_failed: usize,
+    /// Finished trials without a score: in no mean.
+    pub n_unscored: usize,
+    /// Finished trials that evicted nothing.
+    pub n_untouched: usize,
+    /// Mean over examples of the mean score over repeats. `n` counts examples.
+    pub score: Option<Estimate>,
+    /// The same for "every instruction was followed".
+    pub all_followed: Option<Estimate>,
+    /// Fraction of examples whose score is 0.
+    pub at_floor: f64,
+    /// Fraction of examples whose score is 1.
+    pub at_ceiling: f64,
+    /// Fraction of answers cut off by the limit of tokens.
+    pub truncated: f64,
+    /// How far the model's predictions moved.
+    pub fidelity: Fidelity,
+    /// Time and memory.
+    pub cost: Cost,
+}
+
+/// How far the model's predictions moved from those under the full cache.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Fidelity {
+    /// Negative log-likelihood of the baseline's answer, per token.
+    pub nll: Option<Estimate>,
+    /// KL divergence from the full cache, per token of the baseline's answer.
+    pub kl: Option<Estimate>,
+}
+
+/// Time and memory of a trial.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Cost {
+    /// Median milliseconds to read the prompt.
+    pub prefill_ms: f64,
+    /// Median microseconds to evict.
+    pub evict_us: f64,
+    /// Median milliseconds to generate the answer.
+    pub decode_ms: f64,
+    /// Median tokens per second while generating.
+    pub tokens_per_s: Option<f64>,
+    /// Mean bytes of keys and values before the eviction.
+    pub kv_bytes_full: f64,
+    /// Mean bytes of keys and values after it.
+    pub kv_bytes_kept: f64,
+}
+
+impl Condition {
+    /// Whether this is the full cache.
+    pub fn is_baseline(&self) -> bool {
+        self.factors.is_baseline()
+    }
+}
+
+pub(super) fn conditions(table: &Table, runs: &[RunFacts], resampling: Resampling) -> Vec<Condition> {
+    parallel(&table.columns, |column| condition(column, runs, resampling))
+}
+
+fn condition(column: &Column, runs: &[RunFacts], resampling: Resampling) -> Condition {
+    let scores = column.scores();
+    let estimated = |values: Vec<Option<f64>>| estimate(&values, resampling);
+    let n_trials = column.finished().count();
+    let share = |count: usize, of: usize| if of == 0 { 0.0 } else { count as f64 / of as f64 };
+    let of_trials = |test: &dyn Fn(&Trial) -> bool| column.finished().filter(|trial| test(trial)).count();
+    let n_scored = scores.iter().flatten().count();
+    let at = |value: f64| share(scores.iter().flatten().filter(|score| **score == value).count(), n_scored);
+    let (words, series) = (column.factors.words(), column.factors.series());
+    let told_apart = |text: String| if runs.len() > 1 { format!("{text} in {}", runs[column.run].name) } else { text };
+    let median_of = |value: &dyn Fn(&Trial) -> f64| median(column.finished().map(value).collect()).unwrap_or(0.0);
+    let mean_of = |value: &dyn Fn(&Trial) -> f64| mean(column.finished().map(value)).unwrap_or(0.0);
+    Condition {
+        run: column.run,
+        name: column.name.to_owned(),
+        words: told_apart(words),
+        series: told_apart(series),
+        ratio: if column.factors.is_baseline() { Some(0.0) } else { column.factors.budget.ratio() },
+        factors: column.factors.clone(),
+        evicted: mean_of(&|trial| share(trial.row.n_evicted, trial.row.n_evicted + trial.row.n_kept)),
+        n_trials,
+        n_failed: column.failed.len(),
+        n_unscored: of_trials(&|trial| trial.row.mean_score.is_none()),
+        n_untouched: of_trials(&|trial| trial.row.n_evicted == 0),
+        all_followed: estimated(column.by_example(followed_all)),
+        at_floor: at(0.0),
+        at_ceiling: at(1.0),
+        truncated: share(of_trials(&|trial| trial.row.stop_reason == "length"), n_trials),
+        fidelity: Fidelity {
+            nll: estimated(column.by_example(|trial| trial.row.nll)),
+            kl: estimated(column.by_example(|trial| trial.row.kl_mean)),
+        },
+        cost: Cost {
+            prefill_ms: median_of(&|trial| trial.row.prefill_ms),
+            evict_us: median_of(&|trial| trial.row.evict_us),
+            decode_ms: median_of(&|trial| trial.row.decode_ms),
+            tokens_per_s: median(column.finished().filter_map(|trial| trial.row.tokens_per_s).collect()),
+            kv_bytes_full: mean_of(&|trial| trial.row.kv_bytes_full as f64),
+            kv_bytes_kept: mean_of(&|trial| trial.row.kv_bytes_kept as f64),
+        },
+        score: estimated(scores),
+    }
+}
+
+/// 1 if every instruction was followed, 0 if not; nothing unless all of them were scored.
+fn followed_all(trial: &Trial) -> Option<f64> {
+    let followed: Option<Vec<bool>> = trial.instructions.iter().map(|row| super::survival::followed(row)).collect();
+    followed.filter(|all| !all.is_empty()).map(|all| if all.iter().all(|followed| *followed) { 1.0 } else { 0.0 })
+}
+
+/// Mean of what is there, with its interval over examples.
+pub(super) fn estimate(by_example: &[Option<f64>], resampling: Resampling) -> Option<Estimate> {
+    let values: Vec<f64> = by_example.iter().flatten().copied().collect();
+    mean_bca(&values, resampling.level, resampling.seed)
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let half = values.len() / 2;
+    match values.len() {
+        0 => None,
+        odd if odd % 2 == 1 => Some(values[half]),
+        _ => Some((values[half - 1] + values[half]) / 2.0),
+    }
+}

@@ -1,0 +1,224 @@
+//! From rows to statistics: pure, and written as `stats.json`.
+
+mod compare;
+mod conditions;
+mod summary;
+mod survival;
+mod why;
+
+pub use compare::{Comparison, McNemar, Question};
+pub use conditions::{Condition, Cost, Fidelity};
+pub use survival::{Bin, SurvivalCurve};
+pub use why::{Agreement, NoiseFloor, Place, Row};
+
+use serde::Serialize;
+
+use super::{Run, Table, Warning, warnings};
+
+/// Version of the layout of `stats.json`.
+const SCHEMA: u32 = 1;
+
+/// Everything a report says in numbers.
+#[derive(Debug, Clone, Serialize)]
+pub struct Analysis {
+    /// Version of this layout.
+    pub schema: u32,
+    /// Confidence level of every interval.
+    pub level: f64,
+    /// Seed of resampling and permutation.
+    pub seed: u64,
+    /// The result in a few sentences.
+    pub summary: Vec<String>,
+    /// What to mind, the gravest first.
+    pub warnings: Vec<Warning>,
+    /// The runs.
+    pub runs: Vec<RunFacts>,
+    /// Examples that the statistics rest on.
+    pub n_examples: usize,
+    /// Examples left out because not all runs have them.
+    pub n_left_out: usize,
+    /// The conditions; elsewhere they are named by their index here.
+    pub conditions: Vec<Condition>,
+    /// Score against the fraction evicted, policy by policy.
+    pub curves: Vec<Curve>,
+    /// All comparisons: one family for Holm's correction.
+    pub comparisons: Vec<Comparison>,
+    /// How far identical conditions differ by chance of the machine or the sampler.
+    pub noise_floor: Option<NoiseFloor>,
+    /// By type of instruction: the score in each condition.
+    pub types: Vec<Row<String>>,
+    /// By place in the prompt: the score in each condition. Empty where the run holds no prompts.
+    pub places: Vec<Row<Place>>,
+    /// Whether an instruction was followed, against how much of it survived.
+    pub survival: Vec<SurvivalCurve>,
+    /// Agreement of rules and judge, where both spoke.
+    pub agreement: Option<Agreement>,
+}
+
+/// A run, as the report names it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunFacts {
+    /// The directory's name.
+    pub name: String,
+    /// Fingerprint of what determines its outcomes.
+    pub run_id: String,
+    /// When it was started.
+    pub started: String,
+    /// The model.
+    pub model: String,
+    /// llama.cpp's description of it: size and quantization.
+    pub quantization: String,
+    /// SHA-256 of the model file.
+    pub model_sha256: String,
+    /// The data set.
+    pub data: String,
+    /// SHA-256 of the data set.
+    pub data_sha256: String,
+    /// Version of kvllama.
+    pub kvllama: String,
+    /// Version of llama.cpp.
+    pub llama_cpp: String,
+    /// The devices that computed.
+    pub devices: Vec<String>,
+    /// Finished trials in its rows.
+    pub finished: usize,
+    /// Failed trials in its rows.
+    pub failed: usize,
+    /// Trials that its settings ask for, where that can be known.
+    pub planned: Option<usize>,
+}
+
+/// The conditions that differ in the fraction evicted alone, from the full cache on.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Curve {
+    /// The policy and what else its conditions have in common.
+    pub name: String,
+    /// Index of the run.
+    pub run: usize,
+    /// Conditions by ascending fraction, the baseline first where there is one.
+    pub conditions: Vec<usize>,
+}
+
+/// Computes everything.
+pub fn analyze(runs: &[Run], level: f64, seed: u64) -> Analysis {
+    let table = Table::new(runs);
+    let facts: Vec<RunFacts> = runs.iter().map(RunFacts::of).collect();
+    let resampling = Resampling { level, seed };
+    let conditions = conditions::conditions(&table, &facts, resampling);
+    let mut analysis = Analysis {
+        schema: SCHEMA,
+        level,
+        seed,
+        summary: Vec::new(),
+        warnings: Vec::new(),
+        runs: facts,
+        n_examples: table.examples.len(),
+        n_left_out: table.left_out,
+        curves: curves(&table, &conditions),
+        comparisons: compare::comparisons(&table, &conditions, resampling),
+        noise_floor: why::noise_floor(&table),
+        types: why::types(&table, resampling),
+        places: why::places(&table, resampling),
+        survival: survival::curves(&table, level),
+        agreement: why::agreement(&table),
+        conditions,
+    };
+    analysis.summary = summary::sentences(&analysis);
+    analysis.warnings = warnings::find(&table, &analysis);
+    analysis
+}
+
+/// How intervals are computed.
+#[derive(Debug, Clone, Copy)]
+struct Resampling {
+    level: f64,
+    seed: u64,
+}
+
+impl RunFacts {
+    fn of(run: &Run) -> Self {
+        let manifest = &run.manifest;
+        let gguf =
+            |field: &str| manifest.model.gguf.get(field).and_then(|value| value.as_str()).unwrap_or("").to_owned();
+        let failed = run.trials.iter().filter(|row| !row.error.is_empty()).count();
+        let settings = &manifest.settings;
+        let examples = settings.limit.unwrap_or(usize::MAX).min(manifest.data.n_examples);
+        RunFacts {
+            name: run.name.clone(),
+            run_id: manifest.run_id.clone(),
+            started: manifest.started.clone(),
+            model: match gguf("name") {
+                name if name.is_empty() => manifest.model.name.clone(),
+                name => name,
+            },
+            quantization: gguf("description"),
+            model_sha256: manifest.model.sha256.clone(),
+            data: manifest.data.name.clone(),
+            data_sha256: manifest.data.sha256.clone(),
+            kvllama: manifest.build.kvllama.clone(),
+            llama_cpp: manifest.build.llama_cpp.clone(),
+            devices: manifest.build.devices.clone(),
+            finished: run.trials.len() - failed,
+            failed,
+            planned: settings
+                .shard
+                .is_none()
+                .then_some(examples * settings.conditions.len() * settings.repeats as usize),
+        }
+    }
+}
+
+/// Conditions with a ratio, grouped by everything else.
+fn curves(table: &Table, conditions: &[Condition]) -> Vec<Curve> {
+    let mut curves: Vec<Curve> = Vec::new();
+    for (index, condition) in conditions.iter().enumerate() {
+        if condition.factors.is_baseline() || condition.ratio.is_none() {
+            continue;
+        }
+        let name = condition.series.clone();
+        match curves.iter_mut().find(|curve| curve.run == condition.run && curve.name == name) {
+            Some(curve) => curve.conditions.push(index),
+            None => {
+                let baseline = table.baseline(condition.run);
+                curves.push(Curve {
+                    name,
+                    run: condition.run,
+                    conditions: baseline.into_iter().chain([index]).collect(),
+                });
+            }
+        }
+    }
+    for curve in &mut curves {
+        curve.conditions.sort_by(|&a, &b| {
+            let ratio = |index: usize| conditions[index].ratio.unwrap_or(0.0);
+            ratio(a).total_cmp(&ratio(b)).then_with(|| conditions[b].is_baseline().cmp(&conditions[a].is_baseline()))
+        });
+    }
+    curves
+}
+
+/// Maps in parallel, in order. Resampling is where a report spends its time.
+fn parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());
+    if threads < 2 {
+        return items.iter().map(work).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            match items.get(index) {
+                Some(item) => done.push((index, work(item))),
+                None => return done,
+            }
+        }
+    };
+    let mut results: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(take)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("statistics do not panic")).collect()
+    });
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}

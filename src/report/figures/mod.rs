@@ -1,0 +1,395 @@
+//! The figures of a report: drawn once, shown in the page and written as SVG and PNG.
+//!
+//! Eight colours that colour-blind readers can tell apart (after Okabe and Ito), each with a mark
+//! of its own; every estimate is drawn with its interval.
+
+mod forest;
+mod heatmap;
+mod plot;
+mod png;
+mod svg;
+
+pub use heatmap::shade;
+pub use svg::{Svg, escape};
+
+use std::path::{Path, PathBuf};
+
+use self::forest::{Difference, forest};
+use self::plot::{Plot, Point, Series};
+use super::analysis::{Analysis, Condition, Question};
+use super::words;
+use crate::stats::Estimate;
+use crate::{Error, Result};
+
+/// Width of a figure in a paper or on a screen, and of one on a phone.
+const WIDE: f64 = 820.0;
+const NARROW: f64 = 380.0;
+
+/// One figure.
+#[derive(Debug, Clone)]
+pub struct Figure {
+    /// Its file name without extension.
+    pub name: String,
+    /// What it shows, for those who cannot see it.
+    pub title: String,
+    /// What is drawn and how to read it.
+    pub caption: String,
+    /// For paper and screen.
+    pub wide: Svg,
+    /// For a phone.
+    pub narrow: Svg,
+}
+
+/// All figures that the data can fill.
+pub fn figures(analysis: &Analysis) -> Vec<Figure> {
+    let styles = Styles::new(analysis);
+    let mut figures = Vec::new();
+    figures.extend(curves(analysis, &styles));
+    figures.extend(differences(analysis, &styles));
+    figures.extend(types(analysis));
+    figures.extend(places(analysis));
+    figures.extend(survival(analysis, &styles));
+    figures.extend(fidelity(analysis, &styles));
+    figures
+}
+
+/// Writes each figure as SVG and PNG; returns the files.
+///
+/// # Errors
+/// If the directory cannot be made or written to.
+pub fn write(analysis: &Analysis, directory: &Path) -> Result<Vec<PathBuf>> {
+    std::fs::create_dir_all(directory).map_err(Error::io("cannot make", directory))?;
+    let mut files = Vec::new();
+    for figure in figures(analysis) {
+        let text = figure.wide.standalone(&figure.title);
+        let image = png::render(&text)?;
+        for (extension, bytes) in [("svg", text.as_bytes()), ("png", image.as_slice())] {
+            let path = directory.join(format!("{}.{extension}", figure.name));
+            crate::files::write_atomically(&path, bytes)?;
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+/// A colour and mark for each series, the same in all figures.
+struct Styles(Vec<String>);
+
+impl Styles {
+    fn new(analysis: &Analysis) -> Self {
+        let mut names: Vec<String> = Vec::new();
+        for condition in analysis.conditions.iter().filter(|condition| !condition.is_baseline()) {
+            if !names.contains(&condition.series) {
+                names.push(condition.series.clone());
+            }
+        }
+        Styles(names)
+    }
+
+    fn of(&self, name: &str) -> usize {
+        self.0.iter().position(|other| other == name).unwrap_or(0)
+    }
+}
+
+fn both(draw: impl Fn(f64) -> Svg) -> (Svg, Svg) {
+    (draw(WIDE), draw(NARROW))
+}
+
+fn level(analysis: &Analysis) -> String {
+    words::percent(analysis.level)
+}
+
+fn point(x: f64, y: Estimate, what: &str) -> Point {
+    Point { x, y, tip: format!("{what}: {} (n = {})", words::estimate(&y), y.n) }
+}
+
+/// Score against the fraction evicted.
+fn curves(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
+    let mut series: Vec<Series> = analysis
+        .curves
+        .iter()
+        .map(|curve| Series {
+            name: curve.name.clone(),
+            style: styles.of(&curve.name),
+            points: of(analysis, &curve.conditions, |condition| Some((condition.ratio?, condition.score?))),
+            joined: true,
+            fit: Vec::new(),
+        })
+        .collect();
+    for (index, condition) in analysis.conditions.iter().enumerate().filter(|(_, condition)| condition.ratio.is_none())
+    {
+        series.push(Series {
+            name: condition.words.clone(),
+            style: styles.of(&condition.series),
+            points: of(analysis, &[index], |condition| Some((condition.evicted, condition.score?))),
+            joined: false,
+            fit: Vec::new(),
+        });
+    }
+    series.retain(|series| !series.points.is_empty());
+    let x_max = series.iter().flat_map(|series| &series.points).map(|point| point.x).fold(0.0, f64::max);
+    if x_max == 0.0 {
+        return None;
+    }
+    let baseline = analysis.conditions.iter().find(|condition| condition.is_baseline() && analysis.runs.len() == 1);
+    let reference = baseline.and_then(|condition| condition.score).map(|score| {
+        let noise = analysis.noise_floor.map_or(0.0, |floor| floor.difference);
+        (score.point, noise, "full cache".to_owned())
+    });
+    let noise = if analysis.noise_floor.is_some_and(|floor| floor.difference > 0.0) && reference.is_some() {
+        " Grey: how far repeating the full cache alone moves its mean."
+    } else {
+        ""
+    };
+    let plot = Plot {
+        title: String::new(),
+        x_label: "fraction of the cached prompt evicted".to_owned(),
+        y_label: "score (fraction of instructions followed)".to_owned(),
+        x_max: (x_max * 1.02).min(1.0),
+        series,
+        dodge: true,
+        reference,
+    };
+    let (wide, narrow) = both(|width| single(&plot, width, if width < WIDE { 360.0 } else { 400.0 }));
+    Some(Figure {
+        name: "score-by-ratio".to_owned(),
+        title: "Score against the fraction of the prompt's cache that was evicted".to_owned(),
+        caption: format!(
+            "Mean over examples with {} intervals. Intervals of two curves may overlap where their paired difference is \
+             certain: compare with the differences below.{noise}",
+            level(analysis)
+        ),
+        wide,
+        narrow,
+    })
+}
+
+fn of(analysis: &Analysis, conditions: &[usize], value: impl Fn(&Condition) -> Option<(f64, Estimate)>) -> Vec<Point> {
+    let conditions = conditions.iter().map(|&index| &analysis.conditions[index]);
+    conditions.filter_map(|condition| value(condition).map(|(x, y)| point(x, y, &condition.words))).collect()
+}
+
+fn single(plot: &Plot, width: f64, height: f64) -> Svg {
+    let mut svg = Svg::new(width, height);
+    plot.draw(&mut svg, (0.0, 0.0), (width, height));
+    svg
+}
+
+/// Paired differences, one figure a question.
+fn differences(analysis: &Analysis, styles: &Styles) -> Vec<Figure> {
+    let mut questions: Vec<Question> = analysis.comparisons.iter().map(|comparison| comparison.question).collect();
+    questions.dedup();
+    questions
+        .into_iter()
+        .map(|question| {
+            let compared = analysis.comparisons.iter().filter(|comparison| comparison.question == question);
+            let rows: Vec<Difference> = compared
+                .map(|comparison| {
+                    let (a, b) = (&analysis.conditions[comparison.a], &analysis.conditions[comparison.b]);
+                    Difference {
+                        label: match question {
+                            Question::Baseline => b.words.clone(),
+                            Question::Run => format!("{} − {}", b.words, a.words),
+                            _ => format!("{} − {}", b.factors.series(), a.words),
+                        },
+                        style: styles.of(&b.series),
+                        value: comparison.difference,
+                        p: comparison.p_holm,
+                    }
+                })
+                .collect();
+            let axis = match question {
+                Question::Baseline => "difference from the full cache (score)",
+                _ => "paired difference (score)",
+            };
+            let (wide, narrow) = both(|width| forest(&rows, axis, width));
+            let name = serde_json::to_value(question).expect("plain data");
+            Figure {
+                name: format!("differences-{}", name.as_str().unwrap_or_default()),
+                title: format!("Paired differences: {}", question.title()),
+                caption: format!(
+                    "Mean paired difference over examples with {} intervals; p by sign-flip permutation, Holm-corrected \
+                     over all {} of this report.",
+                    level(analysis),
+                    words::count(analysis.comparisons.len(), "comparison")
+                ),
+                wide,
+                narrow,
+            }
+        })
+        .collect()
+}
+
+/// Types of instructions by conditions.
+fn types(analysis: &Analysis) -> Option<Figure> {
+    let rows: Vec<_> = analysis.types.iter().map(|row| (row.name.clone(), row.scores.as_slice())).collect();
+    let columns: Vec<String> = analysis.conditions.iter().map(|condition| condition.words.clone()).collect();
+    (!rows.is_empty()).then(|| {
+        let svg = heatmap::heatmap(&rows, &columns);
+        Figure {
+            name: "score-by-type".to_owned(),
+            title: "Score by type of instruction and condition".to_owned(),
+            caption: format!(
+                "Mean over the examples that have such an instruction, and its {} interval.",
+                level(analysis)
+            ),
+            narrow: svg.clone(),
+            wide: svg,
+        }
+    })
+}
+
+/// First, middle and last instruction, one panel a curve.
+fn places(analysis: &Analysis) -> Option<Figure> {
+    if analysis.places.is_empty() {
+        return None;
+    }
+    let panels: Vec<Plot> = analysis
+        .curves
+        .iter()
+        .map(|curve| Plot {
+            title: curve.name.clone(),
+            x_label: "fraction evicted".to_owned(),
+            y_label: "score".to_owned(),
+            x_max: curve.conditions.iter().filter_map(|&index| analysis.conditions[index].ratio).fold(0.1, f64::max)
+                * 1.02,
+            series: analysis
+                .places
+                .iter()
+                .enumerate()
+                .map(|(style, row)| {
+                    let points = curve.conditions.iter().filter_map(|&index| {
+                        let condition = &analysis.conditions[index];
+                        let what = format!("{}, {} instruction", condition.words, row.name.as_str());
+                        Some(point(condition.ratio?, row.scores[index]?, &what))
+                    });
+                    Series {
+                        name: row.name.as_str().to_owned(),
+                        style,
+                        points: points.collect(),
+                        joined: true,
+                        fit: Vec::new(),
+                    }
+                })
+                .collect(),
+            dodge: false,
+            reference: None,
+        })
+        .collect();
+    if panels.is_empty() {
+        return None;
+    }
+    let (wide, narrow) = both(|width| grid(&panels, width));
+    Some(Figure {
+        name: "score-by-place".to_owned(),
+        title: "Score of the first, the middle and the last instruction of the prompt".to_owned(),
+        caption: format!("By where an instruction stands in its prompt; {} intervals over examples.", level(analysis)),
+        wide,
+        narrow,
+    })
+}
+
+/// Panels side by side.
+fn grid(panels: &[Plot], width: f64) -> Svg {
+    let columns = if width < WIDE { 1 } else { panels.len().min(2) };
+    let cell = (width / columns as f64, 270.0);
+    let rows = panels.len().div_ceil(columns);
+    let mut svg = Svg::new(width, rows as f64 * (cell.1 + 12.0));
+    for (index, panel) in panels.iter().enumerate() {
+        let (row, column) = (index / columns, index % columns);
+        panel.draw(&mut svg, (column as f64 * cell.0, row as f64 * (cell.1 + 12.0)), cell);
+    }
+    svg
+}
+
+/// Followed or not, against how much of the instruction survived.
+fn survival(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
+    let series: Vec<Series> = analysis
+        .survival
+        .iter()
+        .map(|curve| Series {
+            name: curve.name.clone(),
+            style: styles.of(&curve.name),
+            points: curve
+                .bins
+                .iter()
+                .map(|bin| {
+                    let range = if bin.from == bin.to {
+                        words::percent(bin.from)
+                    } else {
+                        format!("{} to {}", words::percent(bin.from), words::percent(bin.to))
+                    };
+                    point(bin.survival, bin.followed, &format!("{}, {range} survived", curve.name))
+                })
+                .collect(),
+            joined: false,
+            fit: curve
+                .logistic
+                .iter()
+                .flat_map(|fit| (0..=40).map(move |step| (f64::from(step) / 40.0, fit)))
+                .map(|(x, fit)| (x, 1.0 / (1.0 + (-fit.intercept - fit.slope * x).exp())))
+                .collect(),
+        })
+        .collect();
+    (!series.is_empty()).then(|| {
+        let plot = Plot {
+            title: String::new(),
+            x_label: "fraction of the instruction's own tokens that survived".to_owned(),
+            y_label: "fraction of instructions followed".to_owned(),
+            x_max: 1.0,
+            series,
+            dodge: true,
+            reference: None,
+        };
+        let (wide, narrow) = both(|width| single(&plot, width, 360.0));
+        Figure {
+            name: "followed-by-survival".to_owned(),
+            title: "Instructions followed against how much of their own text survived".to_owned(),
+            caption: format!(
+                "Points: pass rates in bins (nothing, fifths, everything) with Wilson's {} intervals, which take \
+                 instructions as independent; lines: logistic regression on all of them.",
+                level(analysis)
+            ),
+            wide,
+            narrow,
+        }
+    })
+}
+
+/// Score against how far the predictions moved.
+fn fidelity(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
+    let series: Vec<Series> = analysis
+        .curves
+        .iter()
+        .map(|curve| Series {
+            name: curve.name.clone(),
+            style: styles.of(&curve.name),
+            points: of(analysis, &curve.conditions, |condition| {
+                Some((condition.fidelity.kl?.point, condition.score.filter(|_| !condition.is_baseline())?))
+            }),
+            joined: false,
+            fit: Vec::new(),
+        })
+        .filter(|series| !series.points.is_empty())
+        .collect();
+    let x_max = series.iter().flat_map(|series| &series.points).map(|point| point.x).fold(0.0, f64::max);
+    (x_max > 0.0).then(|| {
+        let plot = Plot {
+            title: String::new(),
+            x_label: "KL divergence from the full cache (nats per token)".to_owned(),
+            y_label: "score (fraction of instructions followed)".to_owned(),
+            x_max: x_max * 1.05,
+            series,
+            dodge: false,
+            reference: None,
+        };
+        let (wide, narrow) = both(|width| single(&plot, width, 360.0));
+        Figure {
+            name: "score-by-divergence".to_owned(),
+            title: "Score against the divergence of the predictions from those under the full cache".to_owned(),
+            caption: format!("One point a condition; {} intervals of the score.", level(analysis)),
+            wide,
+            narrow,
+        }
+    })
+}

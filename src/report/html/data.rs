@@ -1,0 +1,180 @@
+//! The data of the example browser: compact, and nothing of it left out.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::evict::parse_ranges;
+use crate::exp::{InstructionRow, PromptRow};
+use crate::report::Table;
+use crate::report::analysis::{Analysis, Question};
+use crate::report::table::{Trial, mean};
+use crate::{Error, Result};
+
+/// What the browser needs before an example is picked.
+pub fn index(table: &Table, analysis: &Analysis) -> String {
+    let conditions: Vec<_> = analysis
+        .conditions
+        .iter()
+        .map(|condition| {
+            let key = match analysis.runs.len() {
+                1 => condition.name.clone(),
+                _ => format!("{}:{}", analysis.runs[condition.run].name, condition.name),
+            };
+            json!({"words": condition.words, "key": key, "run": condition.run})
+        })
+        .collect();
+    let examples: Vec<_> = table
+        .examples
+        .iter()
+        .enumerate()
+        .map(|(example, id)| {
+            let score = |column: &crate::report::table::Column| {
+                mean(column.trials[example].iter().filter_map(|trial| trial.row.mean_score)).map(rounded)
+            };
+            json!([id, table.columns.iter().map(score).collect::<Vec<_>>()])
+        })
+        .collect();
+    let repeats = table.columns.iter().flat_map(|column| column.finished()).map(|trial| trial.row.repeat + 1).max();
+    // At first sight: the largest cost, against its full cache.
+    let against = analysis.comparisons.iter().filter(|comparison| comparison.question == Question::Baseline);
+    let first = against.min_by(|a, b| a.difference.point.total_cmp(&b.difference.point));
+    let (against, condition) = first.map_or((0, analysis.conditions.len() - 1), |first| (first.a, first.b));
+    script_json(&json!({
+        "conditions": conditions, "examples": examples, "repeats": repeats.unwrap_or(1),
+        "against": against, "condition": condition,
+    }))
+}
+
+/// The prompts of a run, by example.
+type Prompts<'a> = HashMap<&'a str, &'a PromptRow>;
+
+/// Appends the elements that hold the examples, one each.
+///
+/// # Errors
+/// If a row's evicted ranges cannot be read.
+pub fn examples(table: &Table, page: &mut String) -> Result<()> {
+    let prompts: Vec<Prompts> = table
+        .runs
+        .iter()
+        .map(|run| run.prompts.iter().flatten().map(|row| (row.example_id.as_str(), row)).collect())
+        .collect();
+    (0..table.examples.len()).try_for_each(|at| example(table, &prompts, at, page))
+}
+
+fn example(table: &Table, prompts: &[Prompts], example: usize, page: &mut String) -> Result<()> {
+    let id = table.examples[example];
+    let mut strings = Strings::default();
+    let prompts: Vec<Option<&PromptRow>> = prompts.iter().map(|run| run.get(id).copied()).collect();
+    let instructions = match prompts.iter().flatten().next() {
+        Some(prompt) => json!(prompt.instructions),
+        None => {
+            let mut kinds = Vec::new();
+            let trials = table.columns.iter().flat_map(|column| &column.trials[example]);
+            for row in trials.flat_map(|trial| &trial.instructions) {
+                if kinds.len() <= row.instruction {
+                    kinds.resize(row.instruction + 1, json!({}));
+                }
+                kinds[row.instruction] = json!({"type": row.kind});
+            }
+            json!(kinds)
+        }
+    };
+    let mut trials = Vec::new();
+    let mut failed = Vec::new();
+    for (condition, column) in table.columns.iter().enumerate() {
+        for trial in &column.trials[example] {
+            trials.push(Shown::new(condition, trial, &mut strings)?);
+        }
+        for row in column.failed.iter().filter(|row| row.example_id == id) {
+            failed.push((condition, strings.add(&row.error)));
+        }
+    }
+    let prompts: Vec<_> = prompts
+        .into_iter()
+        .map(|prompt| {
+            let spans = |prompt: &PromptRow| -> Vec<_> {
+                prompt.spans.iter().map(|span| (span.label, span.start, span.end)).collect()
+            };
+            prompt.map(|prompt| json!({"pieces": prompt.pieces, "spans": spans(prompt)}))
+        })
+        .collect();
+    let data = json!({
+        "prompts": prompts, "instructions": instructions, "trials": trials, "failed": failed, "strings": strings.all,
+    });
+    page.push_str(&format!("<script type=\"application/json\" id=\"x{example}\">{}</script>\n", script_json(&data)));
+    Ok(())
+}
+
+/// Texts by number: equal answers are written once.
+#[derive(Default)]
+struct Strings<'a> {
+    all: Vec<&'a str>,
+    known: HashMap<&'a str, usize>,
+}
+
+impl<'a> Strings<'a> {
+    fn add(&mut self, text: &'a str) -> usize {
+        *self.known.entry(text).or_insert_with(|| {
+            self.all.push(text);
+            self.all.len() - 1
+        })
+    }
+}
+
+/// An instruction's index, survival, strict and loose pass, judge's score and reason, and score: a
+/// tuple, because a page may hold hundreds of thousands.
+type Verdict = (usize, Option<f64>, Option<u8>, Option<u8>, Option<f64>, Option<usize>, Option<f64>);
+
+/// A trial as the page's script reads it.
+#[derive(Serialize)]
+struct Shown {
+    condition: usize,
+    repeat: u32,
+    response: usize,
+    score: Option<f64>,
+    stop: String,
+    tokens: usize,
+    /// Lengths of runs of positions: kept, evicted, kept, ...
+    runs: Vec<usize>,
+    verdicts: Vec<Verdict>,
+}
+
+impl Shown {
+    fn new<'a>(condition: usize, trial: &Trial<'a>, strings: &mut Strings<'a>) -> Result<Self> {
+        let row = trial.row;
+        let evicted = parse_ranges(&row.evicted_ranges)
+            .map_err(|error| Error::input(format!("trials.csv, {} {}: {error}", row.example_id, row.condition)))?;
+        let (mut runs, mut at) = (Vec::with_capacity(2 * evicted.len()), 0);
+        for range in evicted {
+            runs.extend([range.start.saturating_sub(at), range.len()]);
+            at = range.end;
+        }
+        let mut verdict = |row: &&'a InstructionRow| {
+            let reason = (!row.judge_reason.is_empty()).then(|| strings.add(&row.judge_reason));
+            let survival = row.survival.map(rounded);
+            (row.instruction, survival, row.pass_strict, row.pass_loose, row.judge_score, reason, row.score)
+        };
+        Ok(Shown {
+            condition,
+            repeat: row.repeat,
+            score: row.mean_score.map(rounded),
+            stop: row.stop_reason.clone(),
+            tokens: row.n_generated,
+            runs,
+            verdicts: trial.instructions.iter().map(&mut verdict).collect(),
+            response: strings.add(&row.response),
+        })
+    }
+}
+
+/// Four decimals: more than is shown.
+fn rounded(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
+}
+
+/// JSON that cannot end, or open, anything in HTML.
+fn script_json(value: &serde_json::Value) -> String {
+    value.to_string().replace('<', "\\u003c")
+}

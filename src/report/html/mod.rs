@@ -1,0 +1,216 @@
+//! The report as one page that needs no network.
+//!
+//! Everything a response may contain ends up as text: the template escapes, the data is JSON
+//! without a single `<`, and the content security policy runs our own script only.
+
+mod data;
+mod tables;
+
+use std::path::Path;
+
+use base64::Engine as _;
+use minijinja::Environment;
+use minijinja::value::Serde;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::analysis::{Analysis, Question};
+use super::figures::{self, Figure};
+use super::words::{self, percent, thousands};
+use super::{Run, Table, Warning, methods};
+use crate::{Error, Result};
+
+const TEMPLATE: &str = include_str!("page.html");
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// Writes the page, whole or not at all.
+///
+/// # Errors
+/// If the file cannot be written, or a row's evicted ranges cannot be read.
+pub fn write(runs: &[Run], analysis: &Analysis, path: &Path) -> Result<()> {
+    let table = Table::new(runs);
+    let mut page = frame(runs, &table, analysis)?;
+    data::examples(&table, &mut page)?;
+    page.push_str(&format!("<script>{SCRIPT}</script>\n</body>\n</html>\n"));
+    crate::files::write_atomically(path, page.as_bytes())
+}
+
+/// A figure in the page.
+#[derive(Serialize)]
+struct Drawn {
+    heading: String,
+    caption: String,
+    wide: String,
+    narrow: String,
+}
+
+impl Drawn {
+    fn new(figure: &Figure) -> Self {
+        Drawn {
+            heading: figure.title.rsplit(": ").next().map(words::capitalized).unwrap_or_default(),
+            caption: figure.caption.clone(),
+            wide: figure.wide.inline("wide", &figure.title),
+            narrow: figure.narrow.inline("narrow", &figure.title),
+        }
+    }
+}
+
+/// A fact about the runs.
+#[derive(Serialize)]
+struct Fact {
+    name: &'static str,
+    value: String,
+}
+
+/// A section of the page.
+#[derive(Serialize)]
+struct Section {
+    id: &'static str,
+    name: &'static str,
+}
+
+/// A kind of comparisons.
+#[derive(Serialize)]
+struct Asked {
+    id: Question,
+    title: &'static str,
+}
+
+/// What the template is filled with.
+#[derive(Serialize)]
+struct Context<'a> {
+    version: &'static str,
+    style: &'static str,
+    style_hash: String,
+    script_hash: String,
+    title: String,
+    summary: &'a [String],
+    warnings: &'a [Warning],
+    facts: Vec<Fact>,
+    sections: Vec<Section>,
+    curves: Option<Drawn>,
+    differences: Vec<Drawn>,
+    places: Option<Drawn>,
+    survival: Option<Drawn>,
+    fidelity: Option<Drawn>,
+    questions: Vec<Asked>,
+    comparison_headings: Vec<tables::Heading>,
+    comparisons: Vec<tables::ComparisonRow>,
+    condition_headings: Vec<tables::Heading>,
+    conditions: Vec<tables::ConditionRow>,
+    heat_columns: Vec<&'a str>,
+    heat: Vec<tables::HeatRow>,
+    odds: Vec<String>,
+    methods: Vec<String>,
+    index: String,
+}
+
+/// Everything before the data of the examples.
+fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
+    let figures = figures::figures(analysis);
+    let figure = |name: &str| figures.iter().find(|figure| figure.name == name).map(Drawn::new);
+    let differences: Vec<Drawn> =
+        figures.iter().filter(|figure| figure.name.starts_with("differences-")).map(Drawn::new).collect();
+    let (curves, places) = (figure("score-by-ratio"), figure("score-by-place"));
+    let (survival, fidelity) = (figure("followed-by-survival"), figure("score-by-divergence"));
+    let sections = [
+        (curves.is_some(), "curves", "Curves"),
+        (!analysis.comparisons.is_empty(), "comparisons", "Comparisons"),
+        (true, "conditions", "Conditions"),
+        (!analysis.types.is_empty(), "types", "Types"),
+        (places.is_some(), "places", "Places"),
+        (survival.is_some(), "survival", "Survival"),
+        (fidelity.is_some(), "fidelity", "Fidelity"),
+        (true, "browser", "Examples"),
+        (true, "methods", "Methods"),
+    ];
+    let sections: Vec<_> =
+        sections.into_iter().filter(|(there, ..)| *there).map(|(_, id, name)| Section { id, name }).collect();
+    let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
+    let mut environment = Environment::new();
+    environment.add_template("page.html", TEMPLATE).expect("the page's template is valid");
+    let template = environment.get_template("page.html").expect("just added");
+    let context = Context {
+        version: env!("CARGO_PKG_VERSION"),
+        style: STYLE,
+        style_hash: hash(STYLE),
+        script_hash: hash(SCRIPT),
+        title: words::list(&names),
+        summary: &analysis.summary,
+        warnings: &analysis.warnings,
+        facts: facts(analysis),
+        sections,
+        curves,
+        differences,
+        places,
+        survival,
+        fidelity,
+        questions: questions(analysis),
+        comparison_headings: tables::comparison_headings(),
+        comparisons: tables::comparisons(analysis),
+        condition_headings: tables::condition_headings(analysis),
+        conditions: tables::conditions(analysis),
+        heat_columns: analysis.conditions.iter().map(|condition| condition.words.as_str()).collect(),
+        heat: tables::heat(analysis),
+        odds: odds(analysis),
+        methods: methods::paragraphs(runs, analysis),
+        index: data::index(table, analysis),
+    };
+    let page = template.render(Serde(&context));
+    page.map_err(|error| Error::failed(format!("cannot make the page: {error:#}")))
+}
+
+/// What a content security policy calls a piece of inline code.
+fn hash(text: &str) -> String {
+    base64::engine::general_purpose::STANDARD.encode(Sha256::digest(text))
+}
+
+fn facts(analysis: &Analysis) -> Vec<Fact> {
+    let joined = |value: &dyn Fn(&super::analysis::RunFacts) -> String| {
+        let mut values: Vec<String> = analysis.runs.iter().map(value).filter(|value| !value.is_empty()).collect();
+        values.dedup();
+        values.join(", ")
+    };
+    let trials: usize = analysis.runs.iter().map(|run| run.finished).sum();
+    let facts = [
+        ("Model", joined(&|run| run.model.clone())),
+        ("Quantization", joined(&|run| run.quantization.clone())),
+        ("Data", joined(&|run| run.data.clone())),
+        ("Examples", thousands(analysis.n_examples)),
+        ("Conditions", thousands(analysis.conditions.len())),
+        ("Trials", thousands(trials)),
+        ("Intervals", percent(analysis.level)),
+        ("Started", joined(&|run| run.started.replace('T', " ").replace('Z', " UTC"))),
+    ];
+    facts.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| Fact { name, value }).collect()
+}
+
+fn questions(analysis: &Analysis) -> Vec<Asked> {
+    let mut questions: Vec<Question> = analysis.comparisons.iter().map(|comparison| comparison.question).collect();
+    questions.dedup();
+    questions.into_iter().map(|question| Asked { id: question, title: question.title() }).collect()
+}
+
+/// What the logistic curves say, in words.
+fn odds(analysis: &Analysis) -> Vec<String> {
+    analysis
+        .survival
+        .iter()
+        .filter_map(|curve| {
+            let fit = curve.logistic.as_ref()?;
+            let odds = |slope: f64| (slope / 10.0).exp();
+            let margin = 1.96 * fit.slope_se;
+            let within = words::count(curve.n, "instruction");
+            fit.slope.is_finite().then(|| {
+                format!(
+                    "{}: ten more points of survival multiply the odds of being followed by {:.2} [{:.2}, {:.2}] ({within}).",
+                    curve.name,
+                    odds(fit.slope),
+                    odds(fit.slope - margin),
+                    odds(fit.slope + margin)
+                )
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,306 @@
+'use strict';
+(() => {
+  const byId = (id) => document.getElementById(id);
+  const read = (id) => JSON.parse(byId(id).textContent);
+  // Text only ever enters the page as text nodes.
+  const make = (tag, attributes, ...children) => {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes || {})) {
+      if (value !== null && value !== undefined) element.setAttribute(name, value);
+    }
+    element.append(...children.filter((child) => child !== null && child !== undefined));
+    return element;
+  };
+  const number = (value) => (value === null || value === undefined ? '–' : value.toFixed(2));
+
+  // Tables: sorted by pressing a heading, largest first, then smallest first.
+  for (const table of document.querySelectorAll('table.sortable')) {
+    const headings = [...table.tHead.rows[0].cells];
+    const body = table.tBodies[0];
+    const key = (row, column) => {
+      const cell = row.cells[column];
+      const value = cell.dataset.v;
+      if (value === undefined) return cell.textContent;
+      return value === '' ? NaN : Number(value);
+    };
+    headings.forEach((heading, column) => {
+      heading.querySelector('button').addEventListener('click', () => {
+        const text = column === 0;
+        const before = heading.getAttribute('aria-sort');
+        const ascending = before ? before === 'descending' : text;
+        headings.forEach((other) => other.removeAttribute('aria-sort'));
+        heading.setAttribute('aria-sort', ascending ? 'ascending' : 'descending');
+        const rows = [...body.rows].map((row) => [key(row, column), row]);
+        rows.sort(([a], [b]) => {
+          if (text) return a.localeCompare(b, undefined, { numeric: true }) * (ascending ? 1 : -1);
+          if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b);
+          return (a - b) * (ascending ? 1 : -1);
+        });
+        body.append(...rows.map(([, row]) => row));
+      });
+    });
+  }
+
+  // Comparisons: filtered by question, words and certainty.
+  const comparisons = byId('comparisons-table');
+  if (comparisons) {
+    const rows = [...comparisons.tBodies[0].rows];
+    const filter = () => {
+      const question = byId('question').value;
+      const words = byId('find-comparison').value.toLowerCase().split(/\s+/).filter(Boolean);
+      const significant = byId('only-significant').checked;
+      let shown = 0;
+      for (const row of rows) {
+        const text = row.cells[0].textContent.toLowerCase();
+        const keep = (!question || row.dataset.question === question)
+          && words.every((word) => text.includes(word))
+          && (!significant || Number(row.dataset.p) < 0.05);
+        row.hidden = !keep;
+        shown += keep;
+      }
+      byId('comparisons-shown').textContent = `${shown} of ${rows.length} shown`;
+    };
+    for (const id of ['question', 'find-comparison', 'only-significant']) byId(id).addEventListener('input', filter);
+    filter();
+  }
+
+  // The example browser. What belongs to an example is parsed when it is picked.
+  const index = read('index');
+  const conditions = index.conditions;
+  const picker = byId('example');
+  const state = { example: 0, condition: 0, against: 0, repeat: 0 };
+  const parsed = new Map();
+  const details = (example) => {
+    if (!parsed.has(example)) parsed.set(example, read(`x${example}`));
+    return parsed.get(example);
+  };
+  const score = (example, condition) => index.examples[example][1][condition];
+  const loss = (example) => {
+    const [before, after] = [score(example, state.against), score(example, state.condition)];
+    return before === null || after === null ? NaN : before - after;
+  };
+  let listed = [];
+
+  const list = () => {
+    const words = byId('find-example').value.toLowerCase().split(/\s+/).filter(Boolean);
+    const order = byId('order').value;
+    listed = index.examples.map((_, example) => example)
+      .filter((example) => words.every((word) => index.examples[example][0].toLowerCase().includes(word)));
+    if (order !== 'file') {
+      const sign = order === 'loss' ? 1 : -1;
+      const rank = new Map(listed.map((example) => [example, loss(example)]));
+      listed.sort((a, b) => {
+        const [x, y] = [rank.get(a), rank.get(b)];
+        if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y);
+        return (y - x) * sign || a - b;
+      });
+    }
+    const options = listed.map((example) => {
+      const scores = `${number(score(example, state.against))} → ${number(score(example, state.condition))}`;
+      return make('option', { value: example }, `${index.examples[example][0]}  ${scores}`);
+    });
+    picker.replaceChildren(...options);
+    picker.value = state.example;
+    byId('examples-shown').textContent = `${listed.length} of ${index.examples.length} examples, score before → after`;
+    steps();
+  };
+  const steps = () => {
+    const at = listed.indexOf(state.example);
+    byId('previous').disabled = listed.length === 0 || at === 0;
+    byId('next').disabled = listed.length === 0 || at === listed.length - 1;
+  };
+  const step = (by) => {
+    const at = listed.indexOf(state.example);
+    const target = listed[at < 0 ? 0 : at + by];
+    if (target === undefined) return;
+    state.example = target;
+    picker.value = target;
+    pick();
+  };
+
+  const find = (data, condition) => {
+    const trials = data.trials.filter((trial) => trial.condition === condition);
+    return trials.find((trial) => trial.repeat === state.repeat) || trials[0];
+  };
+  const failure = (data, condition) => data.failed.find(([failed]) => failed === condition);
+
+  // Positions evicted, from alternating lengths of kept and evicted runs.
+  const evictedOf = (trial, length) => {
+    const evicted = new Uint8Array(length);
+    let at = 0;
+    trial.runs.forEach((run, turn) => {
+      if (turn % 2) evicted.fill(1, at, at + run);
+      at += run;
+    });
+    return evicted;
+  };
+
+  const promptView = (data, trial) => {
+    const box = byId('prompt');
+    const prompt = data.prompts[conditions[state.condition].run];
+    if (!prompt) {
+      box.replaceChildren('This run holds no prompts (prompts.jsonl); run it again with this version of kvllama to see them.');
+      byId('legend').textContent = '';
+      return;
+    }
+    const { pieces, spans } = prompt;
+    const evicted = trial ? evictedOf(trial, pieces.length) : new Uint8Array(pieces.length);
+    const instruction = new Int32Array(pieces.length).fill(-1);
+    const template = new Uint8Array(pieces.length);
+    for (const [label, start, end] of spans) {
+      if (label === 'template' || label === 'bos') template.fill(1, start, end);
+      const match = /^instruction:(\d+)$/.exec(label);
+      if (match) for (let at = start; at < end; at += 1) if (instruction[at] < 0) instruction[at] = Number(match[1]);
+    }
+    const fragment = document.createDocumentFragment();
+    let at = 0;
+    while (at < pieces.length) {
+      const number = instruction[at];
+      let into = fragment;
+      let stop = at;
+      while (stop < pieces.length && instruction[stop] === number) stop += 1;
+      if (number >= 0) {
+        const survival = 1 - evicted.subarray(at, stop).reduce((sum, one) => sum + one, 0) / (stop - at);
+        const text = `${number + 1} · ${Math.round(100 * survival)}%`;
+        into = make('span', { class: `instruction s${number % 8}`, title: `Instruction ${number + 1}: ${Math.round(100 * survival)}% of its tokens survived` },
+          make('span', { class: 'badge' }, text));
+        fragment.append(into);
+      }
+      while (at < stop) {
+        let end = at;
+        let text = '';
+        while (end < stop && evicted[end] === evicted[at] && template[end] === template[at]) {
+          text += pieces[end];
+          end += 1;
+        }
+        if (evicted[at]) text = text.replaceAll('\n', '↵\n');
+        into.append(make(evicted[at] ? 'del' : 'span', { class: template[at] ? 'template' : null }, text));
+        at = end;
+      }
+    }
+    box.replaceChildren(fragment);
+    const lost = evicted.reduce((sum, one) => sum + one, 0);
+    byId('legend').textContent = `${lost} of ${pieces.length} tokens evicted: struck out. Instructions are outlined, with the part of them that survived.`;
+  };
+
+  const answer = (data, condition, trial, note) => {
+    const facts = [];
+    let text = '';
+    if (trial) {
+      text = data.strings[trial.response];
+      facts.push(`score ${number(trial.score)}`, `${trial.tokens} tokens`);
+      if (trial.stop === 'length') facts.push('cut off at the limit');
+      if (note) facts.push(note);
+    }
+    const failed = failure(data, condition);
+    const shown = trial
+      ? (text === '' ? make('p', { class: 'empty' }, 'empty answer') : text)
+      : make('p', { class: 'empty' }, failed ? `failed: ${data.strings[failed[1]]}` : 'no such trial');
+    return make('article', {},
+      make('h4', {}, conditions[condition].words),
+      make('p', { class: 'hint' }, facts.join(' · ')),
+      make('div', { class: 'text', tabindex: '0', role: 'region', 'aria-label': `Answer under ${conditions[condition].words}` }, shown));
+  };
+
+  const verdict = (data, trial, instruction) => {
+    const row = trial && trial.verdicts.find(([at]) => at === instruction);
+    if (!row) return make('td', {}, '–');
+    const [, , strict, loose, judged, reason, value] = row;
+    const cell = make('td', {});
+    if (strict !== null) {
+      cell.append(make('span', { class: strict ? 'pass' : 'fail' }, strict ? '✓ followed' : '✗ not followed'));
+      if (loose !== null && loose !== strict) cell.append(make('span', { class: 'sub' }, loose ? 'followed when read loosely' : 'not when read loosely'));
+    } else if (judged === null && value === null) {
+      cell.append('not scored');
+    }
+    if (judged !== null) {
+      const good = judged >= 0.5;
+      cell.append(make('span', { class: strict === null ? (good ? 'pass' : 'fail') : 'sub' }, `${strict === null ? (good ? '✓ ' : '✗ ') : ''}judge ${number(judged)}`));
+      if (reason !== null) cell.append(make('span', { class: 'sub' }, data.strings[reason]));
+    }
+    return cell;
+  };
+
+  const verdicts = (data, before, after) => {
+    const numbers = [...new Set([...(before ? before.verdicts : []), ...(after ? after.verdicts : [])].map(([at]) => at))].sort((a, b) => a - b);
+    const rows = numbers.map((at) => {
+      const instruction = data.instructions[at] || {};
+      const kept = after && after.verdicts.find(([other]) => other === at);
+      const survival = kept && kept[1] !== null ? `${Math.round(100 * kept[1])}%` : '–';
+      return make('tr', {},
+        make('th', { scope: 'row' }, make('span', { class: `badge s${at % 8}` }, String(at + 1)), ` ${instruction.text || instruction.rubric || instruction.type || ''}`,
+          instruction.text || instruction.rubric ? make('span', { class: 'sub' }, instruction.type) : null),
+        make('td', { class: 'num' }, survival), verdict(data, before, at), verdict(data, after, at));
+    });
+    const heading = (text, type) => make('th', { scope: 'col', class: type }, text);
+    byId('verdicts').replaceChildren(
+      make('caption', {}, 'Each instruction: how much of it survived, and whether it was followed.'),
+      make('thead', {}, make('tr', {}, heading('instruction'), heading('survived', 'num'),
+        heading(conditions[state.against].words), heading(conditions[state.condition].words))),
+      make('tbody', {}, ...rows));
+  };
+
+  const show = () => {
+    const data = details(state.example);
+    const [before, after] = [find(data, state.against), find(data, state.condition)];
+    const [id] = index.examples[state.example];
+    const same = before && after && before.response === after.response && state.against !== state.condition;
+    byId('verdict').textContent = `${id} under ${conditions[state.condition].words}: score ${number(after ? after.score : null)}; `
+      + `under ${conditions[state.against].words}: ${number(before ? before.score : null)}.`;
+    promptView(data, after);
+    byId('answers').replaceChildren(
+      answer(data, state.against, before),
+      answer(data, state.condition, after, same ? 'the same answer, letter by letter' : ''));
+    verdicts(data, before, after);
+    steps();
+  };
+
+  // The address names what is shown, for links; until something is picked it stays as it was.
+  const remember = () => {
+    const place = new URLSearchParams({ example: index.examples[state.example][0], condition: conditions[state.condition].key, against: conditions[state.against].key });
+    if (state.repeat) place.set('repeat', state.repeat);
+    try { history.replaceState(null, '', `#${place}`); } catch { /* some viewers forbid it; only the link is lost */ }
+  };
+
+  const pick = () => { show(); remember(); };
+
+  const start = () => {
+    const options = () => conditions.map((condition, at) => make('option', { value: at }, condition.words));
+    byId('condition').append(...options());
+    byId('against').append(...options());
+    for (let repeat = 0; repeat < index.repeats; repeat += 1) byId('repeat').append(make('option', { value: repeat }, String(repeat)));
+    byId('repeat-label').hidden = index.repeats < 2;
+    state.condition = index.condition;
+    state.against = index.against;
+    const place = new URLSearchParams(location.hash.slice(1));
+    const asked = place.has('example');
+    const position = (key) => conditions.findIndex((condition) => condition.key === place.get(key));
+    if (asked) {
+      state.example = Math.max(0, index.examples.findIndex(([id]) => id === place.get('example')));
+      if (position('condition') >= 0) state.condition = position('condition');
+      if (position('against') >= 0) state.against = position('against');
+      state.repeat = Number(place.get('repeat')) || 0;
+    }
+    byId('condition').value = state.condition;
+    byId('against').value = state.against;
+    byId('repeat').value = state.repeat;
+    const change = (id, key, relist) => byId(id).addEventListener('change', (event) => {
+      state[key] = Number(event.target.value);
+      if (relist) list();
+      pick();
+    });
+    change('condition', 'condition', true);
+    change('against', 'against', true);
+    change('repeat', 'repeat', false);
+    picker.addEventListener('change', () => { state.example = Number(picker.value); pick(); });
+    byId('find-example').addEventListener('input', list);
+    byId('order').addEventListener('input', list);
+    byId('previous').addEventListener('click', () => step(-1));
+    byId('next').addEventListener('click', () => step(1));
+    document.querySelector('.browser').hidden = false;
+    list();
+    show();
+    if (asked) byId('browser').scrollIntoView();
+  };
+  start();
+})();

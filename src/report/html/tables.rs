@@ -1,0 +1,235 @@
+//! The page's tables: what is shown, and what it is sorted by.
+
+use serde::Serialize;
+
+use crate::report::analysis::{Analysis, Condition, Question};
+use crate::report::figures::shade;
+use crate::report::words::{decimals, interval, number, percent};
+
+/// The heading of a column.
+#[derive(Serialize)]
+pub struct Heading {
+    name: &'static str,
+    hint: &'static str,
+}
+
+fn headings(headings: &[(&'static str, &'static str)]) -> Vec<Heading> {
+    headings.iter().map(|&(name, hint)| Heading { name, hint }).collect()
+}
+
+/// A cell.
+#[derive(Serialize)]
+pub struct Cell {
+    text: String,
+    /// A second line.
+    sub: String,
+    /// What the column is sorted by; empty sorts last.
+    value: String,
+}
+
+impl Cell {
+    fn new(text: String, value: Option<f64>) -> Self {
+        let value = value.filter(|value| value.is_finite()).map_or(String::new(), |value| value.to_string());
+        Cell { text, sub: String::new(), value }
+    }
+
+    /// A number, or a dash.
+    fn number(value: Option<f64>, show: impl Fn(f64) -> String) -> Self {
+        Cell::new(value.map_or("–".to_owned(), show), value)
+    }
+
+    fn with(mut self, sub: String) -> Self {
+        self.sub = sub;
+        self
+    }
+}
+
+/// A row of comparisons.
+#[derive(Serialize)]
+pub struct ComparisonRow {
+    name: String,
+    against: String,
+    question: Question,
+    significant: bool,
+    p_holm: f64,
+    cells: Vec<Cell>,
+}
+
+/// Columns of [`comparisons`].
+pub fn comparison_headings() -> Vec<Heading> {
+    headings(&[
+        ("comparison", "The condition, and what it is compared with"),
+        ("difference", "Mean paired difference of the score, and its interval"),
+        ("p (Holm)", "Sign-flip permutation test, corrected over all comparisons of this report"),
+        ("p (raw)", "Sign-flip permutation test before the correction"),
+        ("p (Wilcoxon)", "Wilcoxon's signed-rank test, uncorrected"),
+        ("d_z", "Cohen's d of the paired differences"),
+        ("Cliff's δ", "Chance that a score is higher minus chance that it is lower"),
+        ("lost / gained", "Single instructions followed under one of the two only, and McNemar's exact p"),
+        ("detectable", "The difference that 80 of 100 such experiments would find at 0.05"),
+        ("needed", "Examples that a difference of the observed size needs for that"),
+        ("n", "Examples that both conditions have"),
+    ])
+}
+
+/// Rows of the table of comparisons.
+pub fn comparisons(analysis: &Analysis) -> Vec<ComparisonRow> {
+    let p = |p: f64| Cell::new(if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }, Some(p));
+    analysis
+        .comparisons
+        .iter()
+        .map(|comparison| ComparisonRow {
+            name: analysis.conditions[comparison.b].words.clone(),
+            against: format!("against {}", analysis.conditions[comparison.a].words),
+            question: comparison.question,
+            significant: comparison.is_significant(),
+            p_holm: comparison.p_holm,
+            cells: vec![
+                Cell::new(number(comparison.difference.point), Some(comparison.difference.point))
+                    .with(interval(&comparison.difference)),
+                p(comparison.p_holm),
+                p(comparison.p_permutation),
+                p(comparison.p_wilcoxon),
+                Cell::number(comparison.d_z, number),
+                Cell::number(Some(comparison.cliffs_delta).filter(|delta| delta.is_finite()), number),
+                match &comparison.mcnemar {
+                    Some(mcnemar) => {
+                        let net = mcnemar.lost as f64 - mcnemar.gained as f64;
+                        let sub =
+                            if mcnemar.p < 0.001 { "p < 0.001".to_owned() } else { format!("p {:.3}", mcnemar.p) };
+                        Cell::new(format!("{} / {}", mcnemar.lost, mcnemar.gained), Some(net)).with(sub)
+                    }
+                    None => Cell::number(None, number),
+                },
+                Cell::number(Some(comparison.detectable).filter(|detectable| *detectable > 0.0), number),
+                Cell::number(comparison.examples_needed.map(|needed| needed as f64), |needed| decimals(needed, 0)),
+                Cell::new(comparison.n.to_string(), Some(comparison.n as f64)),
+            ],
+        })
+        .collect()
+}
+
+/// A row of conditions.
+#[derive(Serialize)]
+pub struct ConditionRow {
+    name: String,
+    cells: Vec<Cell>,
+}
+
+/// A column of the table of conditions: its heading, its cell.
+type Column = ((&'static str, &'static str), fn(&Condition) -> Cell);
+
+const CONDITIONS: &[Column] = &[
+    (("score", "Mean over examples of the fraction of instructions followed, and its interval"), |condition| {
+        scored(condition.score)
+    }),
+    (("all followed", "Fraction of examples with every instruction followed, and its interval"), |condition| {
+        scored(condition.all_followed)
+    }),
+    (("evicted", "Mean fraction of the cached positions that were evicted"), |condition| {
+        Cell::new(percent(condition.evicted), Some(condition.evicted))
+    }),
+    (("at 0", "Fraction of examples that score 0"), |condition| {
+        Cell::new(percent(condition.at_floor), Some(condition.at_floor))
+    }),
+    (("at 1", "Fraction of examples that score 1"), |condition| {
+        Cell::new(percent(condition.at_ceiling), Some(condition.at_ceiling))
+    }),
+    (("KL", "KL divergence from the full cache in nats per token, and its interval"), |condition| {
+        Cell::number(condition.fidelity.kl.map(|kl| kl.point), |kl| decimals(kl, 3))
+            .with(condition.fidelity.kl.map_or(String::new(), |kl| interval(&kl)))
+    }),
+    (("NLL", "Negative log-likelihood of the baseline's answer in nats per token, and its interval"), |condition| {
+        Cell::number(condition.fidelity.nll.map(|nll| nll.point), |nll| decimals(nll, 3))
+            .with(condition.fidelity.nll.map_or(String::new(), |nll| interval(&nll)))
+    }),
+    (("cut off", "Fraction of answers that reached the limit of tokens"), |condition| {
+        Cell::new(percent(condition.truncated), Some(condition.truncated))
+    }),
+    (("prefill", "Median milliseconds to read the prompt"), |condition| {
+        Cell::new(format!("{} ms", decimals(condition.cost.prefill_ms, 0)), Some(condition.cost.prefill_ms))
+    }),
+    (("evict", "Median microseconds to evict"), |condition| {
+        Cell::new(format!("{} µs", decimals(condition.cost.evict_us, 0)), Some(condition.cost.evict_us))
+    }),
+    (("decode", "Median milliseconds to generate the answer, and tokens per second"), |condition| {
+        Cell::new(format!("{} ms", decimals(condition.cost.decode_ms, 0)), Some(condition.cost.decode_ms))
+            .with(condition.cost.tokens_per_s.map_or(String::new(), |speed| format!("{} t/s", decimals(speed, 0))))
+    }),
+    (("KV kept", "Mean bytes of keys and values that survive, and of all before the eviction"), |condition| {
+        Cell::new(bytes(condition.cost.kv_bytes_kept), Some(condition.cost.kv_bytes_kept))
+            .with(format!("of {}", bytes(condition.cost.kv_bytes_full)))
+    }),
+    (("trials", "Finished trials, and those that failed"), |condition| {
+        let failed = if condition.n_failed > 0 { format!("{} failed", condition.n_failed) } else { String::new() };
+        Cell::new(condition.n_trials.to_string(), Some(condition.n_trials as f64)).with(failed)
+    }),
+];
+
+/// The columns that hold something in some condition.
+fn columns(analysis: &Analysis) -> impl Iterator<Item = &'static Column> {
+    let fidelity = analysis.conditions.iter().any(|condition| condition.fidelity.kl.is_some());
+    let likelihood = analysis.conditions.iter().any(|condition| condition.fidelity.nll.is_some());
+    CONDITIONS.iter().filter(move |((name, _), _)| match *name {
+        "KL" => fidelity,
+        "NLL" => likelihood,
+        _ => true,
+    })
+}
+
+/// Columns of [`conditions`].
+pub fn condition_headings(analysis: &Analysis) -> Vec<Heading> {
+    let names: Vec<_> = columns(analysis).map(|(heading, _)| *heading).collect();
+    headings(&[&[("condition", "What was done to the cache")], names.as_slice()].concat())
+}
+
+/// Rows of the table of conditions.
+pub fn conditions(analysis: &Analysis) -> Vec<ConditionRow> {
+    let row = |condition: &Condition| ConditionRow {
+        name: condition.words.clone(),
+        cells: columns(analysis).map(|(_, cell)| cell(condition)).collect(),
+    };
+    analysis.conditions.iter().map(row).collect()
+}
+
+fn scored(score: Option<crate::stats::Estimate>) -> Cell {
+    Cell::number(score.map(|score| score.point), number).with(score.map_or(String::new(), |score| interval(&score)))
+}
+
+fn bytes(count: f64) -> String {
+    const UNITS: [&str; 4] = ["B", "kB", "MB", "GB"];
+    let unit = (0..3).find(|unit| count < 1000f64.powi(unit + 1)).unwrap_or(3);
+    let scaled = count / 1000f64.powi(unit);
+    format!("{} {}", decimals(scaled, if scaled < 10.0 && unit > 0 { 1 } else { 0 }), UNITS[unit as usize])
+}
+
+/// A row of the heat map.
+#[derive(Serialize)]
+pub struct HeatRow {
+    name: String,
+    cells: Vec<Option<HeatCell>>,
+}
+
+/// A cell of the heat map.
+#[derive(Serialize)]
+pub struct HeatCell {
+    shade: usize,
+    text: String,
+    range: String,
+    n: usize,
+}
+
+/// Types by conditions.
+pub fn heat(analysis: &Analysis) -> Vec<HeatRow> {
+    let cell = |score: &crate::stats::Estimate| HeatCell {
+        shade: shade(score.point),
+        text: number(score.point),
+        range: format!("{}–{}", number(score.low), number(score.high)),
+        n: score.n,
+    };
+    let row = |row: &crate::report::analysis::Row<String>| HeatRow {
+        name: row.name.clone(),
+        cells: row.scores.iter().map(|score| score.as_ref().map(cell)).collect(),
+    };
+    analysis.types.iter().map(row).collect()
+}

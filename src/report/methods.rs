@@ -1,0 +1,167 @@
+//! The methods paragraph of a run, ready to paste.
+
+use super::Run;
+use super::analysis::{Analysis, Question};
+use super::words::{count, list, thousands};
+use crate::exp::Manifest;
+
+/// One paragraph a run, and one on the statistics.
+pub fn paragraphs(runs: &[Run], analysis: &Analysis) -> Vec<String> {
+    let mut paragraphs: Vec<String> =
+        runs.iter().enumerate().map(|(index, run)| of_run(index, run, analysis)).collect();
+    paragraphs.push(statistics(runs, analysis));
+    paragraphs
+}
+
+fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
+    let Manifest { build, model, data, settings, .. } = &run.manifest;
+    let facts = &analysis.runs[index];
+    let generation = &settings.generation;
+    let mut text = String::new();
+    let mut say = |sentence: String| {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(&sentence);
+    };
+    let described = [facts.quantization.as_str(), &format!("SHA-256 {}", short(&model.sha256))];
+    let described: Vec<_> = described.into_iter().filter(|part| !part.is_empty()).collect();
+    say(format!(
+        "We ran {} ({}) and a KV cache of type {} with kvllama {} on llama.cpp {} ({}).",
+        facts.model,
+        described.join(", "),
+        generation.kv_type.as_str(),
+        build.kvllama,
+        build.llama_cpp,
+        if build.devices.is_empty() { build.platform.clone() } else { build.devices.join(", ") }
+    ));
+    say(format!(
+        "Each of {} of the data set {} (SHA-256 {}) was rendered with the model's {} and read whole; then, before the \
+         last prompt token was decoded, entries of the KV cache were evicted in all layers and heads, so that every \
+         generated token saw the cut cache.",
+        count(analysis.n_examples, "example"),
+        data.name,
+        short(&data.sha256),
+        if generation.chat_template_sha256.is_some() { "chat template as replaced" } else { "own chat template" }
+    ));
+    say(format!(
+        "Conditions were {}; \"at r\" evicts the fraction r of the cached positions (floor(L(1 - r)) of L survive), the \
+         last of which always survives.",
+        list(&conditions(index, analysis))
+    ));
+    let factors: Vec<_> = analysis
+        .conditions
+        .iter()
+        .filter(|condition| condition.run == index)
+        .map(|condition| &condition.factors)
+        .collect();
+    if factors.iter().any(|factors| factors.policy == "random") {
+        say(format!(
+            "Random eviction draws positions uniformly without replacement, nested over ratios, from seed {} by example \
+             and repeat.",
+            generation.seed
+        ));
+    }
+    if factors.iter().any(|factors| !factors.is_baseline() && factors.positions == "keep") {
+        say("Survivors kept their rotary positions.".to_owned());
+    }
+    if factors.iter().any(|factors| factors.positions == "compact") {
+        say("In compact conditions survivors were moved together and their keys rotated to the new positions."
+            .to_owned());
+    }
+    for scope in ["system", "context"] {
+        if factors.iter().any(|factors| factors.scope == scope) {
+            say(format!(
+                "With scope {scope} only that part of the prompt was compressed, before what follows it was read."
+            ));
+        }
+    }
+    if let Some(factors) = factors.iter().find(|factors| factors.protect != "none") {
+        say(format!("Spans of {} were protected from eviction.", factors.protect.replace('+', ", ")));
+    }
+    if factors.iter().any(|factors| factors.memory == "text") {
+        say("Text-only conditions read the surviving tokens alone as a fresh prompt.".to_owned());
+    }
+    let sampling = &generation.sampling;
+    say(if sampling.is_greedy() {
+        format!("Answers of at most {} tokens were generated greedily", thousands(generation.n_predict))
+    } else {
+        format!(
+            "Answers of at most {} tokens were sampled (temperature {}, top-k {}, top-p {}, min-p {})",
+            thousands(generation.n_predict),
+            sampling.temperature,
+            sampling.top_k,
+            sampling.top_p,
+            sampling.min_p
+        )
+    } + &match settings.repeats {
+        1 => ".".to_owned(),
+        repeats => format!(", {repeats} times per example and condition."),
+    });
+    let judged = run.instructions.iter().any(|row| row.judge_score.is_some());
+    let ruled = run.instructions.iter().any(|row| row.pass_strict.is_some());
+    say(match (ruled, judged) {
+        (true, true) => "Instructions were scored by IFEval's strict rules where one exists, else by a judge.",
+        (false, true) => "Instructions were scored by a judge.",
+        _ => "Instructions were scored by IFEval's strict rules.",
+    }
+    .to_owned());
+    if facts.failed > 0 {
+        let are = if facts.failed == 1 { "is" } else { "are" };
+        say(format!("{} failed and {are} excluded.", count(facts.failed, "trial")));
+    }
+    text
+}
+
+/// `the full cache`, `random at 0.1, 0.5 and 0.9`: the conditions of a run, curve by curve.
+fn conditions(run: usize, analysis: &Analysis) -> Vec<String> {
+    let mut series: Vec<(String, Vec<String>)> = Vec::new();
+    for condition in analysis.conditions.iter().filter(|condition| condition.run == run && !condition.is_baseline()) {
+        let (name, budget) = (condition.factors.series(), condition.factors.budget.text());
+        match series.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, budgets)) => budgets.push(budget),
+            None => series.push((name, vec![budget])),
+        }
+    }
+    let baseline = analysis.conditions.iter().any(|condition| condition.run == run && condition.is_baseline());
+    let evicted = series.into_iter().map(|(name, budgets)| format!("{name} at {}", list(&budgets)));
+    baseline.then(|| "the full cache".to_owned()).into_iter().chain(evicted).collect()
+}
+
+fn statistics(runs: &[Run], analysis: &Analysis) -> String {
+    let repeats = runs.iter().any(|run| run.manifest.settings.repeats > 1);
+    let level = 100.0 * analysis.level;
+    let mut text = format!(
+        "The score of an example is the mean over its instructions{}; means are over n = {} with {level:.0}% bootstrap \
+         intervals (BCa, resampling examples).",
+        if repeats { " and repeats" } else { "" },
+        count(analysis.n_examples, "example")
+    );
+    if !analysis.comparisons.is_empty() {
+        let mut asked: Vec<&str> = Vec::new();
+        for comparison in &analysis.comparisons {
+            let what = match comparison.question {
+                Question::Baseline => "each condition with the full cache",
+                Question::Policy => "policies at equal budget",
+                Question::Memory => "evicted with never-read tokens",
+                Question::Run => "runs under the same condition",
+                _ => "conditions that differ in one setting",
+            };
+            if !asked.contains(&what) {
+                asked.push(what);
+            }
+        }
+        text.push_str(&format!(
+            " We compared {} on the same examples by two-sided sign-flip permutation tests of the paired differences, with \
+             Holm's correction over all {}.",
+            list(&asked),
+            count(analysis.comparisons.len(), "comparison")
+        ));
+    }
+    text
+}
+
+/// The beginning of a checksum: enough to tell files apart in a paper.
+fn short(sha256: &str) -> &str {
+    sha256.get(..12).unwrap_or(sha256)
+}

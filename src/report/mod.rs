@@ -1,0 +1,20 @@
+//! The report: what did forgetting cost, and how sure are we?
+//!
+//! Rows become a [`table`], the table an [`Analysis`] (which is `stats.json`), and the analysis
+//! is shown: in the [`terminal`], as a page ([`html`]), as [`figures`], as a paragraph of
+//! [`methods`]. Only [`load`] reads files; nothing but [`crate::stats`] computes statistics.
+
+pub mod analysis;
+pub mod figures;
+pub mod html;
+mod load;
+pub mod methods;
+pub mod table;
+pub mod terminal;
+mod warnings;
+mod words;
+
+pub use analysis::{Analysis, analyze};
+pub use load::{Run, load};
+pub use table::Table;
+pub use warnings::Warning;

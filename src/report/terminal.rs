@@ -1,0 +1,150 @@
+//! The report as a screenful of text, with ANSI styles that are stripped where they cannot be shown.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use textwrap::core::display_width;
+
+use super::analysis::{Analysis, Comparison, Question};
+use super::words::{self, count, estimate};
+use crate::stats::Estimate;
+
+const HEAD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+const WARN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
+
+/// The most comparisons of one kind on the screen; the page and `stats.json` have all.
+const SHOWN: usize = 10;
+
+/// Renders everything for a terminal of this width.
+pub fn render(analysis: &Analysis, width: usize) -> String {
+    let width = width.clamp(60, 120);
+    let mut out = String::new();
+    for run in &analysis.runs {
+        let facts = [run.model.as_str(), &run.quantization, &run.data];
+        let facts: Vec<&str> = facts.into_iter().filter(|fact| !fact.is_empty()).collect();
+        let _ = writeln!(
+            out,
+            "{HEAD}{}{HEAD:#}  {DIM}{}; {}{DIM:#}",
+            run.name,
+            facts.join(", "),
+            count(run.finished, "trial")
+        );
+    }
+    out.push('\n');
+    paragraph(&mut out, &analysis.summary.join(" "), width, "");
+    scores(&mut out, analysis, width);
+    comparisons(&mut out, analysis, width);
+    survival(&mut out, analysis, width);
+    if !analysis.warnings.is_empty() {
+        out.push('\n');
+    }
+    for warning in &analysis.warnings {
+        paragraph(&mut out, &format!("{WARN}warning:{WARN:#} {warning}"), width, "  ");
+    }
+    out
+}
+
+fn paragraph(out: &mut String, text: &str, width: usize, indent: &str) {
+    let options = textwrap::Options::new(width).subsequent_indent(indent);
+    for line in textwrap::wrap(text, options) {
+        let _ = writeln!(out, "{line}");
+    }
+}
+
+fn scores(out: &mut String, analysis: &Analysis, width: usize) {
+    let names: Vec<&str> = analysis.conditions.iter().map(|condition| condition.words.as_str()).collect();
+    let name_width = names.iter().map(|name| display_width(name)).max().unwrap_or(0).clamp(9, width / 2);
+    let plot = width.saturating_sub(name_width + 24 + 8).clamp(16, 60);
+    let level = words::percent(analysis.level);
+    let _ = writeln!(
+        out,
+        "\n{HEAD}{}  {}  0{}1   n{HEAD:#}",
+        pad("score", name_width),
+        pad(&format!("mean [{level} interval]"), 19),
+        " ".repeat(plot - 2)
+    );
+    for condition in &analysis.conditions {
+        let (numbers, drawn, n) = match &condition.score {
+            Some(score) => (estimate(score), bar(score, plot), score.n.to_string()),
+            None => ("no scores".to_owned(), " ".repeat(plot), String::new()),
+        };
+        let _ = writeln!(out, "{}  {}  {drawn}  {n:>2}", pad(&condition.words, name_width), pad(&numbers, 19));
+    }
+}
+
+/// `     ├───●──┤    ` on an axis from 0 to 1.
+fn bar(score: &Estimate, width: usize) -> String {
+    let column = |value: f64| (value.clamp(0.0, 1.0) * (width - 1) as f64).round() as usize;
+    let (low, point, high) = (column(score.low), column(score.point), column(score.high));
+    (0..width)
+        .map(|at| match at {
+            _ if at == point => '●',
+            _ if at == low => '├',
+            _ if at == high => '┤',
+            _ if low < at && at < high => '─',
+            _ => '·',
+        })
+        .collect()
+}
+
+fn pad(text: &str, width: usize) -> String {
+    format!("{text}{}", " ".repeat(width.saturating_sub(display_width(text))))
+}
+
+fn comparisons(out: &mut String, analysis: &Analysis, width: usize) {
+    let mut questions: Vec<Question> = analysis.comparisons.iter().map(|comparison| comparison.question).collect();
+    questions.dedup();
+    for question in questions {
+        let mut compared: Vec<&Comparison> =
+            analysis.comparisons.iter().filter(|comparison| comparison.question == question).collect();
+        let _ = writeln!(out, "\n{HEAD}{}{HEAD:#}", question.title());
+        let left_out = compared.len().saturating_sub(SHOWN);
+        if left_out > 0 {
+            // What is shown keeps its order; what is not is the least certain.
+            let mut ranked = compared.clone();
+            ranked.sort_by(|a, b| a.p_permutation.total_cmp(&b.p_permutation));
+            let last = ranked[SHOWN - 1].p_permutation;
+            let mut room = SHOWN;
+            compared.retain(|comparison| {
+                let keep = comparison.p_permutation <= last && room > 0;
+                room -= usize::from(keep);
+                keep
+            });
+        }
+        for comparison in compared {
+            let style = if comparison.is_significant() { Style::new() } else { DIM };
+            // The header names what n counts; so a sentence fits a line.
+            let sentence = comparison.sentence.strip_suffix(" examples").unwrap_or(&comparison.sentence);
+            paragraph(out, &format!("{style}{sentence}{style:#}"), width, "    ");
+        }
+        if left_out > 0 {
+            let _ = writeln!(out, "{DIM}and {left_out} less certain ones: see report.html or stats.json{DIM:#}");
+        }
+    }
+}
+
+fn survival(out: &mut String, analysis: &Analysis, width: usize) {
+    let curves: Vec<_> = analysis.survival.iter().filter(|curve| curve.bins.len() > 1).collect();
+    if curves.is_empty() {
+        return;
+    }
+    let name_width = curves.iter().map(|curve| display_width(&curve.name)).max().unwrap_or(0).clamp(9, width / 3);
+    let mut bins: Vec<(f64, f64)> = curves.iter().flat_map(|curve| &curve.bins).map(|bin| (bin.from, bin.to)).collect();
+    bins.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    bins.dedup();
+    let range = |&(from, to): &(f64, f64)| match from == to {
+        true => words::percent(from),
+        false => format!("{:.0}–{}", 100.0 * from, words::percent(to)),
+    };
+    let ranges: Vec<String> = bins.iter().map(range).collect();
+    let cells = |cells: &[String]| cells.iter().map(|cell| format!(" {cell:>7}")).collect::<String>();
+    let _ = writeln!(out, "\n{HEAD}{}{}{HEAD:#}", pad("survival", name_width), cells(&ranges));
+    for curve in curves {
+        let rates = bins.iter().map(|&(from, to)| {
+            let bin = curve.bins.iter().find(|bin| (bin.from, bin.to) == (from, to));
+            bin.map_or(String::new(), |bin| words::number(bin.followed.point))
+        });
+        let _ = writeln!(out, "{}{}", pad(&curve.name, name_width), cells(&rates.collect::<Vec<_>>()));
+    }
+}

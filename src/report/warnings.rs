@@ -1,0 +1,353 @@
+//! What to mind when reading a report, and what to do about it.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
+
+use super::analysis::{Analysis, Question};
+use super::table::Table;
+use super::words::{count, list, number, percent, short_list, thousands};
+
+/// Share of examples at 0 or 1 from which a condition is said to be at the floor or ceiling.
+const SATURATED: f64 = 0.8;
+/// Share of truncated answers that is worth a word.
+const TRUNCATED: f64 = 0.05;
+/// Examples under which intervals are wide and resampling is rough.
+const FEW: usize = 20;
+/// Kappa under which rules and judge are said to disagree ("substantial" begins here, Landis & Koch 1977).
+const KAPPA: f64 = 0.6;
+/// The most names in one warning.
+const NAMES: usize = 4;
+
+/// Something that limits what the numbers mean. Its [`Display`](fmt::Display) form says what to do.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the fields are the numbers and names of the sentence")]
+pub enum Warning {
+    /// Trials failed and are in no mean.
+    Failed { failed: usize, first: String },
+    /// Trials that the settings ask for are missing.
+    Unfinished { run: String, finished: usize, planned: usize },
+    /// A last line was not whole.
+    Torn { run: String, files: Vec<&'static str> },
+    /// There is no full cache to compare with.
+    NoBaseline { run: String },
+    /// The runs were computed by different models.
+    MixedModels { models: Vec<String> },
+    /// The runs used different data sets.
+    MixedData { data: Vec<String> },
+    /// The runs were computed on different machines or versions.
+    MixedHardware { machines: Vec<String> },
+    /// Rows of one run have different fingerprints.
+    MixedRows { run: String, fingerprints: usize },
+    /// Examples that not all runs have.
+    LeftOut { examples: usize },
+    /// Answers are not scored yet.
+    Unscored { trials: usize },
+    /// Few examples: only large differences can be found.
+    FewExamples { n: usize, detectable: Option<f64>, needed: Option<usize>, hopeless: Option<usize> },
+    /// The model fails most instructions with its whole cache.
+    BaselineFails { score: f64 },
+    /// Nearly every example scores 1 under these conditions.
+    Ceiling { conditions: Vec<String> },
+    /// Nearly every example scores 0 under these conditions.
+    Floor { conditions: Vec<String> },
+    /// Answers were cut off by the limit of tokens.
+    Truncated { share: f64, worst: String, limit: usize },
+    /// Prompts were shorter than the budget.
+    Untouched { conditions: Vec<String> },
+    /// Rules and judge disagree.
+    JudgeDisagrees { kappa: f64, n: usize },
+    /// Effects no larger than what repetition alone gives.
+    NoiseFloor { floor: f64, conditions: Vec<String> },
+}
+
+impl Warning {
+    /// A short name for machines.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Warning::Failed { .. } => "failed",
+            Warning::Unfinished { .. } => "unfinished",
+            Warning::Torn { .. } => "torn",
+            Warning::NoBaseline { .. } => "no_baseline",
+            Warning::MixedModels { .. } => "mixed_models",
+            Warning::MixedData { .. } => "mixed_data",
+            Warning::MixedHardware { .. } => "mixed_hardware",
+            Warning::MixedRows { .. } => "mixed_rows",
+            Warning::LeftOut { .. } => "left_out",
+            Warning::Unscored { .. } => "unscored",
+            Warning::FewExamples { .. } => "few_examples",
+            Warning::BaselineFails { .. } => "baseline_fails",
+            Warning::Ceiling { .. } => "ceiling",
+            Warning::Floor { .. } => "floor",
+            Warning::Truncated { .. } => "truncated",
+            Warning::Untouched { .. } => "untouched",
+            Warning::JudgeDisagrees { .. } => "judge_disagrees",
+            Warning::NoiseFloor { .. } => "noise_floor",
+        }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::Failed { failed, first } => write!(
+                f,
+                "{} failed and {} in no mean (the first: {first}). Rerun the experiment's command to try again.",
+                count(*failed, "trial"),
+                if *failed == 1 { "is" } else { "are" }
+            ),
+            Warning::Unfinished { run, finished, planned } => write!(
+                f,
+                "{run} is unfinished: {} of {} trials. Rerun its command to go on; until then the conditions may rest \
+                 on different examples.",
+                thousands(*finished),
+                thousands(*planned)
+            ),
+            Warning::Torn { run, files } => write!(
+                f,
+                "The last line of {} in {run} is not whole and was left out. If nothing writes there now, rerun the \
+                 experiment's command to repair it.",
+                list(files)
+            ),
+            Warning::NoBaseline { run } => write!(
+                f,
+                "{run} has no trials with the full cache, so that what eviction costs cannot be told. Run it again \
+                 without --no-baseline.",
+            ),
+            Warning::MixedModels { models } => write!(
+                f,
+                "The runs use different models ({}). Differences between runs are differences between models.",
+                short_list(models, NAMES)
+            ),
+            Warning::MixedData { data } => write!(
+                f,
+                "The runs use different data sets ({}). Compare them only if examples of the same id are the same.",
+                short_list(data, NAMES)
+            ),
+            Warning::MixedHardware { machines } => write!(
+                f,
+                "The runs were computed differently ({}). Do not compare their times; scores may differ in late tokens.",
+                short_list(machines, NAMES)
+            ),
+            Warning::MixedRows { run, fingerprints } => write!(
+                f,
+                "{run} holds rows of {fingerprints} different fingerprints: they were not made under the same settings. \
+                 Report the runs they came from instead.",
+            ),
+            Warning::LeftOut { examples } => write!(
+                f,
+                "{} left out because not all runs have them. Run all with the same --data and --limit to use them.",
+                count(*examples, "example") + if *examples == 1 { " is" } else { " are" }
+            ),
+            Warning::Unscored { trials } => write!(
+                f,
+                "{} not scored yet and in no mean. Score them with `kvllama judge`.",
+                count(*trials, "trial") + if *trials == 1 { " is" } else { " are" }
+            ),
+            Warning::FewExamples { n, detectable, needed, hopeless } => {
+                write!(f, "Only {}: intervals are rough", count(*n, "example"))?;
+                if let Some(comparisons) = hopeless {
+                    let over = count(*comparisons, "comparison");
+                    write!(f, ", no difference of any size can reach p < 0.05 after correction over {over}")?;
+                }
+                if let Some(detectable) = detectable {
+                    write!(f, ", and a difference under {} will usually go unseen", number(*detectable))?;
+                }
+                match needed {
+                    Some(needed) => write!(f, ". To find a difference of 0.10, run about {needed}."),
+                    None => write!(f, ". Run at least {FEW}."),
+                }
+            }
+            Warning::BaselineFails { score } => write!(
+                f,
+                "With its whole cache the model scores only {}: what it never could do cannot be forgotten, and costs are \
+                 understated. Take a stronger model or easier instructions.",
+                number(*score)
+            ),
+            Warning::Ceiling { conditions } => write!(
+                f,
+                "Nearly every example scores 1 under {}: too easy to show a loss. Evict more, or use harder examples.",
+                short_list(conditions, NAMES)
+            ),
+            Warning::Floor { conditions } => write!(
+                f,
+                "Nearly every example scores 0 under {}: there nothing is left to lose, and conditions cannot be told \
+                 apart. Evict less.",
+                short_list(conditions, NAMES)
+            ),
+            Warning::Truncated { share, worst, limit } => write!(
+                f,
+                "{} of the answers under {worst} were cut off at {limit} tokens, and may fail for that alone. Raise \
+                 --n-predict.",
+                percent(*share)
+            ),
+            Warning::Untouched { conditions } => write!(
+                f,
+                "Under {} some prompts were too short for anything to be evicted: their scores are the full cache's. \
+                 Lower the budget, or use longer prompts.",
+                short_list(conditions, NAMES)
+            ),
+            Warning::JudgeDisagrees { kappa, n } => write!(
+                f,
+                "Rules and judge disagree (Cohen's kappa {} over {}). Read some of their reasons in the example browser \
+                 before trusting rubric scores.",
+                number(*kappa),
+                count(*n, "instruction")
+            ),
+            Warning::NoiseFloor { floor, conditions } => write!(
+                f,
+                "Repeating the full cache alone moves the mean by up to {}; {} {} no further from it. Use greedy \
+                 sampling, more repeats, or more examples.",
+                number(*floor),
+                short_list(conditions, NAMES),
+                if conditions.len() == 1 { "is" } else { "are" }
+            ),
+        }
+    }
+}
+
+impl Serialize for Warning {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut warning = serializer.serialize_struct("Warning", 2)?;
+        warning.serialize_field("kind", self.kind())?;
+        warning.serialize_field("text", &self.to_string())?;
+        warning.end()
+    }
+}
+
+/// Everything that applies, the gravest first.
+pub fn find(table: &Table, analysis: &Analysis) -> Vec<Warning> {
+    let mut found = Vec::new();
+    rows(table, analysis, &mut found);
+    mixtures(table, analysis, &mut found);
+    scores(table, analysis, &mut found);
+    found
+}
+
+/// Rows that are missing, failed or unscored.
+fn rows(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
+    let failed = table.columns.iter().map(|column| column.failed.len()).sum();
+    if let Some(first) = table.columns.iter().flat_map(|column| &column.failed).next() {
+        let first = format!("{} {}: {}", first.example_id, first.condition, first.error);
+        found.push(Warning::Failed { failed, first });
+    }
+    for (run, facts) in analysis.runs.iter().enumerate() {
+        if let Some(planned) = facts.planned.filter(|&planned| facts.finished + facts.failed < planned) {
+            found.push(Warning::Unfinished { run: facts.name.clone(), finished: facts.finished, planned });
+        }
+        if !table.runs[run].torn.is_empty() {
+            found.push(Warning::Torn { run: facts.name.clone(), files: table.runs[run].torn.clone() });
+        }
+        if table.baseline(run).is_none() {
+            found.push(Warning::NoBaseline { run: facts.name.clone() });
+        }
+    }
+    let unscored = analysis.conditions.iter().map(|condition| condition.n_unscored).sum();
+    if unscored > 0 {
+        found.push(Warning::Unscored { trials: unscored });
+    }
+    if table.left_out > 0 {
+        found.push(Warning::LeftOut { examples: table.left_out });
+    }
+}
+
+/// Things that should be the same and are not.
+fn mixtures(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
+    let runs = &analysis.runs;
+    if distinct(runs.iter().map(|run| run.model_sha256.clone())).len() > 1 {
+        let models = distinct(runs.iter().map(|run| format!("{} {}", run.model, run.quantization).trim().to_owned()));
+        found.push(Warning::MixedModels { models });
+    }
+    if distinct(runs.iter().map(|run| run.data_sha256.clone())).len() > 1 {
+        found.push(Warning::MixedData { data: distinct(runs.iter().map(|run| run.data.clone())) });
+    }
+    let machines = distinct(
+        runs.iter()
+            .map(|run| format!("{}, kvllama {}, llama.cpp {}", run.devices.join(" + "), run.kvllama, run.llama_cpp)),
+    );
+    if machines.len() > 1 {
+        found.push(Warning::MixedHardware { machines });
+    }
+    for run in table.runs {
+        let fingerprints = distinct(run.trials.iter().map(|row| row.run_id.as_str())).len();
+        if fingerprints > 1 {
+            found.push(Warning::MixedRows { run: run.name.clone(), fingerprints });
+        }
+    }
+}
+
+/// Scores that say less than they seem to.
+fn scores(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
+    let conditions = &analysis.conditions;
+    let named = |test: &dyn Fn(&super::analysis::Condition) -> bool| -> Vec<String> {
+        conditions.iter().filter(|condition| test(condition)).map(|condition| condition.words.clone()).collect()
+    };
+    if analysis.n_examples < FEW {
+        let mut spreads: Vec<_> =
+            analysis.comparisons.iter().filter(|comparison| comparison.detectable > 0.0).collect();
+        spreads.sort_by(|a, b| a.detectable.total_cmp(&b.detectable));
+        let middle = spreads.get(spreads.len() / 2);
+        let needed = middle.and_then(|middle| crate::stats::examples_needed(0.1, middle.sd_difference, 0.05, 0.8));
+        found.push(Warning::FewExamples {
+            n: analysis.n_examples,
+            detectable: middle.map(|comparison| comparison.detectable),
+            needed: needed.filter(|&needed| needed > analysis.n_examples),
+            hopeless: Some(analysis.comparisons.len())
+                .filter(|&family| smallest_p(analysis.n_examples) * family as f64 > 0.05),
+        });
+    }
+    for condition in conditions.iter().filter(|condition| condition.is_baseline()) {
+        if let Some(score) = condition.score.filter(|score| score.point < 0.5) {
+            found.push(Warning::BaselineFails { score: score.point });
+        }
+    }
+    let ceiling = named(&|condition| !condition.is_baseline() && condition.at_ceiling >= SATURATED);
+    if !ceiling.is_empty() {
+        found.push(Warning::Ceiling { conditions: ceiling });
+    }
+    let floor = named(&|condition| condition.at_floor >= SATURATED);
+    if !floor.is_empty() {
+        found.push(Warning::Floor { conditions: floor });
+    }
+    let worst = conditions.iter().max_by(|a, b| a.truncated.total_cmp(&b.truncated));
+    if let Some(worst) = worst.filter(|worst| worst.truncated > TRUNCATED) {
+        let limit = table.runs[worst.run].manifest.settings.generation.n_predict;
+        found.push(Warning::Truncated { share: worst.truncated, worst: worst.words.clone(), limit });
+    }
+    let untouched =
+        named(&|condition| condition.n_untouched > 0 && !condition.is_baseline() && condition.ratio != Some(0.0));
+    if !untouched.is_empty() {
+        found.push(Warning::Untouched { conditions: untouched });
+    }
+    if let Some(agreement) = analysis.agreement.filter(|agreement| agreement.kappa < KAPPA) {
+        found.push(Warning::JudgeDisagrees { kappa: agreement.kappa, n: agreement.n });
+    }
+    if let Some(floor) = analysis.noise_floor.filter(|floor| floor.difference > 0.0) {
+        let within: Vec<String> = analysis
+            .comparisons
+            .iter()
+            .filter(|comparison| comparison.question == Question::Baseline)
+            .filter(|comparison| comparison.difference.point.abs() <= floor.difference)
+            .map(|comparison| conditions[comparison.b].words.clone())
+            .collect();
+        if !within.is_empty() {
+            found.push(Warning::NoiseFloor { floor: floor.difference, conditions: within });
+        }
+    }
+}
+
+/// The smallest p a two-sided sign-flip test of so many pairs can give.
+fn smallest_p(n: usize) -> f64 {
+    0.5f64.powi(i32::try_from(n).unwrap_or(i32::MAX) - 1)
+}
+
+/// Distinct values in the order in which they first appear.
+fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+    values.fold(Vec::new(), |mut seen, value| {
+        if !seen.contains(&value) {
+            seen.push(value);
+        }
+        seen
+    })
+}

@@ -1,0 +1,184 @@
+//! The page in a real browser. Needs `chromedriver` and Chromium (Debian: `apt-get install
+//! chromium-driver`); without them the test says so and passes.
+
+mod common;
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::run;
+use serde_json::{Value, json};
+
+/// A browser driven over the WebDriver protocol.
+struct Browser {
+    driver: Child,
+    session: String,
+    _profile: tempfile::TempDir,
+}
+
+impl Browser {
+    fn start() -> Option<Self> {
+        let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+        let driver = Command::new("chromedriver")
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let profile = tempfile::tempdir().expect("a directory");
+        let mut browser = Browser { driver, session: format!("http://127.0.0.1:{port}"), _profile: profile };
+        let ready = |browser: &Browser| ureq::get(format!("{}/status", browser.session)).call().is_ok();
+        for _ in 0..100 {
+            if ready(&browser) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let profile = format!("--user-data-dir={}", browser._profile.path().display());
+        let arguments = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=1280,900",
+            &profile,
+        ];
+        let wanted = json!({"goog:chromeOptions": {"args": arguments}, "goog:loggingPrefs": {"browser": "ALL"}});
+        let opened = browser.call("/session", json!({"capabilities": {"alwaysMatch": wanted}}));
+        browser.session = format!("{}/session/{}", browser.session, opened["sessionId"].as_str()?);
+        Some(browser)
+    }
+
+    fn call(&self, path: &str, body: Value) -> Value {
+        let url = format!("{}{path}", self.session);
+        let mut answer = ureq::post(&url).send(body.to_string()).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let text = answer.body_mut().read_to_string().expect("text");
+        serde_json::from_str::<Value>(&text).expect("JSON")["value"].take()
+    }
+
+    fn open(&self, page: &Path, place: &str) {
+        self.call("/url", json!({"url": "about:blank"}));
+        self.call("/url", json!({"url": format!("file://{}{place}", page.display())}));
+    }
+
+    /// What a piece of JavaScript returns.
+    fn ask(&self, script: &str) -> Value {
+        self.call("/execute/sync", json!({"script": script, "args": []}))
+    }
+
+    fn text(&self, selector: &str) -> String {
+        let found = self.ask(&format!("return document.querySelector({selector:?}).textContent"));
+        found.as_str().unwrap_or_default().to_owned()
+    }
+
+    fn element(&self, selector: &str) -> String {
+        let found = self.call("/element", json!({"using": "css selector", "value": selector}));
+        let id = found.as_object().and_then(|object| object.values().next()).and_then(Value::as_str);
+        id.unwrap_or_else(|| panic!("there is no {selector}")).to_owned()
+    }
+
+    fn click(&self, selector: &str) {
+        self.call(&format!("/element/{}/click", self.element(selector)), json!({}));
+    }
+
+    /// Types into an element, as a keyboard would.
+    fn press(&self, selector: &str, keys: &str) {
+        self.call(&format!("/element/{}/value", self.element(selector)), json!({"text": keys}));
+    }
+
+    /// Everything the console was told.
+    fn complaints(&self) -> Vec<String> {
+        let log = self.call("/se/log", json!({"type": "browser"}));
+        log.as_array().expect("a log").iter().map(|entry| entry["message"].to_string()).collect()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = ureq::delete(&self.session).call();
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+const DOWN: &str = "\u{e015}";
+
+#[test]
+fn the_page_sorts_filters_and_shows_the_right_example() {
+    let Some(browser) = Browser::start() else {
+        let _ = std::io::stderr().write_all(b"SKIPPED: the page was not opened, because there is no chromedriver\n");
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/run");
+    run(0, &["report", fixture.to_str().unwrap(), "--out", directory.path().to_str().unwrap()]);
+    let page = directory.path().join("report.html");
+    browser.open(&page, "");
+
+    // Sorting: a first press puts the largest first, a second the smallest, and assistive technology is told.
+    let differences = "return [...document.querySelectorAll('#comparisons-table tbody tr:not([hidden])')]\
+                       .map((row) => Number(row.cells[1].dataset.v))";
+    let sorted = |found: &Value| -> Vec<f64> { found.as_array().unwrap().iter().filter_map(Value::as_f64).collect() };
+    browser.click("#comparisons-table th:nth-child(2) button");
+    let falling = sorted(&browser.ask(differences));
+    assert!(falling.len() == 5 && falling.is_sorted_by(|a, b| a >= b), "{falling:?}");
+    let state = "return document.querySelector('#comparisons-table th:nth-child(2)').getAttribute('aria-sort')";
+    assert_eq!(browser.ask(state), "descending");
+    browser.click("#comparisons-table th:nth-child(2) button");
+    assert!(sorted(&browser.ask(differences)).is_sorted());
+    assert_eq!(browser.ask(state), "ascending");
+
+    // Filtering.
+    browser.press("#find-comparison", "streaming");
+    assert_eq!(browser.text("#comparisons-shown"), "2 of 5 shown");
+    browser.click("#only-significant");
+    assert_eq!(browser.text("#comparisons-shown"), "0 of 5 shown");
+
+    // The browser, by keyboard: the second example under the largest cost, which is chosen at first.
+    assert!(browser.text("#verdict").starts_with("e1 under random (text) at 0.5: score 0.50"));
+    browser.press("#example", DOWN);
+    assert!(
+        browser.text("#verdict").starts_with("e2 under random (text) at 0.5: score 0.00; under the full cache: 1.00")
+    );
+    browser.press("#condition", "random at");
+    assert_eq!(browser.text("#answers article:last-child h4"), "random at 0.5");
+    let hostile = "</script><script>document.title=\"owned\"</script><img src=x onerror=\"document.title='owned'\">\n\
+                   <!-- & \"quotes\", commas";
+    assert_eq!(browser.text("#answers article:last-child .text"), hostile);
+    assert_eq!(browser.text("#answers article:first-child .text"), "answer 2 under none");
+    assert_eq!(browser.ask("return document.querySelectorAll('img').length"), 0);
+    let evicted = browser.ask("return [...document.querySelectorAll('#prompt del')].map((piece) => piece.textContent)");
+    assert_eq!(evicted, json!(["Say", " use", " please", ". ", "mas", ". "]), "positions 1..3, 4..6 and 8..10");
+    let outlined =
+        browser.ask("return [...document.querySelectorAll('#prompt .instruction')].map((one) => one.textContent)");
+    assert_eq!(outlined, json!(["2 · 33% use pebble please", "1 · 67%No commas"]));
+    let verdicts = browser.text("#verdicts tbody");
+    assert!(verdicts.contains("judge 0.90kept it") && verdicts.contains("✗ not followed"), "{verdicts}");
+
+    // A link to an example opens it; a failed trial says why it failed.
+    let place = browser.ask("return location.hash");
+    assert_eq!(place, "#example=e2&condition=random%400.5&against=none");
+    browser.open(&page, "#example=e6&condition=random%400.5&against=none");
+    assert_eq!(
+        browser.text("#answers article:last-child .text"),
+        "failed: decode failed: no slot for <b>12</b> tokens"
+    );
+    browser.press("#find-example", "e4");
+    assert_eq!(browser.ask("return document.getElementById('example').length"), 1);
+    browser.click("#next");
+    assert!(browser.text("#verdict").starts_with("e4 under random at 0.5: score 0.50"));
+
+    // Every control has a name, and nothing was complained about.
+    let nameless = "return [...document.querySelectorAll('select, input, button, [role=region]')].filter((one) => \
+                    !one.labels?.length && !one.textContent.trim() && !one.getAttribute('aria-label')).map((one) => one.id)";
+    assert_eq!(browser.ask(nameless), json!([]));
+    assert_ne!(browser.ask("return document.title"), "owned");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}

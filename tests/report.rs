@@ -1,0 +1,234 @@
+//! The report on a small run whose numbers were worked out by hand: six examples of two
+//! instructions, one failed trial, one truncated answer, one hostile answer.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::run;
+use serde_json::Value;
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/run")
+}
+
+/// A copy of the fixture that may be written to.
+fn copy(into: &Path) -> PathBuf {
+    std::fs::create_dir_all(into).unwrap();
+    for entry in std::fs::read_dir(fixture()).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, into.join(path.file_name().unwrap())).unwrap();
+    }
+    into.to_owned()
+}
+
+/// `report --json` on some directories.
+fn stats(directories: &[&Path]) -> Value {
+    let mut arguments: Vec<String> = vec!["report".into(), "--json".into()];
+    arguments.extend(directories.iter().map(|directory| directory.display().to_string()));
+    let output = run(0, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn close(found: &Value, expected: f64) {
+    let number = found.as_f64().unwrap_or_else(|| panic!("{found} is no number"));
+    assert!((number - expected).abs() < 1e-9, "{number} is not {expected}");
+}
+
+/// A comparison by the names of its conditions.
+fn comparison<'a>(stats: &'a Value, a: &str, b: &str) -> &'a Value {
+    let name =
+        |index: &Value| stats["conditions"][index.as_u64().unwrap() as usize]["name"].as_str().unwrap().to_owned();
+    let found =
+        stats["comparisons"].as_array().unwrap().iter().find(|row| name(&row["a"]) == a && name(&row["b"]) == b);
+    found.unwrap_or_else(|| panic!("{b} is not compared with {a}"))
+}
+
+fn kinds(stats: &Value) -> Vec<&str> {
+    stats["warnings"].as_array().unwrap().iter().map(|warning| warning["kind"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn numbers_are_those_worked_out_by_hand() {
+    let stats = stats(&[&fixture()]);
+    let conditions = stats["conditions"].as_array().unwrap();
+    let expected =
+        [("none", 5.5 / 6.0, 6), ("random@0.5", 0.4, 5), ("streaming@0.5", 0.75, 6), ("random@0.5/text", 0.25, 6)];
+    assert_eq!(conditions.len(), expected.len());
+    for (condition, (name, mean, n)) in conditions.iter().zip(expected) {
+        assert_eq!(condition["name"], name);
+        close(&condition["score"]["point"], mean);
+        assert_eq!(condition["score"]["n"], n, "a failed trial enters no mean");
+    }
+    assert_eq!((&conditions[1]["n_failed"], &conditions[1]["n_trials"]), (&1.into(), &5.into()));
+    close(&conditions[1]["truncated"], 0.2);
+    close(&conditions[1]["all_followed"]["point"], 0.2);
+    close(&conditions[1]["at_floor"], 0.4);
+    close(&conditions[1]["evicted"], 6.0 / 11.0);
+    close(&conditions[2]["fidelity"]["kl"]["point"], 0.25);
+    close(&conditions[1]["cost"]["kv_bytes_kept"], 500.0);
+
+    // Five comparisons; the sign-flip test enumerates all flips of so few pairs.
+    assert_eq!(stats["comparisons"].as_array().unwrap().len(), 5);
+    let random = comparison(&stats, "none", "random@0.5");
+    close(&random["difference"]["point"], -0.5);
+    assert_eq!(random["n"], 5, "only examples that both have");
+    close(&random["p_permutation"], 0.25);
+    close(&random["p_holm"], 1.0);
+    assert_eq!((&random["mcnemar"]["lost"], &random["mcnemar"]["gained"]), (&6.into(), &1.into()));
+    close(&random["mcnemar"]["p"], 0.125);
+    let text = comparison(&stats, "none", "random@0.5/text");
+    close(&text["difference"]["point"], -2.0 / 3.0);
+    close(&text["p_permutation"], 2.0 / 64.0);
+    close(&text["p_holm"], 5.0 * 2.0 / 64.0);
+    let policies = comparison(&stats, "random@0.5", "streaming@0.5");
+    assert_eq!(policies["question"], "policy");
+    close(&policies["difference"]["point"], 0.3);
+    let memory = comparison(&stats, "random@0.5", "random@0.5/text");
+    assert_eq!(memory["question"], "memory");
+    close(&memory["difference"]["point"], -0.2);
+    close(&memory["p_permutation"], 0.5);
+    let sentence = random["sentence"].as_str().unwrap();
+    assert!(
+        sentence.starts_with("random at 0.5 costs 0.50 [") && sentence.ends_with("p(Holm) = 1.000; n = 5 examples")
+    );
+}
+
+#[test]
+fn why_it_forgot_is_counted_by_type_place_and_survival() {
+    let stats = stats(&[&fixture()]);
+    let types = stats["types"].as_array().unwrap();
+    assert_eq!(types[0]["name"], "keywords:existence");
+    close(&types[0]["scores"][0]["point"], 5.0 / 6.0);
+    close(&types[1]["scores"][2]["point"], 5.0 / 6.0);
+    // The second instruction stands first in the prompt.
+    let places = stats["places"].as_array().unwrap();
+    assert_eq!([&places[0]["name"], &places[1]["name"]], ["first", "last"]);
+    close(&places[0]["scores"][0]["point"], 5.0 / 6.0);
+    close(&places[1]["scores"][0]["point"], 1.0);
+    let random = &stats["survival"][0];
+    assert_eq!((&random["name"], &random["n"]), (&"random".into(), &10.into()));
+    let bin = &random["bins"][1];
+    assert_eq!([bin["from"].as_f64(), bin["to"].as_f64()], [Some(0.6), Some(0.8)]);
+    close(&bin["followed"]["point"], 0.4);
+    let (low, high) = (bin["followed"]["low"].as_f64().unwrap(), bin["followed"]["high"].as_f64().unwrap());
+    assert!((low - 0.117_6).abs() < 1e-4 && (high - 0.769_3).abs() < 1e-4, "Wilson's interval of 2 in 5: {low} {high}");
+    close(&stats["agreement"]["kappa"], 0.0);
+    close(&stats["agreement"]["agreed"], 0.5);
+}
+
+#[test]
+fn warnings_fire_and_only_those() {
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(kinds(&stats(&[&fixture()])), ["failed", "few_examples", "truncated", "judge_disagrees"]);
+    let cut = copy(&directory.path().join("cut"));
+    let path = cut.join("trials.csv");
+    let rows = std::fs::read_to_string(&path).unwrap();
+    let kept: Vec<&str> = rows.lines().filter(|line| !line.contains(",none,none,0,")).collect();
+    std::fs::write(&path, kept.join("\n") + "\n0123456789ab,e6,torn").unwrap();
+    let found = stats(&[&cut]);
+    for kind in ["unfinished", "torn", "no_baseline"] {
+        assert!(kinds(&found).contains(&kind), "{kind} is missing from {:?}", kinds(&found));
+    }
+    let (one, two) = (copy(&directory.path().join("one")), copy(&directory.path().join("two")));
+    let manifest = std::fs::read_to_string(two.join("manifest.json")).unwrap();
+    std::fs::write(two.join("manifest.json"), manifest.replace("aaaa", "cccc").replace("a CPU", "a GPU")).unwrap();
+    let found = stats(&[&one, &two]);
+    assert!(["mixed_models", "mixed_hardware"].iter().all(|kind| kinds(&found).contains(kind)), "{:?}", kinds(&found));
+    assert!(!kinds(&found).contains(&"mixed_data"));
+}
+
+#[test]
+fn runs_are_compared_on_their_common_examples() {
+    let directory = tempfile::tempdir().unwrap();
+    let (whole, part) = (copy(&directory.path().join("whole")), copy(&directory.path().join("part")));
+    for name in ["trials.csv", "instructions.csv"] {
+        let rows = std::fs::read_to_string(part.join(name)).unwrap();
+        let rows = rows.replace("e6,", "other,");
+        std::fs::write(part.join(name), rows).unwrap();
+    }
+    let stats = stats(&[&whole, &part]);
+    assert_eq!((&stats["n_examples"], &stats["n_left_out"]), (&5.into(), &2.into()));
+    let between: Vec<_> =
+        stats["comparisons"].as_array().unwrap().iter().filter(|row| row["question"] == "run").collect();
+    assert_eq!(between.len(), 4, "one per condition that both have");
+    for row in between {
+        assert_eq!((&row["n"], &row["difference"]["point"]), (&5.into(), &0.0.into()));
+    }
+    let shards = copy(&directory.path().join("shards"));
+    let rows = std::fs::read_to_string(shards.join("trials.csv")).unwrap();
+    let rows = (1..=6).fold(rows, |rows, n| rows.replace(&format!(",e{n},"), &format!(",shard{n},")));
+    std::fs::write(shards.join("trials.csv"), rows).unwrap();
+    let refused = run(2, &["report", whole.to_str().unwrap(), shards.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no example in common"));
+}
+
+#[test]
+fn the_page_holds_an_answer_as_text_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("out");
+    let shown = run(0, &["report", fixture().to_str().unwrap(), "--out", out.to_str().unwrap()]);
+    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains(r"\u003c/script>\u003cscript>document.title"), "the answer is there");
+    // Six examples, the index and our own script.
+    assert_eq!([page.matches("<script").count(), page.matches("</script>").count()], [8, 8]);
+    for markup in ["<img", "<!--", "<b>12", "<i>comma", "http://", "https://", "src="] {
+        let outside_data = page.replace("src=x onerror", "");
+        assert!(!outside_data.contains(markup), "{markup} must not be in the page");
+    }
+    let written: Value = serde_json::from_slice(&std::fs::read(out.join("stats.json")).unwrap()).unwrap();
+    assert_eq!(written, stats(&[&fixture()]), "the same numbers every time");
+    let screen = String::from_utf8(shown.stdout).unwrap();
+    assert!(screen.contains("random at 0.5 costs 0.50 [") && screen.contains("warning: 1 trial failed"), "{screen}");
+    assert!(!fixture().join("report.html").exists());
+}
+
+#[test]
+fn figures_are_written_as_svg_and_png() {
+    let directory = tempfile::tempdir().unwrap();
+    run(0, &["report", fixture().to_str().unwrap(), "--json", "--figures", directory.path().to_str().unwrap()]);
+    let names = [
+        "score-by-ratio",
+        "differences-baseline",
+        "score-by-type",
+        "score-by-place",
+        "followed-by-survival",
+        "score-by-divergence",
+    ];
+    for name in names {
+        let svg = std::fs::read_to_string(directory.path().join(format!("{name}.svg"))).unwrap();
+        assert!(svg.starts_with("<svg xmlns") && svg.trim_end().ends_with("</svg>"), "{name}");
+        let png = std::fs::read(directory.path().join(format!("{name}.png"))).unwrap();
+        assert!(png.starts_with(b"\x89PNG") && png.len() > 5_000, "{name}: {} bytes", png.len());
+    }
+    let curve = std::fs::read_to_string(directory.path().join("score-by-ratio.svg")).unwrap();
+    assert!(curve.contains("fraction of the cached prompt evicted") && curve.contains("class=\"band\""));
+}
+
+#[test]
+fn methods_say_what_was_done() {
+    let output = run(0, &["report", fixture().to_str().unwrap(), "--methods"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "Tiny (tiny 1M F32, SHA-256 aaaaaaaaaaaa)",
+        "6 examples of the data set hand",
+        "the full cache, random at 0.5, streaming at 0.5 and random (text) at 0.5",
+        "at most 16 tokens were generated greedily",
+        "1 trial failed and is excluded",
+        "Holm's correction over all 5 comparisons",
+    ] {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+}
+
+#[test]
+fn what_is_no_run_is_refused_in_a_sentence() {
+    let directory = tempfile::tempdir().unwrap();
+    let said = |arguments: &[&str]| String::from_utf8(run(2, arguments).stderr).unwrap();
+    let empty = directory.path().to_str().unwrap();
+    assert!(said(&["report", empty]).contains("there is no manifest.json in it"));
+    let fixture = fixture();
+    let fixture = fixture.to_str().unwrap();
+    assert!(said(&["report", fixture, fixture]).contains("is given twice"));
+    assert!(said(&["report", fixture, "--level", "5"]).contains("--level is 5"));
+}
