@@ -33,6 +33,8 @@
 //! - [`llama`]: the llama.cpp boundary: models, prompts, KV caches, sampling. All unsafe code is in `llama/ffi.rs`.
 //! - [`data`]: examples, their instructions, and the bundled sets.
 //! - [`score`]: rules that say whether an instruction was followed.
+//! - [`report`]: what a run says: terminal, page, figures.
+//! - [`stats`]: intervals and tests over examples. Pure functions.
 //! - [`models`]: the embedded model, the known ones, and how they are fetched.
 //! - [`exp`]: the experiment: the grid of conditions, the loop, durable rows.
 //! - [`cli`]: the command line, one file a subcommand.
@@ -50,6 +52,7 @@ pub mod exp;
 mod files;
 pub mod llama;
 pub mod models;
+mod random;
 pub mod report;
 pub mod score;
 pub mod span;

@@ -208,6 +208,7 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let manifest = Manifest::new(build, args.engine.model_file(&model)?, data, plan.settings.clone());
     let directory = args.directory(&manifest)?;
     let (mut store, resumed) = Store::open(&directory, &manifest)?;
+    exp::write_prompts(&directory, &plan.prompts(&model)?)?;
     for file in &resumed.torn {
         tracing::warn!("{}: the last line was torn and has been dropped", directory.join(file).display());
     }

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+use crate::random::below;
 
 /// Seeds fit a float64 exactly, so that a spreadsheet or JSON reader does not round them.
 const BITS: u32 = 53;
@@ -43,17 +44,6 @@ impl TrialSeed {
         let mut rng = ChaCha8Rng::from_seed(key.into());
         for last in (1..items.len()).rev() {
             items.swap(last, below(&mut rng, last as u64 + 1));
-        }
-    }
-}
-
-/// An unbiased number in `[0, bound)` (Lemire 2019, arXiv 1805.10941). Written out here because the
-/// streams of `rand`'s own helpers may change between its releases.
-fn below(rng: &mut ChaCha8Rng, bound: u64) -> usize {
-    loop {
-        let wide = u128::from(rng.next_u64()) * u128::from(bound);
-        if (wide as u64) >= bound.wrapping_neg() % bound {
-            return (wide >> 64) as usize;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Condition, Generation, Key, Settings};
+use super::{Condition, Generation, Key, PromptRow, Settings};
 use crate::data::Example;
 use crate::evict::{self, KeepSet, Scope, TrialSeed, View};
 use crate::llama::{Forgetting, Mark, Model, Prompt, Turn};
@@ -61,6 +61,12 @@ impl Plan {
         let longest = self.prompt_tokens.iter().max().copied().unwrap_or(0);
         let Generation { n_predict, parallel, .. } = self.settings.generation;
         u32::try_from(longest + n_predict * parallel as usize).unwrap_or(u32::MAX)
+    }
+
+    /// The prompts as the model reads them, for the run directory.
+    pub fn prompts(&self, model: &Model) -> Result<Vec<PromptRow>> {
+        let row = |example| Ok(PromptRow::new(example, &prompt_of(model, example)?));
+        self.examples.iter().map(row).collect()
     }
 
     /// How many trials there are.

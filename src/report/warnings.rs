@@ -288,7 +288,7 @@ fn scores(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
             analysis.comparisons.iter().filter(|comparison| comparison.detectable > 0.0).collect();
         spreads.sort_by(|a, b| a.detectable.total_cmp(&b.detectable));
         let middle = spreads.get(spreads.len() / 2);
-        let needed = middle.map(|middle| crate::stats::examples_needed(0.1, middle.sd_difference, 0.05, 0.8));
+        let needed = middle.and_then(|middle| crate::stats::examples_needed(0.1, middle.sd_difference, 0.05, 0.8));
         found.push(Warning::FewExamples {
             n: analysis.n_examples,
             detectable: middle.map(|comparison| comparison.detectable),

@@ -141,13 +141,14 @@ pub(super) fn comparisons(table: &Table, conditions: &[Condition], resampling: R
                 p_permutation: compared.p_permutation,
                 p_holm,
                 p_wilcoxon: compared.p_wilcoxon,
-                d_z: Some(compared.d_z).filter(|d_z| d_z.is_finite()),
+                d_z: compared.d_z,
                 cliffs_delta: compared.cliffs_delta,
                 sd_difference: sd,
                 mcnemar: mcnemar(&table.columns[a], &table.columns[b]),
                 detectable: if measurable { stats::minimum_detectable_difference(sd, n, ALPHA, POWER) } else { 0.0 },
                 examples_needed: (measurable && difference.point != 0.0)
-                    .then(|| stats::examples_needed(difference.point.abs(), sd, ALPHA, POWER)),
+                    .then(|| stats::examples_needed(difference.point.abs(), sd, ALPHA, POWER))
+                    .flatten(),
             };
             comparison.sentence = sentence(&comparison, conditions);
             comparison

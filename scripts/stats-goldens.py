@@ -1,0 +1,76 @@
+"""Writes tests/fixtures/stats.json: the statistics of src/stats as SciPy and statsmodels compute them.
+
+usage: pip install scipy==1.17.1 statsmodels==0.15.0 && python scripts/stats-goldens.py > tests/fixtures/stats.json
+"""
+import json
+import warnings
+
+import numpy as np
+from scipy import stats
+from statsmodels.api import Logit, add_constant
+from statsmodels.stats.inter_rater import cohens_kappa
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.proportion import proportion_confint
+
+warnings.simplefilter("ignore")
+rng = np.random.default_rng(20261123)
+
+
+def scores(n, levels):
+    """Means of a few pass/fail instructions: many ties, as real scores have."""
+    return (rng.integers(0, levels + 1, n) / levels).tolist()
+
+
+def wilcoxon(d):
+    """By what src/stats promises; SciPy's own choice of method has changed between versions."""
+    moved = d[d != 0]
+    exact = len(moved) == len(d) <= 50 and len(np.unique(np.abs(moved))) == len(moved)
+    return stats.wilcoxon(d, method="exact" if exact else "asymptotic").pvalue if len(moved) else 1.0
+
+
+def paired(n, levels, shift):
+    a = np.array(scores(n, levels))
+    b = np.clip(a + shift * rng.integers(-1, 3, n) / levels, 0, 1)
+    d = np.round(b - a, 12)  # ties of fractions, as src/stats sees them
+    test = stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=np.inf if n <= 18 else 200_000, rng=1)
+    bca = stats.bootstrap((d,), np.mean, n_resamples=200_000, method="BCa", rng=1).confidence_interval
+    same = np.all(d == d[0])
+    return {
+        "a": a.tolist(), "b": b.tolist(), "difference": d.mean(), "sd": d.std(ddof=1),
+        "low": d[0] if same else bca.low, "high": d[0] if same else bca.high,
+        "p_permutation": test.pvalue, "exact": bool(n <= 18),
+        "p_wilcoxon": wilcoxon(d),
+        "cliffs_delta": float(np.mean(np.sign(np.round(b[:, None] - a[None, :], 12)))),
+    }
+
+
+def continuous(n):
+    a, b = rng.normal(size=n), rng.normal(0.4, 1.3, size=n)
+    return {"a": a.tolist(), "b": b.tolist(), "p_wilcoxon": wilcoxon(b - a)}
+
+
+def regression(n, slope):
+    x = rng.random(n)
+    y = rng.random(n) < 1 / (1 + np.exp(-(slope * x - 1)))
+    fit = Logit(y.astype(float), add_constant(x)).fit(disp=0, tol=1e-14, method="newton")
+    return {"x": x.tolist(), "y": y.tolist(), "intercept": fit.params[0], "slope": fit.params[1], "slope_se": fit.bse[1]}
+
+
+def table(a, b):
+    both = [[sum(x == i and y == j for x, y in zip(a, b)) for j in (True, False)] for i in (True, False)]
+    return {"a": a, "b": b, "kappa": cohens_kappa(np.array(both)).kappa}
+
+
+p = rng.random(12).tolist() + [0.001, 0.002, 0.002]
+print(json.dumps(default=lambda value: value.tolist(), obj={
+    "paired": [paired(n, levels, shift) for n, levels, shift in [(10, 4, 1), (15, 3, 1), (18, 5, 0.5), (40, 4, 1), (120, 5, 0.4)]],
+    "continuous": [continuous(n) for n in (6, 20, 50, 51, 200)],
+    "logistic": [regression(n, slope) for n, slope in [(60, 3), (400, -2), (1000, 0.2)]],
+    "wilson": [[k, n, *proportion_confint(k, n, alpha=0.05, method="wilson")] for k, n in [(0, 5), (3, 5), (5, 5), (40, 100), (999, 1000)]],
+    "mcnemar": [[b, c, stats.binomtest(min(b, c), b + c).pvalue] for b, c in [(0, 1), (5, 1), (10, 10), (2, 30), (300, 350)]],
+    "holm": {"p": p, "corrected": multipletests(p, method="holm")[1].tolist()},
+    "kappa": [table(*[(rng.random(50) < q).tolist() for q in pair]) for pair in [(0.5, 0.5), (0.9, 0.8)]],
+    # statsmodels' noncentral t; ours is the usual approximation to it.
+    "power": [[sd, n, float(np.squeeze(TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8))) * sd] for sd, n in [(0.3, 10), (0.25, 30), (0.4, 120)]],
+}))

@@ -1,0 +1,66 @@
+//! Statistics of an experiment: pure functions over numbers.
+//!
+//! The unit is the **example**: repeats are averaged before anything here sees them, so that every
+//! interval and test resamples examples (clusters), never trials. Comparisons are paired by example.
+//! What is random is seeded, so that a report says the same every time.
+
+mod bootstrap;
+mod kappa;
+mod logistic;
+mod multiple;
+mod paired;
+mod power;
+mod proportion;
+mod wilcoxon;
+
+pub use bootstrap::mean_bca;
+pub use kappa::cohens_kappa;
+pub use logistic::{Logistic, logistic};
+pub use multiple::holm;
+pub use paired::{Comparison, compare, sign_flip};
+pub use power::{examples_needed, minimum_detectable_difference};
+pub use proportion::{mcnemar, wilson};
+pub use wilcoxon::wilcoxon;
+
+use serde::{Deserialize, Serialize};
+
+/// A number with its interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The estimate.
+    pub point: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
+    /// Confidence level, such as 0.95.
+    pub level: f64,
+    /// Observations.
+    pub n: usize,
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// Sample standard deviation; 0 for fewer than two values.
+fn standard_deviation(values: &[f64]) -> f64 {
+    if values.len() < 2 {
+        return 0.0;
+    }
+    let center = mean(values);
+    let squares: f64 = values.iter().map(|value| (value - center).powi(2)).sum();
+    (squares / (values.len() - 1) as f64).sqrt()
+}
+
+/// The quantile of the standard normal distribution.
+fn normal_quantile(p: f64) -> f64 {
+    use statrs::distribution::{ContinuousCDF as _, Normal};
+    Normal::standard().inverse_cdf(p)
+}
+
+/// The cumulative distribution function of the standard normal distribution.
+fn normal_cdf(z: f64) -> f64 {
+    use statrs::distribution::{ContinuousCDF as _, Normal};
+    Normal::standard().cdf(z)
+}

@@ -1,0 +1,174 @@
+//! The statistics against SciPy and statsmodels (`scripts/stats-goldens.py`), and by simulation.
+
+use kvllama::stats::{
+    cohens_kappa, compare, examples_needed, holm, logistic, mcnemar, mean_bca, minimum_detectable_difference,
+    sign_flip, wilcoxon, wilson,
+};
+use proptest::prelude::*;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use serde_json::Value;
+
+fn goldens() -> Value {
+    serde_json::from_str(include_str!("fixtures/stats.json")).unwrap()
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+}
+
+fn verdicts(value: &Value) -> Vec<bool> {
+    value.as_array().unwrap().iter().map(|verdict| verdict.as_bool().unwrap()).collect()
+}
+
+#[track_caller]
+fn close(ours: f64, theirs: f64, tolerance: f64) {
+    assert!((ours - theirs).abs() <= tolerance * (1.0 + theirs.abs()), "{ours} is not {theirs}");
+}
+
+#[test]
+fn paired_comparisons_equal_scipy() {
+    for case in goldens()["paired"].as_array().unwrap() {
+        let number = |name: &str| case[name].as_f64().unwrap();
+        let ours = compare(&numbers(&case["a"]), &numbers(&case["b"]), 0.95, 1).unwrap();
+        close(ours.difference.point, number("difference"), 1e-9);
+        close(ours.sd_difference, number("sd"), 1e-9);
+        close(ours.p_wilcoxon, number("p_wilcoxon"), 1e-9);
+        close(ours.cliffs_delta, number("cliffs_delta"), 1e-9);
+        close(ours.d_z.unwrap(), number("difference") / number("sd"), 1e-9);
+        let exact = case["exact"].as_bool().unwrap();
+        close(ours.p_permutation, number("p_permutation"), if exact { 1e-9 } else { 0.01 });
+        // Monte Carlo on both sides: a fiftieth of the interval's width.
+        let width = number("high") - number("low");
+        close(ours.difference.low, number("low"), width / 50.0);
+        close(ours.difference.high, number("high"), width / 50.0);
+    }
+    for case in goldens()["continuous"].as_array().unwrap() {
+        let differences: Vec<_> = numbers(&case["a"]).iter().zip(numbers(&case["b"])).map(|(a, b)| b - a).collect();
+        close(wilcoxon(&differences), case["p_wilcoxon"].as_f64().unwrap(), 1e-9);
+    }
+}
+
+#[test]
+fn everything_else_equals_scipy_and_statsmodels() {
+    let goldens = goldens();
+    for case in goldens["logistic"].as_array().unwrap() {
+        let fit = logistic(&numbers(&case["x"]), &verdicts(&case["y"])).unwrap();
+        close(fit.intercept, case["intercept"].as_f64().unwrap(), 1e-9);
+        close(fit.slope, case["slope"].as_f64().unwrap(), 1e-9);
+        close(fit.slope_se, case["slope_se"].as_f64().unwrap(), 1e-9);
+    }
+    for case in goldens["wilson"].as_array().unwrap() {
+        let [successes, n, low, high] = numbers(case)[..] else { panic!("four numbers") };
+        let ours = wilson(successes as usize, n as usize, 0.95);
+        close(ours.low, low, 1e-9);
+        close(ours.high, high, 1e-9);
+    }
+    for case in goldens["mcnemar"].as_array().unwrap() {
+        let [lost, gained, p] = numbers(case)[..] else { panic!("three numbers") };
+        close(mcnemar(lost as usize, gained as usize), p, 1e-9);
+    }
+    for (ours, theirs) in holm(&numbers(&goldens["holm"]["p"])).iter().zip(numbers(&goldens["holm"]["corrected"])) {
+        close(*ours, theirs, 1e-12);
+    }
+    for case in goldens["kappa"].as_array().unwrap() {
+        close(
+            cohens_kappa(&verdicts(&case["a"]), &verdicts(&case["b"])).unwrap(),
+            case["kappa"].as_f64().unwrap(),
+            1e-9,
+        );
+    }
+    for case in goldens["power"].as_array().unwrap() {
+        let [sd, n, difference] = numbers(case)[..] else { panic!("three numbers") };
+        let ours = minimum_detectable_difference(sd, n as usize, 0.05, 0.8);
+        assert!((ours / difference - 1.0).abs() < 0.02, "{ours} is not about {difference}");
+        assert_eq!(examples_needed(ours, sd, 0.05, 0.8), Some(n as usize));
+    }
+}
+
+/// Uniform in [0, 1).
+fn uniform(rng: &mut ChaCha8Rng) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// The mean of `count` pass/fail instructions, each passed with probability `p`.
+fn score(rng: &mut ChaCha8Rng, p: f64, count: usize) -> f64 {
+    (0..count).filter(|_| uniform(rng) < p).count() as f64 / count as f64
+}
+
+#[test]
+fn the_headline_test_is_wrong_in_at_most_five_and_a_half_percent_of_null_runs() {
+    for (n, runs) in [(10, 10_000), (30, 3_000), (100, 3_000)] {
+        let mut rng = ChaCha8Rng::seed_from_u64(n as u64);
+        let mut wrong = 0;
+        for run in 0..runs {
+            let difficulty: Vec<f64> = (0..n).map(|_| uniform(&mut rng)).collect();
+            let pair = |&p: &f64| score(&mut rng, p, 4) - score(&mut rng, p, 4);
+            let differences: Vec<f64> = difficulty.iter().map(pair).collect();
+            wrong += usize::from(sign_flip(&differences, run) <= 0.05);
+        }
+        let rate = wrong as f64 / runs as f64;
+        assert!(rate <= 0.055, "n = {n}: {rate}");
+    }
+}
+
+#[test]
+fn the_bca_interval_covers_the_truth() {
+    let (n, runs) = (30, 1_500);
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    // Skewed: most examples lose little, a few lose much. Mean of the square of a uniform draw: 1/3.
+    let covered = (0..runs)
+        .filter(|&run| {
+            let values: Vec<f64> = (0..n).map(|_| uniform(&mut rng).powi(2)).collect();
+            let estimate = mean_bca(&values, 0.95, run).unwrap();
+            estimate.low <= 1.0 / 3.0 && 1.0 / 3.0 <= estimate.high
+        })
+        .count();
+    let coverage = covered as f64 / runs as f64;
+    assert!(coverage >= 0.93, "{coverage}");
+}
+
+#[test]
+fn data_without_spread_is_handled() {
+    assert_eq!(mean_bca(&[], 0.95, 1), None);
+    let equal = mean_bca(&[0.3; 9], 0.95, 1).unwrap();
+    assert_eq!((equal.low, equal.point, equal.high), (0.3, 0.3, 0.3));
+    let same = compare(&[0.5, 1.0], &[0.5, 1.0], 0.95, 1).unwrap();
+    assert_eq!((same.p_permutation, same.p_wilcoxon, same.d_z), (1.0, 1.0, None));
+    assert!(logistic(&[0.0, 0.1, 0.9, 1.0], &[false, false, true, true]).is_none(), "separated");
+    assert!(logistic(&[0.5; 4], &[false, true, true, true]).is_none(), "one x only");
+    assert!(logistic(&[], &[]).is_none());
+    assert_eq!(cohens_kappa(&[], &[]), None);
+    assert_eq!(cohens_kappa(&[true; 3], &[true; 3]), None);
+    assert_eq!(examples_needed(0.0, 0.3, 0.05, 0.8), None);
+    assert_eq!(mcnemar(0, 0), 1.0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn comparisons_are_symmetric_and_proper(pairs in proptest::collection::vec((0..=4u8, 0..=4u8), 1..60), seed in 0..99u64) {
+        let a: Vec<f64> = pairs.iter().map(|pair| f64::from(pair.0) / 4.0).collect();
+        let b: Vec<f64> = pairs.iter().map(|pair| f64::from(pair.1) / 4.0).collect();
+        let (there, back) = (compare(&a, &b, 0.95, seed).unwrap(), compare(&b, &a, 0.95, seed).unwrap());
+        prop_assert!((there.difference.point + back.difference.point).abs() < 1e-12);
+        prop_assert!((there.p_permutation - back.p_permutation).abs() < 1e-12);
+        prop_assert!((there.p_wilcoxon - back.p_wilcoxon).abs() < 1e-12);
+        prop_assert!((there.cliffs_delta + back.cliffs_delta).abs() < 1e-12);
+        for p in [there.p_permutation, there.p_wilcoxon] {
+            prop_assert!(p > 0.0 && p <= 1.0);
+        }
+        prop_assert!(there.difference.low <= there.difference.point && there.difference.point <= there.difference.high);
+    }
+
+    #[test]
+    fn holm_is_monotone_and_never_smaller(p in proptest::collection::vec(0.0..1.0f64, 0..30)) {
+        let corrected = holm(&p);
+        for (index, (&raw, &held)) in p.iter().zip(&corrected).enumerate() {
+            prop_assert!(raw <= held && held <= 1.0);
+            for (other, &its) in p.iter().enumerate() {
+                prop_assert!(raw > its || held <= corrected[other], "{index} {other}");
+            }
+        }
+    }
+}
