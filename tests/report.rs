@@ -222,6 +222,29 @@ fn methods_say_what_was_done() {
 }
 
 #[test]
+#[ignore = "measures time: cargo test --release --test report -- --ignored"]
+fn a_hundred_thousand_rows_take_less_than_five_seconds() {
+    let directory = tempfile::tempdir().unwrap();
+    let large = copy(&directory.path().join("large"));
+    for name in ["trials.csv", "instructions.csv", "prompts.jsonl"] {
+        let text = std::fs::read_to_string(large.join(name)).unwrap();
+        let (header, rows) =
+            if name == "prompts.jsonl" { ("", text.as_str()) } else { text.split_at(text.find('\n').unwrap() + 1) };
+        let copies = (0..4_200).map(|copy| {
+            (1..=6).fold(rows.to_owned(), |rows, n| {
+                rows.replace(&format!("e{n},"), &format!("e{n}-{copy},"))
+                    .replace(&format!("\"e{n}\""), &format!("\"e{n}-{copy}\""))
+            })
+        });
+        std::fs::write(large.join(name), header.to_owned() + &copies.collect::<String>()).unwrap();
+    }
+    let start = std::time::Instant::now();
+    run(0, &["report", large.to_str().unwrap()]);
+    let took = start.elapsed();
+    assert!(took.as_secs_f64() < 5.0, "100,800 trials took {took:?}");
+}
+
+#[test]
 fn what_is_no_run_is_refused_in_a_sentence() {
     let directory = tempfile::tempdir().unwrap();
     let said = |arguments: &[&str]| String::from_utf8(run(2, arguments).stderr).unwrap();

@@ -31,8 +31,8 @@ pub struct Column<'a> {
     pub factors: Factors,
     /// Finished trials, by example.
     pub trials: Vec<Vec<Trial<'a>>>,
-    /// Failed trials.
-    pub failed: Vec<&'a TrialRow>,
+    /// Failed trials, by example.
+    pub failed: Vec<Vec<&'a TrialRow>>,
 }
 
 /// A finished trial and its instructions, by their index.
@@ -226,10 +226,10 @@ fn columns<'a>(number: usize, run: &'a Run, examples: &HashMap<&str, usize>) -> 
             name: &row.condition,
             factors: Factors::of(row),
             trials: vec![Vec::new(); examples.len()],
-            failed: Vec::new(),
+            failed: vec![Vec::new(); examples.len()],
         });
         if !row.error.is_empty() {
-            column.failed.push(row);
+            column.failed[example].push(row);
             continue;
         }
         let trials = &mut column.trials[example];
@@ -256,7 +256,10 @@ fn columns<'a>(number: usize, run: &'a Run, examples: &HashMap<&str, usize>) -> 
     }
     for (index, column) in columns.iter_mut().enumerate() {
         let Some(column) = column else { continue };
-        column.failed.retain(|row| !at.contains_key(&(index, examples[row.example_id.as_str()], row.repeat)));
+        for (example, failed) in column.failed.iter_mut().enumerate() {
+            // Tried again, and not in vain.
+            failed.retain(|row| !at.contains_key(&(index, example, row.repeat)));
+        }
     }
     let mut columns: Vec<Column> = columns.into_iter().flatten().collect();
     for trial in columns.iter_mut().flat_map(|column| column.trials.iter_mut().flatten()) {

@@ -227,8 +227,8 @@ pub fn find(table: &Table, analysis: &Analysis) -> Vec<Warning> {
 
 /// Rows that are missing, failed or unscored.
 fn rows(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
-    let failed = table.columns.iter().map(|column| column.failed.len()).sum();
-    if let Some(first) = table.columns.iter().flat_map(|column| &column.failed).next() {
+    let failed = table.columns.iter().flat_map(|column| &column.failed).flatten().count();
+    if let Some(first) = table.columns.iter().flat_map(|column| &column.failed).flatten().next() {
         let first = format!("{} {}: {}", first.example_id, first.condition, first.error);
         found.push(Warning::Failed { failed, first });
     }

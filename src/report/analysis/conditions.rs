@@ -107,7 +107,7 @@ fn condition(column: &Column, runs: &[RunFacts], resampling: Resampling) -> Cond
         factors: column.factors.clone(),
         evicted: mean_of(&|trial| share(trial.row.n_evicted, trial.row.n_evicted + trial.row.n_kept)),
         n_trials,
-        n_failed: column.failed.len(),
+        n_failed: column.failed.iter().flatten().count(),
         n_unscored: of_trials(&|trial| trial.row.mean_score.is_none()),
         n_untouched: of_trials(&|trial| trial.row.n_evicted == 0),
         all_followed: estimated(column.by_example(followed_all)),

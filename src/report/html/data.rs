@@ -87,7 +87,7 @@ fn example(table: &Table, prompts: &[Prompts], example: usize, page: &mut String
         for trial in &column.trials[example] {
             trials.push(Shown::new(condition, trial, &mut strings)?);
         }
-        for row in column.failed.iter().filter(|row| row.example_id == id) {
+        for row in &column.failed[example] {
             failed.push((condition, strings.add(&row.error)));
         }
     }

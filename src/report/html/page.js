@@ -80,6 +80,8 @@
     return before === null || after === null ? NaN : before - after;
   };
   let listed = [];
+  // More options than this make a browser slow.
+  const LISTED = 1000;
 
   const list = () => {
     const words = byId('find-example').value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -95,13 +97,14 @@
         return (y - x) * sign || a - b;
       });
     }
-    const options = listed.map((example) => {
+    const options = listed.slice(0, LISTED).map((example) => {
       const scores = `${number(score(example, state.against))} → ${number(score(example, state.condition))}`;
       return make('option', { value: example }, `${index.examples[example][0]}  ${scores}`);
     });
     picker.replaceChildren(...options);
     picker.value = state.example;
-    byId('examples-shown').textContent = `${listed.length} of ${index.examples.length} examples, score before → after`;
+    const rest = listed.length > LISTED ? `; the first ${LISTED} listed, search for the others` : '';
+    byId('examples-shown').textContent = `${listed.length} of ${index.examples.length} examples, score before → after${rest}`;
     steps();
   };
   const steps = () => {
