@@ -16,11 +16,11 @@ from tokenizer import Tokenizer
 
 # Up to which share of the steps: how many instructions, and a choice of ranges of filler words.
 STAGES = [
-    (0.35, (1, 3), [(0, 20)]),
-    (0.65, (1, 6), [(0, 30), (20, 120)]),
+    (0.26, (1, 3), [(0, 20)]),
+    (0.58, (1, 6), [(0, 30), (20, 120)]),
     (1.00, (2, 6), [(0, 60), (60, 200), (150, 420)]),
 ]
-EVICTIONS_FROM = 0.30  # share of the steps
+EVICTIONS_FROM = 0.22  # share of the steps
 SLOTS = 4096  # tokens of a batch, padding included
 POOL = 1200  # samples sorted by length together, so that batches hold little padding
 LONGEST = 700
@@ -150,7 +150,7 @@ def rate(step, steps):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--out", type=Path, required=True, help="holds tokenizer.model; gets checkpoint.pt and train.log")
-    arguments.add_argument("--steps", type=int, default=2000)
+    arguments.add_argument("--steps", type=int, default=1900)
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--seed", type=int, default=1)
     arguments = arguments.parse_args()
