@@ -37,6 +37,7 @@
 //! - [`stats`]: intervals and tests over examples. Pure functions.
 //! - [`models`]: the embedded model, the known ones, and how they are fetched.
 //! - [`exp`]: the experiment: the grid of conditions, the loop, durable rows.
+//! - [`api`]: asking language models over HTTP.
 //! - [`judge`]: language models that score what no rule can check.
 //! - [`cli`]: the command line, one file a subcommand.
 //!
@@ -45,6 +46,7 @@
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
 
+pub mod api;
 pub mod cli;
 pub mod data;
 pub mod error;
