@@ -25,7 +25,15 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(Check),
+    /// Import IFEval, each instruction with the words that state it.
+    ///
+    /// Takes its input_data.jsonl. Where the words of an instruction cannot be told, it has no `text`;
+    /// stderr says how many have one.
     ImportIfeval(Import),
+    /// Import IFEval with its instructions in system prompts.
+    ///
+    /// Takes lines as those of IFEval with `messages`, a system and a user turn. The words of an
+    /// instruction are looked for in the system turn; stderr says how many were found.
     ImportSysIfeval(Import),
     Generate(Generate),
 }
@@ -47,14 +55,9 @@ struct Check {
     json: bool,
 }
 
-/// Import a published data set as examples, each instruction with the words that state it.
-///
-/// import-ifeval takes IFEval's input_data.jsonl; import-sys-ifeval the same with `messages`, where the
-/// instructions stand in the system turn. Where the words of an instruction cannot be told, it has no
-/// `text`; stderr says how many have one.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Examples:
+Example:
   kvllama data import-ifeval input_data.jsonl --out ifeval.jsonl
   kvllama exp --policy random --ratio 0.5 --data ifeval.jsonl")]
 struct Import {
