@@ -31,20 +31,22 @@
 //! - [`evict`]: which positions survive. Pure functions; a policy is one file and one line.
 //! - [`span`]: labelled token ranges of a prompt, which policies protect and survival is measured on.
 //! - [`llama`]: the llama.cpp boundary: models, prompts, KV caches, sampling. All unsafe code is in `llama/ffi.rs`.
-//! - [`data`]: examples, their instructions, and the bundled sets.
+//! - [`data`]: examples and their instructions: bundled, loaded, checked, imported, generated.
 //! - [`score`]: rules that say whether an instruction was followed.
 //! - [`report`]: what a run says: terminal, page, figures.
 //! - [`stats`]: intervals and tests over examples. Pure functions.
 //! - [`models`]: the embedded model, the known ones, and how they are fetched.
 //! - [`exp`]: the experiment: the grid of conditions, the loop, durable rows.
+//! - [`api`]: language models behind an HTTP API: keys, patience, prices.
 //! - [`judge`]: language models that score what no rule can check.
 //! - [`cli`]: the command line, one file a subcommand.
 //!
-//! Arrows point downwards only: `cli` -> `judge` -> `exp` -> `llama`, `score`, `data` -> `evict`, `span`.
+//! Arrows point downwards only: `cli` -> `judge` -> `exp` -> `data` -> `api`, `score`; `exp`, `api` -> `llama` -> `evict`, `span`.
 
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
 
+pub mod api;
 pub mod cli;
 pub mod data;
 pub mod error;

@@ -9,15 +9,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use kvllama::api::price::{Price, Usage};
+use kvllama::api::{Endpoint, Patience, Secret};
 use kvllama::exp::{
     Build, Condition, DataFacts, Generation, InstructionRow, Manifest, ModelFile, PromptRow, Rows, Settings, Store,
     TrialRow, write_prompts,
 };
-use kvllama::judge::price::{Price, Usage};
 use kvllama::judge::stage::{self, Options, Outcome, Plan, Spent};
-use kvllama::judge::{
-    Anthropic, Batch, ClaudeCli, DEFAULT_MODEL, Endpoint, Judge, Local, OpenAi, Patience, Request, Secret,
-};
+use kvllama::judge::{Anthropic, Batch, ClaudeCli, DEFAULT_MODEL, Judge, Local, OpenAi, Request};
 use kvllama::llama::{ContextSettings, FlashAttn, KvType, LoadSettings, Model, Sampling};
 use serde_json::{Value, json};
 

@@ -10,9 +10,10 @@ use serde_json::json;
 use super::engine::EngineArgs;
 use super::judge_view::{Progress, outcome_text, plan_text};
 use super::{interrupt, means, print, print_json};
-use crate::judge::price::Price;
+use crate::api::price::Price;
+use crate::api::{Endpoint, Patience, Secret, anthropic};
 use crate::judge::stage::{self, Options, Outcome};
-use crate::judge::{Anthropic, Batch, ClaudeCli, DEFAULT_MODEL, Endpoint, Judge, Local, OpenAi, Patience, Secret};
+use crate::judge::{Anthropic, Batch, ClaudeCli, DEFAULT_MODEL, Judge, Local, OpenAi};
 use crate::llama::Model;
 use crate::{Error, Result};
 
@@ -195,11 +196,11 @@ impl JudgeArgs {
             };
             Ok(Endpoint { url, key: variable(key)?.as_deref().and_then(Secret::new), patience, parallel })
         };
-        let anthropic = || endpoint("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", Anthropic::URL);
+        let claude = || endpoint("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", anthropic::URL);
         Ok(match backend {
-            Backend::Anthropic => Box::new(Anthropic::new(&anthropic()?, model, self.judge_price)?),
+            Backend::Anthropic => Box::new(Anthropic::new(&claude()?, model, self.judge_price)?),
             Backend::AnthropicBatch => {
-                Box::new(Batch::new(&anthropic()?, model, self.judge_price, directory, Batch::POLL)?)
+                Box::new(Batch::new(&claude()?, model, self.judge_price, directory, Batch::POLL)?)
             }
             Backend::ClaudeCli => Box::new(ClaudeCli::new("claude".into(), model, patience, parallel)),
             Backend::Openai => {
@@ -212,7 +213,8 @@ impl JudgeArgs {
     }
 }
 
-fn variable(name: &str) -> Result<Option<String>> {
+/// A variable of the environment, unless it is empty.
+pub(super) fn variable(name: &str) -> Result<Option<String>> {
     match std::env::var(name) {
         Ok(value) => Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty())),
         Err(std::env::VarError::NotPresent) => Ok(None),

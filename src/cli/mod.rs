@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand. Arguments become calls into the library; no logic lives here.
 
 mod config;
+mod data;
 mod doctor;
 mod engine;
 mod exp;
@@ -68,6 +69,7 @@ enum Command {
     Pull(pull::Args),
     Models(models::Args),
     Policies(policies::Args),
+    Data(data::Args),
     Doctor(doctor::Args),
 }
 
@@ -90,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Pull(args) => pull::execute(args, cli.quiet),
         Command::Models(args) => models::execute(args),
         Command::Policies(args) => policies::execute(args),
+        Command::Data(args) => data::execute(args, cli.quiet),
         Command::Doctor(args) => doctor::execute(args),
     };
     match result {

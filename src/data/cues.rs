@@ -31,7 +31,7 @@ pub(super) fn cues(piece: &str, instruction: &Instruction) -> u32 {
         ),
         "combination:two_responses" => count(
             s.has(regex!(r"\*{6}|(?:6|six) asterisk|\btwo (?:\w+ )?(?:responses|answers|versions)")),
-            [s.has(regex!(r"\*{6}|asterisk")), s.has(regex!(r"\btwo\b|separat"))],
+            [s.has(regex!(r"\*{6}|asterisk")), s.has(regex!("separat")), s.has(regex!(r"\btwo\b|different"))],
         ),
         "detectable_content:number_placeholders" => count(
             s.has(regex!("placeholder|square bracket")),

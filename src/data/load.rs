@@ -16,7 +16,7 @@ pub fn load(path: &Path) -> Result<Vec<Example>> {
 }
 
 /// The text of a file of examples.
-pub(super) fn read(path: &Path) -> Result<String> {
+pub(crate) fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path)
         .map_err(|error| Error::input(format!("cannot read the examples in {}: {error}", path.display())))
 }
@@ -87,7 +87,8 @@ pub(super) fn check(example: &Example) -> Result<()> {
     Ok(())
 }
 
-fn check_instruction(example: &Example, instruction: &Instruction) -> Result<()> {
+/// What must hold for one of its instructions.
+pub(super) fn check_instruction(example: &Example, instruction: &Instruction) -> Result<()> {
     if let Some(text) = &instruction.text
         && example.locate(text).is_none()
     {

@@ -5,6 +5,7 @@
 
 pub mod bundled;
 mod cues;
+pub mod generate;
 mod import;
 mod load;
 mod near;
@@ -12,6 +13,7 @@ mod statement;
 mod survey;
 
 pub use import::{Format, import};
+pub(crate) use load::read;
 pub use load::{load, parse};
 pub use survey::{BadLine, Spread, Survey, Warning, survey};
 

@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::http::{Auth, Client, Endpoint};
-use super::pool;
-use super::price::{self, Price, Usage};
 use super::prompt::{self, MAX_TOKENS, SYSTEM};
-use super::{Judge, Report, Request, Verdict};
-use crate::{Error, Result};
+use super::{Judge, Report, Request, Verdict, pool};
+use crate::Result;
+use crate::api::anthropic::{MESSAGES, call, client, takes_temperature, usage, with_tool};
+use crate::api::price::{self, Price, Usage};
+use crate::api::{Client, Endpoint};
 
 /// Claude, one request a verdict.
 pub struct Anthropic {
@@ -18,9 +18,6 @@ pub struct Anthropic {
 }
 
 impl Anthropic {
-    /// Where the API is, unless told otherwise.
-    pub const URL: &str = "https://api.anthropic.com";
-
     /// `price` replaces the one of the table.
     ///
     /// # Errors
@@ -43,7 +40,7 @@ impl Judge for Anthropic {
     fn judge(&mut self, requests: &[Request], report: &mut Report) -> Result<()> {
         let ask = |request: &Request, usage: &mut Usage| {
             let body = params(&self.model, request);
-            self.client.ask("/v1/messages", Some(&body), |answer| {
+            self.client.ask(MESSAGES, Some(&body), |answer| {
                 let message =
                     serde_json::from_str(answer).map_err(|error| format!("the answer is not JSON: {error}"))?;
                 read(&message, usage)
@@ -53,21 +50,10 @@ impl Judge for Anthropic {
     }
 }
 
-pub(super) fn client(endpoint: &Endpoint) -> Result<Client> {
-    if endpoint.key.is_none() {
-        return Err(Error::input("the judge needs an API key: set ANTHROPIC_API_KEY, or choose another --judge"));
-    }
-    Ok(Client::new(endpoint, &Auth::Header("x-api-key"))?.with("anthropic-version", "2023-06-01"))
-}
-
 /// The same for single requests and for batches: their verdicts are the same judge's.
 pub(super) fn fingerprint(model: &str) -> String {
     let temperature = if takes_temperature(model) { " temperature=0" } else { "" };
     format!("anthropic {model}{temperature}")
-}
-
-fn takes_temperature(model: &str) -> bool {
-    price::find(model).is_some_and(|known| known.temperature)
 }
 
 /// The parameters of one request: the verdict is the input of a tool that must be called.
@@ -78,18 +64,13 @@ pub(super) fn params(model: &str, request: &Request) -> Value {
     if request.shared && price::find(model).is_some_and(|known| prefix >= known.cacheable) {
         response["cache_control"] = json!({"type": "ephemeral"});
     }
-    let mut params = json!({
+    let params = json!({
         "model": model,
         "max_tokens": MAX_TOKENS,
         "system": SYSTEM,
-        "tools": [{
-            "name": "verdict",
-            "description": "Records the verdict on the response.",
-            "input_schema": prompt::schema(),
-        }],
-        "tool_choice": {"type": "tool", "name": "verdict"},
         "messages": [{"role": "user", "content": [response, {"type": "text", "text": criterion}]}],
     });
+    let mut params = with_tool(params, "verdict", "Records the verdict on the response.", prompt::schema());
     if takes_temperature(model) {
         params["temperature"] = json!(0);
     }
@@ -97,19 +78,9 @@ pub(super) fn params(model: &str, request: &Request) -> Value {
 }
 
 /// The verdict in a message, whose tokens are billed whatever it holds.
-pub(super) fn read(message: &Value, usage: &mut Usage) -> std::result::Result<Verdict, String> {
-    let count = |name: &str| message["usage"][name].as_u64().unwrap_or(0);
-    *usage += Usage {
-        input: count("input_tokens"),
-        output: count("output_tokens"),
-        cache_write: count("cache_creation_input_tokens"),
-        cache_read: count("cache_read_input_tokens"),
-    };
-    let stop = message["stop_reason"].as_str().unwrap_or("nothing");
-    let blocks = message["content"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let call = blocks.iter().find(|block| block["type"] == "tool_use" && block["name"] == "verdict");
-    let call = call.ok_or_else(|| format!("the answer holds no verdict; it stopped for {stop}"))?;
-    prompt::parse(&call["input"])
+pub(super) fn read(message: &Value, spent: &mut Usage) -> std::result::Result<Verdict, String> {
+    *spent += usage(message);
+    prompt::parse(&call(message, "verdict")?["input"])
 }
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::anthropic::{client, fingerprint, params, read};
-use super::http::{Client, Endpoint};
-use super::price::{self, Price, Usage};
-use super::retry::{Trouble, sleep};
+use super::anthropic::{fingerprint, params, read};
 use super::{Judge, Reply, Report, Request};
+use crate::api::anthropic::client;
+use crate::api::price::{self, Price, Usage};
+use crate::api::{Client, Endpoint, Trouble, sleep};
 use crate::{Error, Result, files};
 
 /// Claude, many requests at once.

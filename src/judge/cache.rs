@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::price::{Price, Usage};
 use super::{PROMPT_VERSION, Reply, Verdict};
+use crate::api::price::{Price, Usage};
 use crate::{Error, Result};
 
 /// The key of a verdict: whoever changes judge, prompt, rubric or response needs another one.

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::price::{Price, Usage};
-use super::prompt::{self, FORM, SYSTEM, shorten};
-use super::retry::{Patience, Trouble, persist};
+use super::prompt::{self, FORM, SYSTEM};
 use super::{Judge, Report, Request, Verdict, pool};
+use crate::api::price::{Price, Usage};
+use crate::api::{Patience, Trouble, persist, shorten};
 use crate::{Error, Result, llama};
 
 /// The `claude` command.

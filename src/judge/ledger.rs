@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::cache::{self, Cache, Spent};
-use super::price::Price;
 use super::{Reply, Verdict};
+use crate::api::price::Price;
 use crate::{Error, Result};
 
 /// A judge that gives no verdict so often in a row will not give the next one either.

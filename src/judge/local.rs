@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::price::{Price, Usage};
 use super::prompt::{self, FORM, GRAMMAR, MAX_TOKENS, SYSTEM};
 use super::{Judge, Reply, Report, Request, Verdict};
+use crate::api::price::{Price, Usage};
 use crate::llama::{self, Context, ContextSettings, Grammar, Model, Prompt, Token, Turn};
 use crate::{Error, Result};
 

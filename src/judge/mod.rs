@@ -5,35 +5,29 @@
 //! - `prompt`: what a judge is told, and what counts as a verdict.
 //! - [`stage`]: judges a finished run: what is already known is not asked again, what is learnt is on
 //!   the disk (`cache`, `ledger`) before it is counted, and a judge that fails leaves a row unjudged, never at zero.
-//! - [`price`]: what it costs. `http`, `retry`, `pool`: asking many times, patiently. [`Secret`]: keys.
+//! - `estimate`: what it will cost. `pool`: many requests at a time.
 
 mod anthropic;
 mod batch;
 mod cache;
 mod claude_cli;
-mod http;
+mod estimate;
 mod ledger;
 mod local;
 mod openai;
 mod pool;
-pub mod price;
 mod prompt;
-mod retry;
-mod secret;
 pub mod stage;
 
 pub use anthropic::Anthropic;
 pub use batch::Batch;
 pub use claude_cli::ClaudeCli;
-pub use http::Endpoint;
 pub use local::Local;
 pub use openai::OpenAi;
 pub use prompt::PROMPT_VERSION;
-pub use retry::Patience;
-pub use secret::Secret;
 
 use crate::Result;
-use price::{Price, Usage};
+use crate::api::price::{Price, Usage};
 
 /// The model that judges where none is named.
 pub const DEFAULT_MODEL: &str = "claude-haiku-4-5-20251001";

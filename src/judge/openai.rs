@@ -4,12 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use super::http::{Auth, Client, Endpoint};
-use super::price::{Price, Usage};
 use super::prompt::{self, FORM, SYSTEM};
-use super::retry::Trouble;
 use super::{Judge, Report, Request, Verdict, pool};
 use crate::Result;
+use crate::api::price::{Price, Usage};
+use crate::api::{Auth, Client, Endpoint, Trouble};
 
 /// A model behind an OpenAI-compatible endpoint.
 pub struct OpenAi {

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
-use super::price::Usage;
-use super::retry::Trouble;
 use super::{Reply, Report, Request, Verdict};
+use crate::api::Trouble;
+use crate::api::price::Usage;
 use crate::{Error, Result, llama};
 
 /// Asks one by one, on up to `workers` threads. Requests for the same response stay on one thread, so

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{Request, Verdict};
+use crate::api::shorten;
 
 /// Part of the key under which verdicts are kept: a new prompt is a new judge.
 pub const PROMPT_VERSION: u32 = 1;
@@ -84,14 +85,6 @@ pub(super) fn parse_text(text: &str) -> std::result::Result<Verdict, String> {
     let text = inner.and_then(|text| text.strip_suffix("```")).unwrap_or(text);
     let value = serde_json::from_str(text.trim()).map_err(|error| format!("the verdict is not JSON: {error}"))?;
     parse(&value)
-}
-
-/// At most `limit` characters of a text.
-pub(super) fn shorten(text: &str, limit: usize) -> String {
-    match text.char_indices().nth(limit) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::cache::{self, Cache};
 use super::ledger::Ledger;
-use super::price::{self, Price, Usage};
-use super::{Judge, PROMPT_VERSION, Request};
+use super::{Judge, PROMPT_VERSION, Request, estimate};
+use crate::api::price::{Price, Usage};
 use crate::data::Instruction;
 use crate::exp::{InstructionRow, PROMPTS, Rows, instructions_of, means};
 use crate::{Error, Result, files, score};
@@ -224,7 +224,7 @@ fn ask(
     }
     let (pending, known) = pending(rows, matters, &ledger.cache);
     let mut usage = Usage::default();
-    pending.iter().for_each(|request| usage += price::likely(request));
+    pending.iter().for_each(|request| usage += estimate::likely(request));
     let cost_usd = ledger.price.map(|price| price.cost(&usage));
     observer.planned(&Plan { judge: ledger.judge.clone(), pending: pending.len(), known, usage, cost_usd });
     let mut rest = if options.dry_run { &[][..] } else { &pending[..] };
@@ -273,7 +273,7 @@ fn pending(rows: &Rows, matters: &[Option<Matter>], cache: &Cache) -> (Vec<Reque
 fn affordable(requests: &[Request], max_tokens: u32, budget: Option<(Price, f64)>) -> usize {
     let Some((price, mut left)) = budget else { return requests.len() };
     let fit = requests.iter().take_while(|request| {
-        left -= price.cost(&price::at_most(request, max_tokens));
+        left -= price.cost(&estimate::at_most(request, max_tokens));
         left >= 0.0
     });
     fit.count()

@@ -1,12 +1,10 @@
-//! What verdicts cost: the one table of prices, and estimates before the first request.
+//! What asking costs: the one table of prices.
 
 use std::ops::AddAssign;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Request;
-use super::prompt::SYSTEM;
 use crate::{Error, Result};
 
 /// Tokens that were billed.
@@ -77,7 +75,7 @@ impl FromStr for Price {
 }
 
 /// What is known of a family of models.
-pub(super) struct Known {
+pub(crate) struct Known {
     family: &'static str,
     pub price: Price,
     /// Tokens a prompt must have to enter the prompt cache.
@@ -109,30 +107,13 @@ static KNOWN: &[Known] = &[
 ];
 
 /// What is known of a model, by the start of its name.
-pub(super) fn find(model: &str) -> Option<&'static Known> {
+pub(crate) fn find(model: &str) -> Option<&'static Known> {
     KNOWN.iter().find(|known| model.starts_with(known.family))
 }
 
-/// Tokens beside the texts: what a tool schema and the turns take.
-const OVERHEAD: u64 = 600;
-/// Tokens of a usual verdict.
-const VERDICT: u64 = 70;
-
 /// About how many tokens a text has.
-pub(super) fn tokens(text: &str) -> u64 {
+pub(crate) fn tokens(text: &str) -> u64 {
     text.len().div_ceil(4) as u64
-}
-
-/// What a request will probably take.
-pub fn likely(request: &Request) -> Usage {
-    let input = tokens(SYSTEM) + tokens(&request.rubric) + tokens(&request.response) + OVERHEAD;
-    Usage { input, output: VERDICT, ..Usage::default() }
-}
-
-/// What a request can take at most: hardly a tokenizer makes more than a token of two bytes.
-pub fn at_most(request: &Request, max_tokens: u32) -> Usage {
-    let texts = (SYSTEM.len() + request.rubric.len() + request.response.len()) as u64;
-    Usage { input: texts / 2 + 2 * OVERHEAD, output: u64::from(max_tokens), ..Usage::default() }
 }
 
 #[cfg(test)]

@@ -14,12 +14,12 @@ impl Secret {
     }
 
     /// The key itself, for the one header it belongs into.
-    pub(super) fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 
     /// `text` without the key: a server may echo what it was sent.
-    pub(super) fn redact(&self, text: String) -> String {
+    pub(crate) fn redact(&self, text: String) -> String {
         if text.contains(&self.0) { text.replace(&self.0, "(secret)") } else { text }
     }
 }

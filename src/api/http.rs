@@ -1,4 +1,4 @@
-//! JSON over HTTP, with the patience that judges need.
+//! JSON over HTTP, with the patience that language models need.
 
 use std::time::Duration;
 
@@ -6,12 +6,11 @@ use serde_json::Value;
 use ureq::http::{HeaderMap, HeaderValue, Request, Uri, header};
 use ureq::{Agent, RequestExt as _};
 
-use super::prompt::shorten;
 use super::retry::{Patience, Trouble, persist};
 use super::secret::Secret;
 use crate::{Error, Result};
 
-/// Where a judge is reached, and how.
+/// Where an API is reached, and how.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     /// The address of the API.
@@ -25,7 +24,7 @@ pub struct Endpoint {
 }
 
 /// How the key is sent.
-pub(super) enum Auth {
+pub(crate) enum Auth {
     /// As a header of its own.
     Header(&'static str),
     /// As a bearer token.
@@ -33,7 +32,7 @@ pub(super) enum Auth {
 }
 
 /// Asks one API.
-pub(super) struct Client {
+pub(crate) struct Client {
     agent: Agent,
     /// Without a slash at its end.
     base: String,
@@ -51,13 +50,13 @@ impl Client {
     /// If the address or the key cannot be used.
     pub fn new(endpoint: &Endpoint, auth: &Auth) -> Result<Self> {
         let base = endpoint.url.trim_end_matches('/').to_owned();
-        let bad = || Error::input("the judge's address is not one like https://api.example.com");
+        let bad = || Error::input("the address of the API is not one like https://api.example.com");
         let uri: Uri = base.parse().map_err(|_| bad())?;
         let authority =
             uri.authority().filter(|_| matches!(uri.scheme_str(), Some("http" | "https"))).ok_or_else(bad)?;
         if authority.as_str().contains('@') || uri.query().is_some() {
             return Err(Error::input(
-                "the judge's address holds a user name or a query; keys belong into the environment",
+                "the address of the API holds a user name or a query; keys belong into the environment",
             ));
         }
         let mut headers = HeaderMap::new();
@@ -67,7 +66,7 @@ impl Client {
                 Auth::Bearer => ("authorization", format!("Bearer {}", key.reveal())),
             };
             let mut value = HeaderValue::try_from(text)
-                .map_err(|_| Error::input("the judge's API key holds a character that HTTP forbids"))?;
+                .map_err(|_| Error::input("the API key holds a character that HTTP forbids"))?;
             value.set_sensitive(true);
             headers.insert(name, value);
         }
@@ -135,7 +134,7 @@ impl Client {
         match status {
             200..=299 => Ok(self.redact(text)),
             401 | 403 | 404 => Err(Error::input(format!(
-                "{} refuses the judge's requests: {status}{}; check the key, the model and the address",
+                "{} refuses requests: {status}{}; check the key, the model and the address",
                 self.host,
                 self.message(text)
             ))
@@ -166,6 +165,14 @@ impl Client {
             Some(key) => key.redact(text),
             None => text,
         }
+    }
+}
+
+/// At most `limit` characters of a text.
+pub(crate) fn shorten(text: &str, limit: usize) -> String {
+    match text.char_indices().nth(limit) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use crate::{Error, Result, llama};
 
-/// How patiently a judge is asked.
+/// How patiently an API is asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Requests for one verdict, the first included.
+    /// Requests for one answer, the first included.
     pub attempts: u32,
     /// The pause after a first failure; doubled for every further one.
     pub backoff: Duration,
@@ -25,18 +25,18 @@ impl Default for Patience {
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// A server may ask for a pause, but not for ever.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
-/// A judge that answers out of form so often will not mend.
+/// A model that answers out of form so often will not mend.
 const MAX_MISFORMED: u32 = 3;
 
 /// Why a request led to nothing.
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     /// It may pass.
     Passing {
         reason: String,
         /// How long the server asks to be left alone.
         retry_after: Option<Duration>,
     },
-    /// The answer is no verdict; another may be.
+    /// The answer is out of form; another may not be.
     Misformed(String),
     /// The server will not have this request, says its status.
     Refused { status: u16, reason: String },
@@ -72,7 +72,7 @@ impl From<Error> for Trouble {
 
 /// Tries until it succeeds, until the trouble is there to stay, or until patience ends: then the
 /// trouble is final.
-pub(super) fn persist<T>(
+pub(crate) fn persist<T>(
     patience: &Patience,
     mut attempt: impl FnMut() -> std::result::Result<T, Trouble>,
 ) -> std::result::Result<T, Trouble> {
@@ -86,7 +86,7 @@ pub(super) fn persist<T>(
             }
             other => return other,
         };
-        tracing::debug!("judge: attempt {n}: {reason}");
+        tracing::debug!("attempt {n}: {reason}");
         if n >= patience.attempts || misformed == MAX_MISFORMED {
             return Err(Trouble::Final(format!("{reason} (asked {n} times)")));
         }
@@ -98,7 +98,7 @@ pub(super) fn persist<T>(
 }
 
 /// Sleeps, but wakes for Ctrl-C.
-pub(super) fn sleep(duration: Duration) -> Result<()> {
+pub(crate) fn sleep(duration: Duration) -> Result<()> {
     let end = Instant::now() + duration;
     loop {
         if llama::interrupted() {

@@ -1,0 +1,53 @@
+//! The Messages API of Anthropic, where an answer is the input of a tool that must be called.
+
+use serde_json::{Value, json};
+
+use super::price::{self, Usage};
+use super::{Auth, Client, Endpoint};
+use crate::{Error, Result};
+
+/// Where the API is, unless told otherwise.
+pub const URL: &str = "https://api.anthropic.com";
+
+/// Where a message is asked for.
+pub(crate) const MESSAGES: &str = "/v1/messages";
+
+/// # Errors
+/// If there is no key, or if key or address cannot be used.
+pub(crate) fn client(endpoint: &Endpoint) -> Result<Client> {
+    if endpoint.key.is_none() {
+        return Err(Error::input("the Anthropic API needs a key: set ANTHROPIC_API_KEY"));
+    }
+    Ok(Client::new(endpoint, &Auth::Header("x-api-key"))?.with("anthropic-version", "2023-06-01"))
+}
+
+/// A tool, and the demand to call it, as parameters of a request.
+pub(crate) fn with_tool(mut params: Value, name: &str, description: &str, schema: Value) -> Value {
+    params["tools"] = json!([{"name": name, "description": description, "input_schema": schema}]);
+    params["tool_choice"] = json!({"type": "tool", "name": name});
+    params
+}
+
+/// The tokens a message is billed for.
+pub(crate) fn usage(message: &Value) -> Usage {
+    let count = |name: &str| message["usage"][name].as_u64().unwrap_or(0);
+    Usage {
+        input: count("input_tokens"),
+        output: count("output_tokens"),
+        cache_write: count("cache_creation_input_tokens"),
+        cache_read: count("cache_read_input_tokens"),
+    }
+}
+
+/// The call of a tool in a message: its `id` and its `input`.
+pub(crate) fn call<'a>(message: &'a Value, tool: &str) -> std::result::Result<&'a Value, String> {
+    let stop = message["stop_reason"].as_str().unwrap_or("nothing");
+    let blocks = message["content"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let call = blocks.iter().find(|block| block["type"] == "tool_use" && block["name"] == tool);
+    call.ok_or_else(|| format!("the answer holds no {tool}; it stopped for {stop}"))
+}
+
+/// Whether a model is known to take a temperature.
+pub(crate) fn takes_temperature(model: &str) -> bool {
+    price::find(model).is_some_and(|known| known.temperature)
+}

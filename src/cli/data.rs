@@ -1,0 +1,240 @@
+//! `kvllama data`: data sets checked, imported, written.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+
+use super::judge::variable;
+use super::{interrupt, print, print_json};
+use crate::api::{Endpoint, Patience, Secret, anthropic};
+use crate::data::generate::{self, Observer, Outcome, generate};
+use crate::data::{self, Example, Format, Survey, bundled, import, survey};
+use crate::{Error, Result, files};
+
+/// Check, import or write data sets: what `exp --data` takes.
+///
+/// A data set is JSON lines, one example a line; docs/data.md shows one.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(Check),
+    /// Import IFEval, each instruction with the words that state it.
+    ///
+    /// Takes its input_data.jsonl. Where the words of an instruction cannot be told, it has no `text`;
+    /// stderr says how many have one.
+    ImportIfeval(Import),
+    /// Import IFEval with its instructions in system prompts.
+    ///
+    /// Takes lines as those of IFEval with `messages`, a system and a user turn. The words of an
+    /// instruction are looked for in the system turn; stderr says how many were found.
+    ImportSysIfeval(Import),
+    Generate(Generate),
+}
+
+/// Say what a data set holds, and everything that is wrong with it.
+///
+/// Every bad line is named, not only the first; then the exit code is 2. Warnings are for what is
+/// valid but hardly meant: instructions without a `text` (their survival cannot be measured), a `text`
+/// that stands in several places, near-duplicate prompts.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  kvllama data check mine.jsonl\n  kvllama data check multi --json | jq .types")]
+struct Check {
+    /// A JSONL file, or a bundled set (demo, multi).
+    #[arg(value_name = "FILE")]
+    data: String,
+
+    /// Print as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  kvllama data import-ifeval input_data.jsonl --out ifeval.jsonl
+  kvllama exp --policy random --ratio 0.5 --data ifeval.jsonl")]
+struct Import {
+    /// The published file, JSON lines.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// Where the examples go [default: stdout].
+    #[arg(long, value_name = "OUT.jsonl")]
+    out: Option<PathBuf>,
+}
+
+/// Let a language model write new examples of 3 to 8 instructions.
+///
+/// Each is checked before it is taken: kwargs that a rule can verify, every instruction verbatim and
+/// once in the prompt, no near-duplicates. The model is told what is wrong and may mend it. Examples are
+/// on the disk as they come; those that the file already holds count, so a rerun goes on.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  ANTHROPIC_API_KEY=... kvllama data generate --n 30 --out mine.jsonl
+  kvllama data check mine.jsonl
+
+Environment: ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL.")]
+struct Generate {
+    /// Examples that the file is to hold.
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    n: usize,
+
+    /// The model that writes them.
+    #[arg(long, value_name = "MODEL", default_value = generate::DEFAULT_MODEL)]
+    model: String,
+
+    /// The file, which may already hold examples.
+    #[arg(long, value_name = "FILE.jsonl")]
+    out: PathBuf,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
+    match args.command {
+        Command::Check(args) => check(&args),
+        Command::ImportIfeval(args) => import_as(Format::Ifeval, &args, quiet),
+        Command::ImportSysIfeval(args) => import_as(Format::SysIfeval, &args, quiet),
+        Command::Generate(args) => write(&args, quiet),
+    }
+}
+
+fn check(args: &Check) -> Result<()> {
+    let survey = match bundled::find(&args.data) {
+        Some(set) => survey(set.jsonl),
+        None => survey(&data::read(Path::new(&args.data))?),
+    };
+    if args.json {
+        print_json(&survey)?
+    } else {
+        print(&survey_text(&survey))?
+    }
+    match (survey.errors.len(), survey.examples) {
+        (0, 0) => Err(Error::input(format!("{} holds no examples; one JSON object a line is expected", args.data))),
+        (0, _) => Ok(()),
+        (bad, good) => Err(Error::input(format!("{}: {bad} of {} lines are no examples", args.data, bad + good))),
+    }
+}
+
+fn import_as(format: Format, args: &Import, quiet: bool) -> Result<()> {
+    let examples = import(&args.file, format)?;
+    let lines: String =
+        examples.iter().map(|example| serde_json::to_string(example).expect("plain data") + "\n").collect();
+    match &args.out {
+        Some(out) if out.canonicalize().is_ok_and(|out| args.file.canonicalize().is_ok_and(|file| file == out)) => {
+            return Err(Error::input(format!(
+                "--out {} would overwrite what is read; name another file",
+                out.display()
+            )));
+        }
+        Some(out) => files::write_atomically(out, lines.as_bytes())?,
+        None => print(&lines)?,
+    }
+    say(quiet, &imported_text(&examples));
+    Ok(())
+}
+
+fn imported_text(examples: &[Example]) -> String {
+    let instructions: Vec<_> = examples.iter().flat_map(|example| &example.instructions).collect();
+    let with_text = instructions.iter().filter(|instruction| instruction.text.is_some()).count();
+    let (all, share) = (instructions.len(), percent(with_text, instructions.len()));
+    format!("{} examples; the text is known of {with_text} of {all} instructions ({share})", examples.len())
+}
+
+fn write(args: &Generate, quiet: bool) -> Result<()> {
+    interrupt::install()?;
+    let endpoint = Endpoint {
+        url: variable("ANTHROPIC_BASE_URL")?.unwrap_or_else(|| anthropic::URL.to_owned()),
+        key: variable("ANTHROPIC_API_KEY")?.as_deref().and_then(Secret::new),
+        patience: Patience::default(),
+        parallel: 1,
+    };
+    let outcome = generate(&endpoint, &args.model, args.n, &args.out, &mut Progress { quiet })?;
+    if args.json { print_json(&outcome) } else { print(&outcome_text(&outcome, &args.out)) }
+}
+
+fn outcome_text(outcome: &Outcome, out: &Path) -> String {
+    let Outcome { examples, written, given_up, usage, cost_usd } = outcome;
+    let cost = cost_usd.map_or(String::new(), |cost| format!(", ${cost:.4}"));
+    format!(
+        "{}: {examples} examples, {written} of them new, {given_up} given up; {} tokens in, {} out{cost}\n",
+        out.display(),
+        usage.read(),
+        usage.output
+    )
+}
+
+/// Warnings that are shown; JSON has them all.
+const SHOWN: usize = 20;
+
+fn survey_text(survey: &Survey) -> String {
+    let mut text = String::new();
+    let Survey { examples, instructions, with_text, with_system, dialogues, .. } = survey;
+    let _ = writeln!(
+        text,
+        "examples      {examples}, with a system turn {with_system}, with several user turns {dialogues}"
+    );
+    let _ = writeln!(
+        text,
+        "instructions  {instructions}, with their text in the prompt {with_text} ({})",
+        percent(*with_text, *instructions)
+    );
+    for (name, spread) in [("an example", survey.instructions_per_example), ("words", survey.words_per_prompt)] {
+        let _ = writeln!(
+            text,
+            "{name:12}  {} to {}, quartiles {}, {}, {}",
+            spread.min, spread.max, spread.lower_quartile, spread.median, spread.upper_quartile
+        );
+    }
+    let mut types: Vec<_> = survey.types.iter().collect();
+    types.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    for (kind, count) in types {
+        let _ = writeln!(text, "{count:>7}  {kind}");
+    }
+    for warning in survey.warnings.iter().take(SHOWN) {
+        let _ = writeln!(text, "warning  {warning}");
+    }
+    if survey.warnings.len() > SHOWN {
+        let _ = writeln!(text, "warning  and {} more; --json has them all", survey.warnings.len() - SHOWN);
+    }
+    for bad in &survey.errors {
+        let _ = writeln!(text, "line {}: {}", bad.line, bad.error);
+    }
+    text
+}
+
+fn percent(part: usize, whole: usize) -> String {
+    format!("{:.1}%", 100.0 * part as f64 / whole.max(1) as f64)
+}
+
+fn say(quiet: bool, text: &str) {
+    if !quiet {
+        // Nobody may be listening; the file is what counts.
+        let _ = writeln!(anstream::stderr(), "{text}");
+    }
+}
+
+/// Shows the writing on stderr, a line a step.
+struct Progress {
+    quiet: bool,
+}
+
+impl Observer for Progress {
+    fn progress(&mut self, examples: usize, wanted: usize) {
+        say(self.quiet, &format!("[{examples}/{wanted}]"));
+    }
+
+    fn rejected(&mut self, problems: &[String]) {
+        say(self.quiet, &format!("not taken: {}", problems.join("; ")));
+    }
+}

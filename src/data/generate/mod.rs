@@ -1,0 +1,150 @@
+//! New examples, written by a language model and taken only if they are sound.
+//!
+//! The model is asked for one example at a time, through a tool with a schema (`request`). What it
+//! hands in is checked (`accept`); it is told what is wrong and may mend it a few times. What is
+//! sound is on the disk (`file`) before the next is asked for, so that a rerun goes on from there.
+
+mod accept;
+mod file;
+mod request;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use self::file::OpenFile;
+use super::Example;
+use crate::api::anthropic::{MESSAGES, call, client, usage};
+use crate::api::price::{self, Usage};
+use crate::api::{Client, Endpoint, Trouble};
+use crate::{Error, Result, llama};
+
+pub use request::PROMPT_VERSION;
+
+/// The model that writes where none is named.
+pub const DEFAULT_MODEL: &str = "claude-sonnet-4-5-20250929";
+
+/// How often the model may hand in one example: once, and then mended.
+const TRIES: u32 = 4;
+/// So many examples in a row that could not be mended, and it is no use to go on.
+const MAX_GIVEN_UP: usize = 5;
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Outcome {
+    /// Examples in the file now.
+    pub examples: usize,
+    /// Of these, written now.
+    pub written: usize,
+    /// Examples that the model could not mend.
+    pub given_up: usize,
+    /// Tokens that were billed.
+    pub usage: Usage,
+    /// What they cost in US dollars, where the price is known.
+    pub cost_usd: Option<f64>,
+}
+
+/// Hears what happens.
+pub trait Observer {
+    /// The file holds so many examples of those wanted.
+    fn progress(&mut self, examples: usize, wanted: usize);
+
+    /// The model handed in an example that is not sound, for these reasons.
+    fn rejected(&mut self, problems: &[String]);
+}
+
+/// Fills `path` up to `wanted` examples, written by `model`. What the file already holds counts.
+///
+/// # Errors
+/// If the file holds anything but examples or is in use, if the API cannot be asked, or if the model
+/// fails again and again. What was written stays.
+pub fn generate(
+    endpoint: &Endpoint,
+    model: &str,
+    wanted: usize,
+    path: &Path,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
+    let mut writer = Writer { client: client(endpoint)?, model, usage: Usage::default() };
+    let mut file = OpenFile::open(path)?;
+    let held = file.examples();
+    let (mut given_up, mut in_a_row) = (0, 0);
+    observer.progress(held, wanted);
+    while file.examples() < wanted {
+        match writer.write(&file, file.examples() + given_up, observer)? {
+            Ok(example) => {
+                file.append(example)?;
+                in_a_row = 0;
+                observer.progress(file.examples(), wanted);
+            }
+            Err(problems) => {
+                given_up += 1;
+                in_a_row += 1;
+                if in_a_row == MAX_GIVEN_UP {
+                    let last = problems.join("; ");
+                    return Err(Error::failed(format!(
+                        "{model} wrote no sound example {MAX_GIVEN_UP} times in a row, the last because: {last}"
+                    )));
+                }
+            }
+        }
+    }
+    let Writer { usage, .. } = writer;
+    let cost_usd = price::find(model).map(|known| known.price.cost(&usage));
+    Ok(Outcome { examples: file.examples(), written: file.examples() - held, given_up, usage, cost_usd })
+}
+
+/// The model at work.
+struct Writer<'a> {
+    client: Client,
+    model: &'a str,
+    usage: Usage,
+}
+
+impl Writer<'_> {
+    /// One sound example, or what was wrong with the last attempt.
+    fn write(
+        &mut self,
+        file: &OpenFile,
+        turn: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<std::result::Result<Example, Vec<String>>> {
+        let mut messages = vec![json!({"role": "user", "content": request::brief(turn, file.kinds())})];
+        let mut problems = Vec::new();
+        for _ in 0..TRIES {
+            if llama::interrupted() {
+                return Err(Error::Interrupted);
+            }
+            let answer = self.ask(&messages)?;
+            let call = call(&answer, request::TOOL).map_err(Error::failed)?;
+            let example = request::read(&call["input"], file.free_id(), self.model);
+            problems = match example {
+                Ok(example) => match accept::problems(&example, file.prompts()) {
+                    none if none.is_empty() => return Ok(Ok(example)),
+                    problems => problems,
+                },
+                Err(problem) => vec![problem],
+            };
+            observer.rejected(&problems);
+            messages.push(json!({"role": "assistant", "content": answer["content"]}));
+            messages.push(json!({"role": "user", "content": [request::rejection(&call["id"], &problems)]}));
+        }
+        Ok(Err(problems))
+    }
+
+    /// A message that calls the tool.
+    fn ask(&mut self, messages: &[Value]) -> Result<Value> {
+        let Writer { client, model, usage: spent } = self;
+        let answer = client.ask(MESSAGES, Some(&request::params(model, messages)), |answer| {
+            let message: Value =
+                serde_json::from_str(answer).map_err(|error| format!("the answer is not JSON: {error}"))?;
+            *spent += usage(&message);
+            if message["stop_reason"] == "max_tokens" {
+                return Err("the answer was cut off: it is too long".to_owned());
+            }
+            call(&message, request::TOOL)?;
+            Ok(message)
+        });
+        answer.map_err(|trouble: Trouble| trouble.reason().map_or_else(|error| error, Error::failed))
+    }
+}
