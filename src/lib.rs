@@ -37,9 +37,10 @@
 //! - [`stats`]: intervals and tests over examples. Pure functions.
 //! - [`models`]: the embedded model, the known ones, and how they are fetched.
 //! - [`exp`]: the experiment: the grid of conditions, the loop, durable rows.
+//! - [`judge`]: language models that score what no rule can check.
 //! - [`cli`]: the command line, one file a subcommand.
 //!
-//! Arrows point downwards only: `cli` -> `exp` -> `llama`, `score`, `data` -> `evict`, `span`.
+//! Arrows point downwards only: `cli` -> `judge` -> `exp` -> `llama`, `score`, `data` -> `evict`, `span`.
 
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
@@ -50,6 +51,7 @@ pub mod error;
 pub mod evict;
 pub mod exp;
 mod files;
+pub mod judge;
 pub mod llama;
 pub mod models;
 mod random;

@@ -12,7 +12,7 @@ use crate::models::{self, ModelSource};
 use crate::{Error, Result, files};
 
 /// Which model, and how it computes.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model and engine")]
 pub(super) struct EngineArgs {
     /// A GGUF file, a name from `kvllama models`, or OWNER/REPO:FILE already pulled [default: the embedded model].

@@ -7,11 +7,15 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::engine::EngineArgs;
+use super::judge::{self, JudgeArgs};
+use super::judge_view;
+use super::means::{self, Mean};
 use super::progress::Progress;
 use super::{interrupt, print, print_json};
 use crate::data::{self, Example, bundled};
 use crate::evict::{Memory, Positions, Protect, Ratio, Scope, parse_ratios};
 use crate::exp::{self, Build, DataFacts, Generation, Grid, Manifest, Outcome, Plan, Settings, Store};
+use crate::judge::stage::Outcome as Judged;
 use crate::llama::{ContextSettings, Model, Sampling};
 use crate::models;
 use crate::{Error, Result};
@@ -94,6 +98,9 @@ pub(super) struct Args {
 
     #[command(flatten)]
     engine: EngineArgs,
+
+    #[command(flatten)]
+    judge: JudgeArgs,
 
     /// The run directory [default: a new one under results/].
     #[arg(long, value_name = "DIR", help_heading = "Run")]
@@ -194,6 +201,7 @@ impl SamplingArgs {
 
 pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let settings = args.settings()?;
+    let judging = args.judge.check()?;
     let (examples, data) = args.examples()?;
     let model = args.engine.load(args.dry_run)?;
     model.template()?;
@@ -221,26 +229,30 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     if let Err(Error::Interrupted) = result {
         tracing::warn!("stopped; go on with --out {}", directory.display());
     }
-    conclude(&args, &directory, &result?)
+    let outcome = result?;
+    if !judging {
+        return conclude(&args, &directory, &outcome, None);
+    }
+    drop(store); // the judge takes the lock over
+    let judged = args.judge.judge_run(&directory, &args.engine, model, quiet);
+    conclude(&args, &directory, &outcome, judged.as_ref().ok())?;
+    judge::complete(&judged?)
 }
 
-fn conclude(args: &Args, directory: &Path, outcome: &Outcome) -> Result<()> {
+fn conclude(args: &Args, directory: &Path, outcome: &Outcome, judged: Option<&Judged>) -> Result<()> {
+    let means = outcome.means.iter().map(|generated| {
+        let judged = judged.and_then(|judged| judged.means.iter().find(|(name, ..)| *name == generated.0));
+        judged.unwrap_or(generated).clone()
+    });
+    let means: Vec<Mean> = means.collect();
     if args.json {
-        let means: Vec<_> = outcome
-            .means
-            .iter()
-            .map(|(condition, mean, trials)| json!({"condition": condition, "mean_score": mean, "trials": trials}))
-            .collect();
         print_json(&json!({
-            "out": directory, "finished": outcome.finished, "failed": outcome.failed, "conditions": means,
+            "out": directory, "finished": outcome.finished, "failed": outcome.failed,
+            "conditions": means::objects(&means), "judge": judged,
         }))?;
     } else {
-        let width = outcome.means.iter().map(|(name, ..)| name.len()).max().unwrap_or(0).max(9);
-        let mut text = format!("{:width$}  trials   score\n", "condition");
-        for (name, mean, trials) in &outcome.means {
-            let mean = mean.map_or("-".to_owned(), |mean| format!("{mean:.3}"));
-            text.push_str(&format!("{name:width$}  {trials:>6}  {mean:>6}\n"));
-        }
+        let mut text = means::table(&means);
+        text.push_str(&judged.map_or_else(String::new, judge_view::outcome_text));
         text.push_str(&format!("rows: {}\n", directory.display()));
         print(&text)?;
     }

@@ -5,6 +5,9 @@ mod doctor;
 mod engine;
 mod exp;
 mod interrupt;
+mod judge;
+mod judge_view;
+mod means;
 mod models;
 mod policies;
 mod probe;
@@ -60,6 +63,7 @@ enum Command {
     Exp(Box<exp::Args>),
     Probe(Box<probe::Args>),
     Score(score::Args),
+    Judge(Box<judge::Args>),
     Report(report::Args),
     Pull(pull::Args),
     Models(models::Args),
@@ -81,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Exp(args) => exp::execute(*args, cli.quiet),
         Command::Probe(args) => probe::execute(*args),
         Command::Score(args) => score::execute(args),
+        Command::Judge(args) => judge::execute(*args, cli.quiet),
         Command::Report(args) => report::execute(args),
         Command::Pull(args) => pull::execute(args, cli.quiet),
         Command::Models(args) => models::execute(args),
@@ -124,8 +129,8 @@ fn log(cli: &Cli) {
         .with_writer(std::io::stderr)
         .with_target(false)
         .finish()
-        // At trace level it dumps raw requests, and with them the HF_TOKEN.
-        .with(filter_fn(|metadata| !metadata.target().starts_with("ureq_proto")))
+        // At trace level it dumps raw requests, and with them keys and tokens.
+        .with(filter_fn(|metadata| !metadata.target().starts_with("ureq")))
         .init();
 }
 

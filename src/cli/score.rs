@@ -1,51 +1,81 @@
 //! `kvllama score`: verdicts on responses that are there already.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{print, print_json};
+use serde_json::json;
+
+use super::{means, print, print_json};
+use crate::exp;
 use crate::score::ifeval::{self, Accuracies};
 use crate::{Error, Result};
 
-/// Score a file of responses by IFEval's rules, offline.
+/// Score responses that are there already: a finished run anew, or a file by IFEval's rules.
 ///
-/// Reads JSON lines {key, prompt, instruction_id_list, kwargs, response}, writes JSON lines {key,
+/// With a run directory, every response is checked again by its rules and all scores and means are
+/// drawn anew; nothing is generated, and a judge's verdicts stay.
+///
+/// With --ifeval, reads JSON lines {key, prompt, instruction_id_list, kwargs, response}, writes JSON lines {key,
 /// follow_all_strict, follow_list_strict, follow_all_loose, follow_list_loose}, and prints the four
 /// accuracies. Verdicts equal those of the official IFEval code; docs/scoring.md says where not.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples
+  kvllama score results/curve
   kvllama score --ifeval responses.jsonl --out verdicts.jsonl
   kvllama score --ifeval answers.jsonl --prompts input_data.jsonl --out verdicts.jsonl --json")]
 pub(super) struct Args {
-    /// The responses, JSON lines.
-    #[arg(long, value_name = "RESPONSES.jsonl")]
-    ifeval: PathBuf,
+    /// A run directory to score anew.
+    #[arg(value_name = "RUN", required_unless_present = "ifeval", conflicts_with_all = ["ifeval", "out", "prompts"])]
+    run: Option<PathBuf>,
+
+    /// Responses of any model, JSON lines.
+    #[arg(long, value_name = "RESPONSES.jsonl", requires = "out")]
+    ifeval: Option<PathBuf>,
 
     /// Where the verdicts go, one line a response, in the same order.
-    #[arg(long, value_name = "OUT.jsonl")]
-    out: PathBuf,
+    #[arg(long, value_name = "OUT.jsonl", requires = "ifeval")]
+    out: Option<PathBuf>,
 
     /// IFEval's prompts (input_data.jsonl), joined by key or else by prompt to responses that come
     /// without their instructions.
     #[arg(long, value_name = "INPUT_DATA.jsonl")]
     prompts: Option<PathBuf>,
 
-    /// Print the accuracies as JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn execute(args: Args) -> Result<()> {
-    let inputs = [Some(&args.ifeval), args.prompts.as_ref()];
-    if let Ok(out) = args.out.canonicalize()
+    match (&args.run, &args.ifeval, &args.out) {
+        (Some(run), ..) => score_run(run, args.json),
+        (None, Some(responses), Some(out)) => score_file(responses, out, args.prompts.as_deref(), args.json),
+        _ => unreachable!("clap asks for a run, or for --ifeval with --out"),
+    }
+}
+
+fn score_run(run: &Path, json: bool) -> Result<()> {
+    let rescored = exp::rescore(run)?;
+    if json {
+        return print_json(&json!({
+            "checked": rescored.checked, "changed": rescored.changed, "conditions": means::objects(&rescored.means),
+        }));
+    }
+    let verdicts = format!("{} of {} verdicts changed\n", rescored.changed, rescored.checked);
+    print(&(means::table(&rescored.means) + &verdicts))
+}
+
+fn score_file(responses: &Path, out: &Path, prompts: Option<&Path>, json: bool) -> Result<()> {
+    let inputs = [Some(responses), prompts];
+    if let Ok(out) = out.canonicalize()
         && inputs.into_iter().flatten().any(|input| input.canonicalize().is_ok_and(|input| input == out))
     {
         return Err(Error::input(format!("--out {} would overwrite what is read; name another file", out.display())));
     }
-    let scored = ifeval::score(&ifeval::read(&args.ifeval, args.prompts.as_deref())?);
-    ifeval::write(&args.out, &scored)?;
+    let scored = ifeval::score(&ifeval::read(responses, prompts)?);
+    ifeval::write(out, &scored)?;
     let accuracies = Accuracies::of(&scored);
-    if args.json { print_json(&accuracies) } else { print(&table(&accuracies)) }
+    if json { print_json(&accuracies) } else { print(&table(&accuracies)) }
 }
 
 fn table(accuracies: &Accuracies) -> String {

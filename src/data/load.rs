@@ -12,33 +12,51 @@ use crate::{Error, Result};
 /// # Errors
 /// Names the file, the line and what is wrong with it.
 pub fn load(path: &Path) -> Result<Vec<Example>> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Error::input(format!("cannot read the examples in {}: {error}", path.display())))?;
-    parse(&text, &path.display().to_string())
+    parse(&read(path)?, &path.display().to_string())
+}
+
+/// The text of a file of examples.
+pub(super) fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Error::input(format!("cannot read the examples in {}: {error}", path.display())))
 }
 
 /// Reads examples from JSONL text; `name` is what errors call it.
 pub fn parse(text: &str, name: &str) -> Result<Vec<Example>> {
-    let mut examples = Vec::new();
-    let mut first_seen: HashMap<String, usize> = HashMap::new();
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let number = index + 1;
-        let at = |what: String| Error::input(format!("{name}, line {number}: {what}"));
-        let example: Example = serde_json::from_str(line).map_err(|error| at(format!("not an example: {error}")))?;
-        check(&example).map_err(|error| at(format!("example `{}`: {error}", example.id)))?;
-        if let Some(earlier) = first_seen.insert(example.id.clone(), number) {
-            return Err(at(format!("the id `{}` is already taken by line {earlier}", example.id)));
-        }
-        examples.push(example);
-    }
+    let examples: Vec<Example> = lines(text)
+        .map(|(number, example)| example.map_err(|error| Error::input(format!("{name}, line {number}: {error}"))))
+        .collect::<Result<_>>()?;
     if examples.is_empty() {
         return Err(Error::input(format!("{name} holds no examples; one JSON object a line is expected")));
     }
     Ok(examples)
 }
 
+/// Each line that is not blank by its number: an example, or what is wrong with it.
+pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, Result<Example>)> {
+    let mut first_seen: HashMap<String, usize> = HashMap::new();
+    let numbered = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    numbered.map(move |(number, line)| {
+        let example = example(line).and_then(|example| match first_seen.get(&example.id) {
+            Some(line) => Err(Error::input(format!("the id `{}` is already taken by line {line}", example.id))),
+            None => Ok(example),
+        });
+        if let Ok(example) = &example {
+            first_seen.insert(example.id.clone(), number);
+        }
+        (number, example)
+    })
+}
+
+fn example(line: &str) -> Result<Example> {
+    let example: Example =
+        serde_json::from_str(line).map_err(|error| Error::input(format!("not an example: {error}")))?;
+    check(&example).map_err(|error| Error::input(format!("example `{}`: {error}", example.id)))?;
+    Ok(example)
+}
+
 /// What must hold for an example to be run and scored.
-fn check(example: &Example) -> Result<()> {
+pub(super) fn check(example: &Example) -> Result<()> {
     let fail = |what: String| Err(Error::input(what));
     if example.id.is_empty() || example.id.chars().any(char::is_control) {
         return fail("the id must not be empty or hold control characters".to_owned());

@@ -4,9 +4,16 @@
 //! file, [`bundled`] the sets that travel inside the binary.
 
 pub mod bundled;
+mod cues;
+mod import;
 mod load;
+mod near;
+mod statement;
+mod survey;
 
+pub use import::{Format, import};
 pub use load::{load, parse};
+pub use survey::{BadLine, Spread, Survey, Warning, survey};
 
 use std::ops::Range;
 
@@ -102,5 +109,10 @@ impl Example {
             let start = message.content.find(text)?;
             Some((index, start..start + text.len()))
         })
+    }
+
+    /// In how many places a piece of text stands.
+    pub(crate) fn places(&self, text: &str) -> usize {
+        self.messages.iter().map(|message| message.content.matches(text).count()).sum()
     }
 }

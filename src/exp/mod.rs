@@ -5,12 +5,15 @@
 //! - [`Plan`]: the settings met with a model and a data set: prompts, trials, sizes.
 //! - [`Store`]: the run directory: durable rows, resume, lock.
 //! - [`run`]: the loop.
+//! - [`Rows`]: a finished run's rows in memory, to be scored anew; [`rescore`] does it by rule.
 
 mod condition;
 mod grid;
 mod manifest;
 mod plan;
 mod prompts;
+mod rescore;
+mod rewrite;
 mod rows;
 mod run;
 mod settings;
@@ -20,8 +23,10 @@ pub use condition::Condition;
 pub use grid::Grid;
 pub use manifest::{Build, DataFacts, Manifest, ModelFile};
 pub use plan::{Plan, forgetting, prompt_of};
-pub use prompts::{PROMPTS, PromptRow, read_prompts, write_prompts};
-pub use rows::{InstructionRow, Key, TrialRow};
-pub use run::{Observer, Outcome, run};
+pub use prompts::{PROMPTS, PromptRow, instructions_of, read_prompts, write_prompts};
+pub use rescore::{Rescored, rescore};
+pub use rewrite::Rows;
+pub use rows::{InstructionRow, Key, Scorer, TrialRow};
+pub use run::{Observer, Outcome, means, run};
 pub use settings::{Generation, Settings};
 pub use store::{INSTRUCTIONS, MANIFEST, Resumed, Store, TRIALS};

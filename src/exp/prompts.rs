@@ -2,7 +2,7 @@
 //!
 //! Rows name evicted positions; this file says which words those were.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,20 @@ pub fn read_prompts(directory: &Path) -> Result<Option<Vec<PromptRow>>> {
         })
     });
     rows.collect::<Result<_>>().map(Some)
+}
+
+/// The instructions of a run's examples, by example: what scoring or judging it anew needs.
+///
+/// # Errors
+/// If the run was made by a version of kvllama that did not write them.
+pub fn instructions_of(directory: &Path) -> Result<HashMap<String, Vec<Instruction>>> {
+    let rows = read_prompts(directory)?.ok_or_else(|| {
+        Error::input(format!(
+            "{0}/{PROMPTS} is missing; run the `exp` command of this run once more with --out {0}, and it is written",
+            directory.display()
+        ))
+    })?;
+    Ok(rows.into_iter().map(|row| (row.example_id, row.instructions)).collect())
 }
 
 /// Bytes as text, piece by piece: an unfinished character waits for the piece that completes it.

@@ -1,4 +1,5 @@
-//! The rows of `trials.csv` and `instructions.csv`. The order of the fields is the order of the columns.
+//! The rows of `trials.csv` and `instructions.csv`, and how scores are drawn from verdicts. The order
+//! of the fields is the order of the columns.
 
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +90,25 @@ impl TrialRow {
     pub fn key(&self) -> Key {
         Key { example: self.example_id.clone(), condition: self.condition.clone(), repeat: self.repeat }
     }
+
+    /// Draws the means from the trial's instructions.
+    pub fn settle<'a>(&mut self, instructions: impl IntoIterator<Item = &'a InstructionRow> + Clone) {
+        let mean_of =
+            |value: fn(&InstructionRow) -> Option<f64>| mean(instructions.clone().into_iter().filter_map(value));
+        self.rule_score = mean_of(|row| row.pass_strict.map(f64::from));
+        self.judge_score = mean_of(|row| row.judge_score);
+        self.mean_score = mean_of(|row| row.score);
+    }
+}
+
+/// Who gave an instruction its score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scorer {
+    /// A rule.
+    Rule,
+    /// A judge.
+    Judge,
 }
 
 /// One instruction of one trial.
@@ -115,10 +135,12 @@ pub struct InstructionRow {
     pub pass_loose: Option<u8>,
     /// The judge's score in [0, 1].
     pub judge_score: Option<f64>,
-    /// The judge's reason.
+    /// The judge's reason; `unjudged: ...` where a judge was asked for and gave no verdict.
     pub judge_reason: String,
     /// The rule's verdict where there is one, else the judge's; empty if neither spoke.
     pub score: Option<f64>,
+    /// Which of the two spoke.
+    pub scored_by: Option<Scorer>,
 }
 
 impl InstructionRow {
@@ -126,4 +148,15 @@ impl InstructionRow {
     pub fn key(&self) -> Key {
         Key { example: self.example_id.clone(), condition: self.condition.clone(), repeat: self.repeat }
     }
+    /// Draws the score from the verdicts: the rule's where there is one, else the judge's.
+    pub fn settle(&mut self) {
+        let rule = self.pass_strict.map(|pass| (f64::from(pass), Scorer::Rule));
+        let judge = self.judge_score.map(|score| (score, Scorer::Judge));
+        (self.score, self.scored_by) = rule.or(judge).unzip();
+    }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
+    (count > 0).then(|| sum / count as f64)
 }

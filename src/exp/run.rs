@@ -147,6 +147,19 @@ impl Run<'_> {
     }
 }
 
+/// By condition, in the order of the rows: mean score, finished trials.
+pub fn means(trials: &[TrialRow]) -> Vec<(String, Option<f64>, usize)> {
+    let mut means = Means { by_condition: BTreeMap::new(), finished: 0 };
+    let mut order: Vec<&str> = Vec::new();
+    for row in trials.iter().filter(|row| row.error.is_empty()) {
+        means.add(&row.condition, &row.example_id, row.mean_score);
+        if !order.contains(&row.condition.as_str()) {
+            order.push(&row.condition);
+        }
+    }
+    order.into_iter().map(|name| (name.to_owned(), means.of(name), means.trials(name))).collect()
+}
+
 /// Running means by condition: the mean over examples of the mean over repeats, so that repeats
 /// never count as independent examples.
 struct Means {
@@ -227,7 +240,7 @@ impl Trial<'_> {
 
     fn row(&self, keep: &KeepSet, cut: &Cut, answer: Answer, instructions: &[InstructionRow]) -> TrialRow {
         let decode_s = answer.decode.as_secs_f64();
-        TrialRow {
+        let mut row = TrialRow {
             n_kept: keep.n_kept(),
             n_evicted: keep.n_evicted(),
             evicted_ranges: ranges_text(keep.evicted()),
@@ -235,16 +248,15 @@ impl Trial<'_> {
             kv_bytes_kept: self.kv_bytes_per_position * keep.n_kept() as u64,
             n_generated: answer.tokens.len(),
             stop_reason: answer.stop.as_str().to_owned(),
-            rule_score: mean(instructions.iter().filter_map(|row| row.pass_strict.map(f64::from))),
-            judge_score: mean(instructions.iter().filter_map(|row| row.judge_score)),
-            mean_score: mean(instructions.iter().filter_map(|row| row.score)),
             prefill_ms: thousandths(cut.prefill, 1e3),
             evict_us: thousandths(cut.evict, 1e6),
             decode_ms: thousandths(answer.decode, 1e3),
             tokens_per_s: (decode_s > 0.0).then(|| (answer.tokens.len() as f64 / decode_s * 100.0).round() / 100.0),
             response: answer.text,
             ..self.identity()
-        }
+        };
+        row.settle(instructions);
+        row
     }
 
     fn failed(&self, error: &Error) -> TrialRow {
@@ -287,7 +299,7 @@ impl Trial<'_> {
                 kind => Some(score::check(kind, &instruction.kwargs, response)?),
             };
             let span = self.prompt.span(Label::Instruction(index));
-            Ok(InstructionRow {
+            let mut row = InstructionRow {
                 example_id: self.key.example.clone(),
                 condition: self.key.condition.clone(),
                 repeat: self.key.repeat,
@@ -297,17 +309,13 @@ impl Trial<'_> {
                 survival: span.map(|span| keep.kept_within(span.range()) as f64 / span.range().len() as f64),
                 pass_strict: verdict.as_ref().map(|verdict| u8::from(verdict.strict)),
                 pass_loose: verdict.as_ref().map(|verdict| u8::from(verdict.loose)),
-                score: verdict.map(|verdict| f64::from(u8::from(verdict.strict))),
                 ..InstructionRow::default()
-            })
+            };
+            row.settle();
+            Ok(row)
         });
         rows.collect()
     }
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (sum, count) = values.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
-    (count > 0).then(|| sum / count as f64)
 }
 
 fn thousandths(duration: Duration, per_second: f64) -> f64 {

@@ -90,7 +90,7 @@ impl Store {
     }
 }
 
-fn lock(directory: &Path) -> Result<File> {
+pub(super) fn lock(directory: &Path) -> Result<File> {
     let path = directory.join(LOCK);
     let file = OpenOptions::new()
         .create(true)
@@ -132,7 +132,7 @@ fn header<Row: Serialize + Default>() -> Vec<u8> {
 }
 
 /// Makes the file with its header, or checks that the one there is ours.
-fn ensure_header<Row: Serialize + Default>(path: &Path) -> Result<()> {
+pub(super) fn ensure_header<Row: Serialize + Default>(path: &Path) -> Result<()> {
     let expected = header::<Row>();
     let Ok(mut file) = File::open(path) else {
         return crate::files::write_atomically(path, &expected);
@@ -176,7 +176,7 @@ fn recover(trials: &Path, instructions: &Path, resumed: &mut Resumed) -> Result<
 
 /// Cuts off a last record that is not whole. In both files the last column is no free text, so a
 /// record torn inside a quoted cell always lacks fields.
-fn drop_torn_line(path: &Path) -> Result<bool> {
+pub(super) fn drop_torn_line(path: &Path) -> Result<bool> {
     let io = || Error::io("cannot read", path);
     let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(io())?;
     let length = file.seek(SeekFrom::End(0)).map_err(io())?;
@@ -206,7 +206,7 @@ fn unreadable(path: &Path, error: &csv::Error) -> Error {
     Error::input(format!("{} is not the CSV of a run: {error}", path.display()))
 }
 
-fn scan<Row: DeserializeOwned>(path: &Path, mut visit: impl FnMut(Row)) -> Result<()> {
+pub(super) fn scan<Row: DeserializeOwned>(path: &Path, mut visit: impl FnMut(Row)) -> Result<()> {
     let mut reader = csv::Reader::from_path(path).map_err(|error| unreadable(path, &error))?;
     for row in reader.deserialize() {
         visit(row.map_err(|error| unreadable(path, &error))?);
@@ -214,30 +214,36 @@ fn scan<Row: DeserializeOwned>(path: &Path, mut visit: impl FnMut(Row)) -> Resul
     Ok(())
 }
 
-/// Rewrites a file without the rows that `keep` refuses, whole or not at all.
-fn retain<Row: DeserializeOwned + Serialize>(path: &Path, keep: impl Fn(&Row) -> bool) -> Result<()> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
+/// Rewrites a file without the rows that `keep` refuses.
+fn retain<Row: DeserializeOwned + Serialize + Default>(path: &Path, keep: impl Fn(&Row) -> bool) -> Result<()> {
+    let mut kept = Vec::new();
     scan(path, |row: Row| {
         if keep(&row) {
-            writer.serialize(row).expect("memory does not fail");
+            kept.push(row);
         }
     })?;
-    let mut text = writer.into_inner().expect("memory does not fail");
-    if text.is_empty() {
-        let old = std::fs::read(path).map_err(Error::io("cannot read", path))?;
-        let end = old.iter().position(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        text = old[..end].to_vec();
-    }
+    rewrite(path, &kept)
+}
+
+/// Writes header and rows in place of what the file holds, whole or not at all.
+pub(super) fn rewrite<Row: Serialize + Default>(path: &Path, rows: &[Row]) -> Result<()> {
+    let mut text = header::<Row>();
+    text.extend(records(rows));
     crate::files::write_atomically(path, &text)
 }
 
-/// Appends rows in one write and syncs. If that fails, the file is cut back to what it was.
-fn append<Row: Serialize>(file: &mut File, path: &Path, rows: &[Row]) -> Result<()> {
+/// Rows as CSV, without the header.
+fn records<Row: Serialize>(rows: &[Row]) -> Vec<u8> {
     let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
     for row in rows {
         writer.serialize(row).expect("rows are flat");
     }
-    let bytes = writer.into_inner().expect("memory does not fail");
+    writer.into_inner().expect("memory does not fail")
+}
+
+/// Appends rows in one write and syncs. If that fails, the file is cut back to what it was.
+fn append<Row: Serialize>(file: &mut File, path: &Path, rows: &[Row]) -> Result<()> {
+    let bytes = records(rows);
     let before = file.seek(SeekFrom::End(0)).map_err(Error::io("cannot write", path))?;
     file.write_all(&bytes).and_then(|()| file.sync_data()).map_err(|error| {
         let _ = file.set_len(before);

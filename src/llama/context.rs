@@ -173,6 +173,15 @@ impl Context {
         Ok(())
     }
 
+    /// Removes all positions of a sequence from `len` on, and returns where it goes on: at `len`, or at
+    /// 0 where llama.cpp can only forget the whole.
+    pub fn truncate(&mut self, seq: i32, len: usize) -> usize {
+        if !self.raw.seq_rm(seq, pos(len), -1) {
+            self.forget_sequence(seq);
+        }
+        self.next_pos(seq)
+    }
+
     /// Empties one sequence.
     pub fn forget_sequence(&mut self, seq: i32) {
         self.raw.seq_rm(seq, -1, -1); // removing a whole sequence never fails

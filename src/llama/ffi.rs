@@ -85,6 +85,12 @@ pub(super) fn interrupt(stop: bool) {
     unsafe { kvtap::kvtap_interrupt(stop) }
 }
 
+/// Whether [`interrupt`] asked to stop.
+pub(super) fn interrupted() -> bool {
+    // SAFETY: reads an atomic; the argument is unused.
+    unsafe { kvtap::kvtap_interrupted(std::ptr::null_mut()) }
+}
+
 /// llama.cpp's own version string.
 pub(super) fn version() -> String {
     // SAFETY: returns a static string.
@@ -483,6 +489,46 @@ impl RawContext {
         let side =
             |raw: kvtap::kvtap_memory| Memory { weights: raw.model, kv_cache: raw.context, compute: raw.compute };
         MemoryUse { host: side(host), device: side(device) }
+    }
+}
+
+/// Owns a `llama_sampler` that knows which tokens a grammar allows next.
+pub(super) struct RawGrammar(NonNull<sys::llama_sampler>);
+
+// SAFETY: the sampler is owned, used through `&mut` alone, and shares nothing but the vocabulary, which is only read.
+unsafe impl Send for RawGrammar {}
+
+impl Drop for RawGrammar {
+    fn drop(&mut self) {
+        // SAFETY: the handle is owned and in no chain.
+        unsafe { sys::llama_sampler_free(self.0.as_ptr()) }
+    }
+}
+
+impl RawGrammar {
+    /// A GBNF grammar with the symbol `root`; `None` if it cannot be parsed. The caller keeps `model`
+    /// alive longer (`Grammar` holds an `Arc`).
+    pub(super) fn new(model: &RawModel, grammar: &str) -> Option<Self> {
+        let grammar = CString::new(grammar).ok()?;
+        // SAFETY: valid vocabulary, NUL-terminated strings; a grammar that does not parse gives NULL.
+        let raw = unsafe { sys::llama_sampler_init_grammar(model.vocab(), grammar.as_ptr(), c"root".as_ptr()) };
+        NonNull::new(raw).map(Self)
+    }
+
+    /// Which of `tokens`, all of this vocabulary, may come next.
+    pub(super) fn allows(&mut self, tokens: &[Token]) -> Vec<bool> {
+        let mut data: Vec<_> = tokens.iter().map(|&id| sys::llama_token_data { id, logit: 0.0, p: 0.0 }).collect();
+        let mut candidates =
+            sys::llama_token_data_array { data: data.as_mut_ptr(), size: data.len(), selected: -1, sorted: false };
+        // SAFETY: the array outlives the call; a grammar changes logits in place, and neither order nor size.
+        unsafe { sys::llama_sampler_apply(self.0.as_ptr(), &raw mut candidates) };
+        data.iter().map(|candidate| candidate.logit == 0.0).collect()
+    }
+
+    /// Moves on by a token that [`RawGrammar::allows`] and that does not end the text: llama.cpp throws at others.
+    pub(super) fn accept(&mut self, token: Token) {
+        // SAFETY: valid handle; the token was allowed.
+        unsafe { sys::llama_sampler_accept(self.0.as_ptr(), token) }
     }
 }
 

@@ -4,12 +4,13 @@
 //! - [`Prompt`]: a conversation rendered with the model's own template, tokenized, with [spans](crate::span).
 //! - [`Context`]: sequences in a KV cache: decode, evict, compact, fork, logits.
 //! - [`Reader`]: one prompt read, cut and answered, as the experiment means it; one condition at a time, or many in lanes.
-//! - [`Sampler`]: from logits to the next token.
+//! - [`Sampler`]: from logits to the next token; [`Grammar`]: the same within a grammar.
 //!
 //! `ffi` is the only file with unsafe code.
 
 mod context;
 mod ffi;
+mod grammar;
 mod lanes;
 mod model;
 mod prompt;
@@ -18,6 +19,7 @@ mod sampler;
 mod template;
 
 pub use context::{Context, Slot};
+pub use grammar::Grammar;
 pub use lanes::Job;
 pub use model::{Facts, Model};
 pub use prompt::{Mark, Prompt};
@@ -243,4 +245,9 @@ pub fn system_info() -> String {
 /// Makes decodes that run now or later stop early: what a Ctrl-C handler calls.
 pub fn interrupt() {
     ffi::interrupt(true);
+}
+
+/// Whether [`interrupt`] was called.
+pub fn interrupted() -> bool {
+    ffi::interrupted()
 }

@@ -12,7 +12,7 @@
 pub mod ifeval;
 mod kwargs;
 mod rules;
-mod text;
+pub(crate) mod text;
 
 #[cfg(test)]
 mod tests;

@@ -38,8 +38,8 @@ pub fn compare(a: &[f64], b: &[f64], level: f64, seed: u64) -> Option<Comparison
     assert_eq!(a.len(), b.len(), "paired data");
     // Scores are fractions: 0.8 - 0.6 and 0.4 - 0.2 are a tie, though not in binary floating point.
     let round = |value: f64| (value * 1e12).round() / 1e12;
+    let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| round(b - a)).collect();
     let (a, b): (Vec<_>, Vec<_>) = a.iter().zip(b).map(|(&a, &b)| (round(a), round(b))).unzip();
-    let differences: Vec<f64> = a.iter().zip(&b).map(|(a, b)| round(b - a)).collect();
     let difference = mean_bca(&differences, level, seed)?;
     let sd = standard_deviation(&differences);
     Some(Comparison {

@@ -10,11 +10,24 @@ pub fn tiny_model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference/model.gguf")
 }
 
+/// What kvllama reads of its environment.
+const ENVIRONMENT: [&str; 9] = [
+    "RUST_LOG",
+    "NO_COLOR",
+    "HF_TOKEN",
+    "HF_ENDPOINT",
+    "KVLLAMA_MODELS",
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_BASE_URL",
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+];
+
 /// A `kvllama` command with a clean environment.
 pub fn kvllama<I: IntoIterator<Item = S>, S: AsRef<str>>(arguments: I) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kvllama"));
     command.args(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
-    for variable in ["RUST_LOG", "NO_COLOR", "HF_TOKEN", "HF_ENDPOINT", "KVLLAMA_MODELS"] {
+    for variable in ENVIRONMENT {
         command.env_remove(variable);
     }
     command

@@ -3,7 +3,7 @@
 pub(super) mod json;
 pub(super) mod language;
 pub(super) mod pattern;
-pub(super) mod punkt;
+pub(crate) mod punkt;
 pub(super) mod python;
 pub(super) mod words;
 
@@ -15,4 +15,4 @@ macro_rules! regex {
         &*REGEX
     }};
 }
-pub(super) use regex;
+pub(crate) use regex;

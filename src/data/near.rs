@@ -1,0 +1,54 @@
+//! Prompts that are nearly the same: they share many of their runs of five words.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Example;
+
+/// From this share of common runs on two prompts count as near-duplicates.
+pub(super) const NEAR: f64 = 0.3;
+
+/// Words of a run.
+const RUN: usize = 5;
+
+/// The runs of words of many prompts.
+#[derive(Default)]
+pub(super) struct Prompts {
+    sizes: Vec<usize>,
+    with_run: HashMap<String, Vec<usize>>,
+}
+
+impl Prompts {
+    pub fn add(&mut self, example: &Example) {
+        let runs = runs(example);
+        let index = self.sizes.len();
+        self.sizes.push(runs.len());
+        for run in runs {
+            self.with_run.entry(run).or_default().push(index);
+        }
+    }
+
+    /// The prompt most like this one, by the order in which they were added, and the share of the
+    /// runs of both that they have in common (Jaccard).
+    pub fn nearest(&self, example: &Example) -> Option<(usize, f64)> {
+        let runs = runs(example);
+        let mut common: HashMap<usize, usize> = HashMap::new();
+        for index in runs.iter().filter_map(|run| self.with_run.get(run)).flatten() {
+            *common.entry(*index).or_default() += 1;
+        }
+        let share = |index: usize, common: usize| common as f64 / (runs.len() + self.sizes[index] - common) as f64;
+        let shares = common.into_iter().map(|(index, common)| (index, share(index, common)));
+        // Of equals the first, so that a rerun names the same one.
+        shares.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))
+    }
+}
+
+/// The words of a prompt, all turns together.
+pub(super) fn words(example: &Example) -> Vec<String> {
+    let contents = example.messages.iter().flat_map(|message| message.content.split(|c: char| !c.is_alphanumeric()));
+    contents.filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
+}
+
+fn runs(example: &Example) -> HashSet<String> {
+    let words = words(example);
+    words.windows(RUN.min(words.len().max(1))).map(|run| run.join(" ")).collect()
+}

@@ -1,0 +1,205 @@
+//! What a data set holds, and everything that is wrong or doubtful about it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::load::lines;
+use super::near::{NEAR, Prompts, words};
+use super::{Example, Role};
+
+/// A data set at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Survey {
+    /// Lines that are examples.
+    pub examples: usize,
+    /// Their instructions.
+    pub instructions: usize,
+    /// Instructions whose `text` says where the prompt states them.
+    pub with_text: usize,
+    /// Examples with a system turn.
+    pub with_system: usize,
+    /// Examples with more than one user turn.
+    pub dialogues: usize,
+    /// Instructions by type.
+    pub types: BTreeMap<String, usize>,
+    /// Instructions of an example.
+    pub instructions_per_example: Spread,
+    /// Words of a prompt, all turns together.
+    pub words_per_prompt: Spread,
+    /// Lines that are no examples.
+    pub errors: Vec<BadLine>,
+    /// What an experiment could stumble on.
+    pub warnings: Vec<Warning>,
+}
+
+/// A line that is no example.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BadLine {
+    /// Counted from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub error: String,
+}
+
+/// How numbers are spread; all 0 where there are none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Spread {
+    /// The least.
+    pub min: usize,
+    /// A quarter is below.
+    pub lower_quartile: usize,
+    /// Half is below.
+    pub median: usize,
+    /// A quarter is above.
+    pub upper_quartile: usize,
+    /// The most.
+    pub max: usize,
+}
+
+impl Spread {
+    fn of(mut numbers: Vec<usize>) -> Self {
+        numbers.sort_unstable();
+        let at = |quarters: usize| numbers.get(numbers.len().saturating_sub(1) * quarters / 4).copied().unwrap_or(0);
+        Spread { min: at(0), lower_quartile: at(1), median: at(2), upper_quartile: at(3), max: at(4) }
+    }
+}
+
+/// Valid, but is it meant?
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "warning", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Warning {
+    /// The survival of an instruction cannot be measured.
+    NoText {
+        /// The example.
+        id: String,
+        /// Counted from 0.
+        instruction: usize,
+        /// Its type.
+        #[serde(rename = "type")]
+        kind: String,
+    },
+    /// The text of an instruction stands in several places; the first is taken.
+    TextRepeated {
+        /// The example.
+        id: String,
+        /// Counted from 0.
+        instruction: usize,
+        /// The text.
+        text: String,
+    },
+    /// Two prompts say nearly the same: they are hardly two examples.
+    NearDuplicate {
+        /// The later example.
+        id: String,
+        /// The earlier one most like it.
+        of: String,
+        /// The share of their runs of five words that they have in common.
+        share: f64,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::NoText { id, instruction, kind } => {
+                write!(f, "{id}: instruction {instruction} (`{kind}`) has no `text`; its survival cannot be measured")
+            }
+            Warning::TextRepeated { id, instruction, text } => write!(
+                f,
+                "{id}: the text of instruction {instruction} stands in several places, the first is taken: {text:?}"
+            ),
+            Warning::NearDuplicate { id, of, share } => {
+                write!(f, "{id}: nearly the same prompt as {of} ({:.0}% of their runs of five words)", 100.0 * share)
+            }
+        }
+    }
+}
+
+/// Looks at every line of a JSONL text.
+pub fn survey(text: &str) -> Survey {
+    let (mut examples, mut errors) = (Vec::new(), Vec::new());
+    for (line, example) in lines(text) {
+        match example {
+            Ok(example) => examples.push(example),
+            Err(error) => errors.push(BadLine { line, error: error.to_string() }),
+        }
+    }
+    let mut types = BTreeMap::new();
+    let instructions = || examples.iter().flat_map(|example| &example.instructions);
+    for instruction in instructions() {
+        *types.entry(instruction.kind.clone()).or_default() += 1;
+    }
+    let turns = |example: &Example, role| example.messages.iter().filter(|message| message.role == role).count();
+    Survey {
+        examples: examples.len(),
+        instructions: instructions().count(),
+        with_text: instructions().filter(|instruction| instruction.text.is_some()).count(),
+        with_system: examples.iter().filter(|example| turns(example, Role::System) > 0).count(),
+        dialogues: examples.iter().filter(|example| turns(example, Role::User) > 1).count(),
+        types,
+        instructions_per_example: Spread::of(examples.iter().map(|example| example.instructions.len()).collect()),
+        words_per_prompt: Spread::of(examples.iter().map(|example| words(example).len()).collect()),
+        errors,
+        warnings: warnings(&examples),
+    }
+}
+
+fn warnings(examples: &[Example]) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let mut prompts = Prompts::default();
+    for example in examples {
+        for (index, instruction) in example.instructions.iter().enumerate() {
+            let (id, kind) = (example.id.clone(), instruction.kind.clone());
+            match &instruction.text {
+                None => warnings.push(Warning::NoText { id, instruction: index, kind }),
+                Some(text) if example.places(text) > 1 => {
+                    warnings.push(Warning::TextRepeated { id, instruction: index, text: text.clone() });
+                }
+                Some(_) => {}
+            }
+        }
+        if let Some((index, share)) = prompts.nearest(example).filter(|(_, share)| *share >= NEAR) {
+            let of = examples[index].id.clone();
+            warnings.push(Warning::NearDuplicate { id: example.id.clone(), of, share });
+        }
+        prompts.add(example);
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(id: &str, prompt: &str, text: &str) -> String {
+        format!(
+            r#"{{"id":"{id}","messages":[{{"role":"user","content":"{prompt}"}}],"instructions":[{{"type":"punctuation:no_comma"{text}}}]}}"#
+        )
+    }
+
+    #[test]
+    fn all_that_is_wrong_or_doubtful_is_named() {
+        let long = "Tell me about the old owl in the tall tree by the river";
+        let text = [
+            line("a", &format!("{long}. No commas. No commas."), r#","text":"No commas.""#),
+            line("b", "x", r#","text":"y""#),
+            line("a", "z", ""),
+            String::new(),
+            "{".to_owned(),
+            line("c", &format!("{long}! No commas."), ""),
+        ]
+        .join("\n");
+        let survey = survey(&text);
+        assert_eq!((survey.examples, survey.instructions, survey.with_text), (2, 2, 1));
+        assert_eq!(survey.errors.iter().map(|bad| bad.line).collect::<Vec<_>>(), [2, 3, 5]);
+        let warnings: Vec<String> = survey.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
+        assert!(warnings[0].starts_with("a: the text of instruction 0 stands in several places"));
+        assert!(warnings[1].starts_with("c: instruction 0 (`punctuation:no_comma`) has no `text`"));
+        assert!(warnings[2].starts_with("c: nearly the same prompt as a ("));
+        assert_eq!(survey.words_per_prompt.max, 17);
+    }
+}

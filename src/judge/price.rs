@@ -1,0 +1,152 @@
+//! What verdicts cost: the one table of prices, and estimates before the first request.
+
+use std::ops::AddAssign;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Request;
+use super::prompt::SYSTEM;
+use crate::{Error, Result};
+
+/// Tokens that were billed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Read, and neither written to nor found in the prompt cache.
+    pub input: u64,
+    /// Generated.
+    pub output: u64,
+    /// Read and written to the prompt cache.
+    #[serde(default)]
+    pub cache_write: u64,
+    /// Found in the prompt cache.
+    #[serde(default)]
+    pub cache_read: u64,
+}
+
+impl Usage {
+    /// All that was read.
+    pub fn read(&self) -> u64 {
+        self.input + self.cache_write + self.cache_read
+    }
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.input += other.input;
+        self.output += other.output;
+        self.cache_write += other.cache_write;
+        self.cache_read += other.cache_read;
+    }
+}
+
+/// US dollars per million tokens. Writing to the prompt cache costs 1.25 times, reading from it 0.1
+/// times as much as plain input.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Price {
+    /// Of input tokens.
+    pub input: f64,
+    /// Of output tokens.
+    pub output: f64,
+}
+
+impl Price {
+    /// What `usage` costs, in US dollars.
+    pub fn cost(&self, usage: &Usage) -> f64 {
+        let input = usage.input as f64 + 1.25 * usage.cache_write as f64 + 0.1 * usage.cache_read as f64;
+        (input * self.input + usage.output as f64 * self.output) / 1e6
+    }
+
+    /// The price of a batch.
+    pub fn half(self) -> Self {
+        Price { input: self.input / 2.0, output: self.output / 2.0 }
+    }
+}
+
+impl FromStr for Price {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let number = |text: &str| text.trim().parse().ok().filter(|price: &f64| price.is_finite() && *price >= 0.0);
+        let pair = text.split_once(',').and_then(|(input, output)| Some((number(input)?, number(output)?)));
+        let (input, output) = pair.ok_or_else(|| {
+            Error::input(format!("`{text}` is not a price; write IN,OUT in US dollars per million tokens, such as 1,5"))
+        })?;
+        Ok(Price { input, output })
+    }
+}
+
+/// What is known of a family of models.
+pub(super) struct Known {
+    family: &'static str,
+    pub price: Price,
+    /// Tokens a prompt must have to enter the prompt cache.
+    pub cacheable: u64,
+    /// Whether the model takes a temperature.
+    pub temperature: bool,
+}
+
+const fn known(family: &'static str, input: f64, output: f64, cacheable: u64, temperature: bool) -> Known {
+    Known { family, price: Price { input, output }, cacheable, temperature }
+}
+
+/// List prices of the Claude models, as of mid 2026.
+static KNOWN: &[Known] = &[
+    known("claude-haiku-4-5", 1.0, 5.0, 4096, true),
+    known("claude-sonnet-4-6", 3.0, 15.0, 2048, true),
+    known("claude-sonnet-4-5", 3.0, 15.0, 1024, true),
+    known("claude-sonnet-4-0", 3.0, 15.0, 1024, true),
+    known("claude-sonnet-4-2025", 3.0, 15.0, 1024, true),
+    known("claude-opus-4-7", 5.0, 25.0, 4096, false),
+    known("claude-opus-4-6", 5.0, 25.0, 4096, true),
+    known("claude-opus-4-5", 5.0, 25.0, 4096, true),
+    known("claude-opus-4-1", 15.0, 75.0, 1024, true),
+    known("claude-opus-4-0", 15.0, 75.0, 1024, true),
+    known("claude-opus-4-2025", 15.0, 75.0, 1024, true),
+    known("claude-3-7-sonnet", 3.0, 15.0, 1024, true),
+    known("claude-3-5-haiku", 0.8, 4.0, 2048, true),
+    known("claude-3-haiku", 0.25, 1.25, 2048, true),
+];
+
+/// What is known of a model, by the start of its name.
+pub(super) fn find(model: &str) -> Option<&'static Known> {
+    KNOWN.iter().find(|known| model.starts_with(known.family))
+}
+
+/// Tokens beside the texts: what a tool schema and the turns take.
+const OVERHEAD: u64 = 600;
+/// Tokens of a usual verdict.
+const VERDICT: u64 = 70;
+
+/// About how many tokens a text has.
+pub(super) fn tokens(text: &str) -> u64 {
+    text.len().div_ceil(4) as u64
+}
+
+/// What a request will probably take.
+pub fn likely(request: &Request) -> Usage {
+    let input = tokens(SYSTEM) + tokens(&request.rubric) + tokens(&request.response) + OVERHEAD;
+    Usage { input, output: VERDICT, ..Usage::default() }
+}
+
+/// What a request can take at most: hardly a tokenizer makes more than a token of two bytes.
+pub fn at_most(request: &Request, max_tokens: u32) -> Usage {
+    let texts = (SYSTEM.len() + request.rubric.len() + request.response.len()) as u64;
+    Usage { input: texts / 2 + 2 * OVERHEAD, output: u64::from(max_tokens), ..Usage::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn costs_follow_the_table() {
+        let haiku = find("claude-haiku-4-5-20251001").unwrap().price;
+        let usage = Usage { input: 1_000_000, output: 200_000, cache_write: 400_000, cache_read: 1_000_000 };
+        assert!((haiku.cost(&usage) - (1.0 + 1.0 + 0.5 + 0.1)).abs() < 1e-9);
+        assert!((haiku.half().cost(&usage) - 1.3).abs() < 1e-9);
+        assert!(find("claude-opus-4-9").is_none(), "no price is guessed");
+        assert_eq!("0.5, 2".parse::<Price>().unwrap(), Price { input: 0.5, output: 2.0 });
+        assert!("1".parse::<Price>().is_err() && "1,-2".parse::<Price>().is_err());
+    }
+}

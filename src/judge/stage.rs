@@ -1,0 +1,294 @@
+//! Judging a finished run: what is to be asked, what is known, and where the verdicts land.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::cache::{self, Cache};
+use super::ledger::Ledger;
+use super::price::{self, Price, Usage};
+use super::{Judge, PROMPT_VERSION, Request};
+use crate::data::Instruction;
+use crate::exp::{InstructionRow, PROMPTS, Rows, instructions_of, means};
+use crate::{Error, Result, files, score};
+
+pub use super::cache::Spent;
+
+/// What is to be judged, and what it may cost.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Also the instructions that only have a rule: their score stays the rule's.
+    pub all: bool,
+    /// Most US dollars that may be spent now.
+    pub max_cost: Option<f64>,
+    /// Only say what would be asked.
+    pub dry_run: bool,
+}
+
+/// Watches the judging.
+pub trait Observer {
+    /// Before the first request.
+    fn planned(&mut self, plan: &Plan);
+    /// A reply is on the disk: so many are there, `unjudged` of them without a verdict.
+    fn replied(&mut self, replies: usize, unjudged: usize, spent: &Spent);
+}
+
+/// What will be asked.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Plan {
+    /// Who judges.
+    pub judge: String,
+    /// Verdicts to ask for; equal responses to equal rubrics are asked once.
+    pub pending: usize,
+    /// Verdicts that are known.
+    pub known: usize,
+    /// Tokens it will probably take.
+    pub usage: Usage,
+    /// What they will probably cost, in US dollars, where a price is known.
+    pub cost_usd: Option<f64>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Who judged.
+    pub judge: String,
+    /// Instructions of trials with a verdict.
+    pub judged: usize,
+    /// Those that should have one and have none; their rows say why.
+    pub unjudged: usize,
+    /// Why the first of them has none.
+    pub first_failure: Option<String>,
+    /// Whether [`Options::max_cost`] ended it.
+    pub out_of_budget: bool,
+    /// Spent now.
+    pub spent: Spent,
+    /// Spent on this judge in this run, earlier times included.
+    pub spent_in_all: Spent,
+    /// Judge and rule on the same instructions.
+    pub agreement: Option<Agreement>,
+    /// By condition: mean score, finished trials.
+    #[serde(skip)]
+    pub means: Vec<(String, Option<f64>, usize)>,
+}
+
+/// How often judge (a score of at least 0.5) and rule (strict) say the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Agreement {
+    /// Followed, say both.
+    pub both: usize,
+    /// Not followed, say both.
+    pub neither: usize,
+    /// Followed, says only the judge.
+    pub judge_only: usize,
+    /// Followed, says only the rule.
+    pub rule_only: usize,
+}
+
+impl Agreement {
+    /// Instructions that both judged.
+    pub fn total(&self) -> usize {
+        self.both + self.neither + self.judge_only + self.rule_only
+    }
+
+    /// The share on which they agree.
+    pub fn share(&self) -> f64 {
+        (self.both + self.neither) as f64 / self.total() as f64
+    }
+}
+
+/// Judges what is not yet judged by this judge, and writes the scores into the rows of the run.
+///
+/// Verdicts are on the disk before they are counted: whatever stops this, the next time goes on from there.
+///
+/// # Errors
+/// If the directory holds no run, if the judge cannot work at all, or if interrupted; verdicts that were
+/// given until then are in the rows.
+pub fn run(directory: &Path, judge: &mut dyn Judge, options: &Options, observer: &mut dyn Observer) -> Result<Outcome> {
+    let price = judge.price();
+    if options.max_cost.is_some() && price.is_none() {
+        return Err(Error::input(
+            "--max-cost needs a price, and this judge has none; give one with --judge-price IN,OUT",
+        ));
+    }
+    let mut rows = Rows::open(directory)?;
+    let instructions = instructions_of(directory)?;
+    let fingerprint = judge.fingerprint();
+    let matters = matters(&rows, &instructions, &fingerprint, options.all)?;
+    let mut ledger = Ledger::open(directory, fingerprint, price)?;
+    let asked = ask(judge, &rows, &matters, &mut ledger, options, observer);
+    let mut outcome = Outcome {
+        judge: ledger.judge.clone(),
+        judged: 0,
+        unjudged: 0,
+        first_failure: None,
+        out_of_budget: matches!(asked, Ok(true)),
+        spent: ledger.now,
+        spent_in_all: ledger.cache.spent(&ledger.judge),
+        agreement: agreement(&rows.instructions),
+        means: means(&rows.trials),
+    };
+    if options.dry_run {
+        return asked.map(|_| outcome);
+    }
+    for (row, matter) in rows.instructions.iter_mut().zip(&matters) {
+        match matter.as_ref().map(|matter| (matter.wanted, ledger.verdict(&matter.key))) {
+            Some((_, Ok(verdict))) => {
+                outcome.judged += 1;
+                (row.judge_score, row.judge_reason) = (Some(verdict.score), verdict.reason.clone());
+            }
+            Some((true, Err(reason))) => {
+                outcome.unjudged += 1;
+                (row.judge_score, row.judge_reason) = (None, format!("unjudged: {reason}"));
+                outcome.first_failure.get_or_insert_with(|| reason.to_owned());
+            }
+            Some((false, Err(_))) | None => (row.judge_score, row.judge_reason) = (None, String::new()),
+        }
+    }
+    rows.settle()?;
+    outcome.agreement = agreement(&rows.instructions);
+    outcome.means = means(&rows.trials);
+    let record = json!({
+        "judge": outcome.judge,
+        "prompt_version": PROMPT_VERSION,
+        "all": options.all,
+        "judged": outcome.judged,
+        "unjudged": outcome.unjudged,
+        "spent": outcome.spent_in_all,
+    });
+    files::write_atomically(&directory.join("judge.json"), format!("{record:#}\n").as_bytes())?;
+    asked.map(|_| outcome)
+}
+
+/// One instruction of one trial, as something to be judged.
+struct Matter {
+    key: String,
+    rubric: String,
+    /// Row of the trial.
+    trial: usize,
+    /// Whether a verdict is asked for, or only shown if it is known.
+    wanted: bool,
+}
+
+/// By row of instructions: what is to be judged; nothing where the trial failed.
+fn matters(
+    rows: &Rows,
+    instructions: &HashMap<String, Vec<Instruction>>,
+    judge: &str,
+    all: bool,
+) -> Result<Vec<Option<Matter>>> {
+    let finished = rows.trials.iter().enumerate().filter(|(_, row)| row.error.is_empty());
+    let finished: HashMap<_, _> = finished.map(|(index, row)| (row.key(), index)).collect();
+    let matter = |row: &InstructionRow| {
+        let Some(&trial) = finished.get(&row.key()) else { return Ok(None) };
+        let of_example = instructions.get(&row.example_id);
+        let instruction = of_example.and_then(|of_example| of_example.get(row.instruction)).ok_or_else(|| {
+            Error::failed(format!("{PROMPTS} lacks instruction {} of `{}`", row.instruction, row.example_id))
+        })?;
+        let rubric = criterion(instruction);
+        let key = cache::key(judge, &rubric, &rows.trials[trial].response);
+        Ok(Some(Matter { key, rubric, trial, wanted: all || instruction.rubric.is_some() }))
+    };
+    rows.instructions.iter().map(matter).collect()
+}
+
+/// What a judge is asked of an instruction: its rubric, else its own text, else what its rule checks.
+fn criterion(instruction: &Instruction) -> String {
+    if let Some(rubric) = &instruction.rubric {
+        return rubric.clone();
+    }
+    if let Some(text) = &instruction.text {
+        return format!("The response follows this instruction of its prompt: {text}");
+    }
+    let rule = score::rules().iter().find(|rule| rule.name == instruction.kind);
+    let about = rule.map_or(instruction.kind.as_str(), |rule| rule.about);
+    if instruction.kwargs.is_empty() {
+        return format!("The response follows this rule: {about}");
+    }
+    format!("The response follows this rule: {about} ({})", json!(instruction.kwargs))
+}
+
+/// Asks for what is wanted and not known; tells whether the budget ended it.
+fn ask(
+    judge: &mut dyn Judge,
+    rows: &Rows,
+    matters: &[Option<Matter>],
+    ledger: &mut Ledger,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<bool> {
+    if !options.dry_run {
+        judge.resume(&mut |reply| ledger.take(reply))?;
+    }
+    let (pending, known) = pending(rows, matters, &ledger.cache);
+    let mut usage = Usage::default();
+    pending.iter().for_each(|request| usage += price::likely(request));
+    let cost_usd = ledger.price.map(|price| price.cost(&usage));
+    observer.planned(&Plan { judge: ledger.judge.clone(), pending: pending.len(), known, usage, cost_usd });
+    let mut rest = if options.dry_run { &[][..] } else { &pending[..] };
+    while !rest.is_empty() {
+        let left = options.max_cost.map(|max_cost| max_cost - ledger.now.cost_usd);
+        let count = affordable(rest, judge.max_tokens(), ledger.price.zip(left));
+        if count == 0 {
+            let reason = "--max-cost is reached";
+            ledger.failures.extend(rest.iter().map(|request| (request.key.clone(), reason.to_owned())));
+            return Ok(true);
+        }
+        let (now, later) = rest.split_at(count);
+        judge.judge(now, &mut |reply| {
+            let taken = ledger.take(reply);
+            observer.replied(ledger.now.requests, ledger.failures.len(), &ledger.now);
+            taken
+        })?;
+        rest = later;
+    }
+    Ok(false)
+}
+
+/// The requests for what is wanted and not known, those for one response side by side; and how many are known.
+fn pending(rows: &Rows, matters: &[Option<Matter>], cache: &Cache) -> (Vec<Request>, usize) {
+    let mut seen = HashSet::new();
+    let wanted = matters.iter().flatten().filter(|matter| matter.wanted && seen.insert(matter.key.as_str()));
+    let (known, unknown): (Vec<_>, Vec<_>) = wanted.partition(|matter| cache.get(&matter.key).is_some());
+    let mut requests: Vec<_> = unknown
+        .into_iter()
+        .map(|matter| Request {
+            key: matter.key.clone(),
+            rubric: matter.rubric.clone(),
+            response: rows.trials[matter.trial].response.clone(),
+            shared: false,
+        })
+        .collect();
+    requests.sort_by(|a, b| a.response.cmp(&b.response));
+    for group in requests.chunk_by_mut(|a, b| a.response == b.response) {
+        let shared = group.len() > 1;
+        group.iter_mut().for_each(|request| request.shared = shared);
+    }
+    (requests, known.len())
+}
+
+/// How many of the next requests surely stay within what is left of the budget.
+fn affordable(requests: &[Request], max_tokens: u32, budget: Option<(Price, f64)>) -> usize {
+    let Some((price, mut left)) = budget else { return requests.len() };
+    let fit = requests.iter().take_while(|request| {
+        left -= price.cost(&price::at_most(request, max_tokens));
+        left >= 0.0
+    });
+    fit.count()
+}
+
+fn agreement(rows: &[InstructionRow]) -> Option<Agreement> {
+    let mut agreement = Agreement::default();
+    for (rule, judge) in rows.iter().filter_map(|row| row.pass_strict.zip(row.judge_score)) {
+        let count = match (rule == 1, judge >= 0.5) {
+            (true, true) => &mut agreement.both,
+            (false, false) => &mut agreement.neither,
+            (false, true) => &mut agreement.judge_only,
+            (true, false) => &mut agreement.rule_only,
+        };
+        *count += 1;
+    }
+    (agreement.total() > 0).then_some(agreement)
+}
