@@ -3,8 +3,8 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
+use super::tally::Tally;
 use super::{Estimate, mean, normal_cdf, normal_quantile};
-use crate::random::below;
 
 /// Resamples: the ends of a 95% interval then rest on 250 of them.
 const RESAMPLES: usize = 9_999;
@@ -23,13 +23,15 @@ pub fn mean_bca(values: &[f64], level: f64, seed: u64) -> Option<Estimate> {
         return Some(Estimate { point: values[0], low: values[0], high: values[0], level, n });
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut means: Vec<f64> =
-        (0..RESAMPLES).map(|_| (0..n).map(|_| values[below(&mut rng, n as u64)]).sum::<f64>() / n as f64).collect();
+    let tally = Tally::of(values.iter().copied());
+    let mut means: Vec<f64> = (0..RESAMPLES).map(|_| tally.resampled_sum(&mut rng) / n as f64).collect();
     means.sort_unstable_by(f64::total_cmp);
 
-    // Bias: where the point lies among the resampled means; ties count half.
-    let less = means.partition_point(|&resampled| resampled < point);
-    let not_more = means.partition_point(|&resampled| resampled <= point);
+    // Bias: where the point lies among the resampled means. Ties count half; equal sums differ in
+    // their last bits by the order of summation.
+    let slack = 1e-12 * values.iter().map(|value| value.abs()).fold(0.0, f64::max);
+    let less = means.partition_point(|&resampled| resampled < point - slack);
+    let not_more = means.partition_point(|&resampled| resampled <= point + slack);
     let share = (less + not_more) as f64 / (2 * RESAMPLES) as f64;
     let edge = 1.0 / (RESAMPLES + 1) as f64;
     let bias = normal_quantile(share.clamp(edge, 1.0 - edge));

@@ -11,6 +11,7 @@ mod multiple;
 mod paired;
 mod power;
 mod proportion;
+mod tally;
 mod wilcoxon;
 
 pub use bootstrap::mean_bca;

@@ -1,10 +1,10 @@
 //! Two conditions on the same examples.
 
-use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use serde::{Deserialize, Serialize};
 
+use super::tally::Tally;
 use super::{Estimate, mean, mean_bca, standard_deviation, wilcoxon};
 
 /// A paired comparison of `b` with `a`.
@@ -85,16 +85,9 @@ pub fn sign_flip(differences: &[f64], seed: u64) -> f64 {
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut hits = 1usize;
+    let tally = Tally::of(moved.iter().map(|difference| difference.abs()));
     for _ in 0..FLIPS {
-        let mut sum = 0.0;
-        for chunk in moved.chunks(64) {
-            let signs = rng.next_u64();
-            for (index, difference) in chunk.iter().enumerate() {
-                // The sign bit, flipped without a branch.
-                sum += f64::from_bits(difference.to_bits() ^ (((signs >> index) & 1) << 63));
-            }
-        }
-        hits += usize::from(sum.abs() >= threshold);
+        hits += usize::from(tally.flipped_sum(&mut rng).abs() >= threshold);
     }
     hits as f64 / (FLIPS + 1) as f64
 }

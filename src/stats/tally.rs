@@ -1,0 +1,87 @@
+//! Values counted. Scores are fractions of a few instructions: thousands of examples share a dozen values,
+//! and drawing how often each value comes is the same as drawing every example, in a fraction of the time.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::Rng as _;
+
+use crate::random::{binomial, heads};
+
+/// From so many equal values on, they are drawn together.
+const FREQUENT: usize = 16;
+
+/// Values to be resampled again and again.
+pub struct Tally {
+    /// Frequent values and how often each occurs, the most frequent first.
+    frequent: Vec<(f64, u64)>,
+    /// All others, one by one.
+    rare: Vec<f64>,
+}
+
+impl Tally {
+    /// Counts values.
+    pub fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut sorted: Vec<f64> = values.collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let (mut frequent, mut rare) = (Vec::new(), Vec::new());
+        for equal in sorted.chunk_by(|a, b| a == b) {
+            if equal.len() >= FREQUENT {
+                frequent.push((equal[0], equal.len() as u64));
+            } else {
+                rare.extend_from_slice(equal);
+            }
+        }
+        frequent.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        Tally { frequent, rare }
+    }
+
+    /// The sum of as many values drawn with replacement.
+    pub fn resampled_sum(&self, rng: &mut ChaCha8Rng) -> f64 {
+        let rare = self.rare.len() as u64;
+        let mut rest = rare + self.frequent.iter().map(|(_, count)| count).sum::<u64>();
+        let (mut draws, mut sum) = (rest, 0.0);
+        for &(value, count) in &self.frequent {
+            // Given those drawn so far, the others fall on this value as often as it is among the rest.
+            let drawn = binomial(rng, draws, count, rest);
+            sum += value * drawn as f64;
+            draws -= drawn;
+            rest -= count;
+        }
+        sum + drawn_sum(&self.rare, draws, rng)
+    }
+
+    /// The sum of the values, each with a random sign.
+    pub fn flipped_sum(&self, rng: &mut ChaCha8Rng) -> f64 {
+        let flipped = |&(value, count): &(f64, u64)| value * (2.0 * heads(rng, count) as f64 - count as f64);
+        let mut sum: f64 = self.frequent.iter().map(flipped).sum();
+        for chunk in self.rare.chunks(64) {
+            let signs = rng.next_u64();
+            for (index, value) in chunk.iter().enumerate() {
+                // The sign bit, flipped without a branch.
+                sum += f64::from_bits(value.to_bits() ^ (((signs >> index) & 1) << 63));
+            }
+        }
+        sum
+    }
+}
+
+/// The sum of so many values drawn with replacement: where a report spends its time.
+fn drawn_sum(values: &[f64], draws: u64, rng: &mut ChaCha8Rng) -> f64 {
+    if draws == 0 {
+        return 0.0;
+    }
+    let bound = u32::try_from(values.len()).expect("fewer than 2^32 values");
+    // Unbiased, two draws a word (Lemire 2019, arXiv 1805.10941).
+    let threshold = bound.wrapping_neg() % bound;
+    let (mut left, mut sums) = (draws, [0.0; 2]);
+    while left > 0 {
+        let word = rng.next_u64();
+        for (half, sum) in [word as u32, (word >> 32) as u32].into_iter().zip(&mut sums) {
+            let wide = u64::from(half) * u64::from(bound);
+            if (wide as u32) >= threshold && left > 0 {
+                *sum += values[(wide >> 32) as usize];
+                left -= 1;
+            }
+        }
+    }
+    sums[0] + sums[1]
+}
