@@ -150,7 +150,7 @@ def rate(step, steps):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--out", type=Path, required=True, help="holds tokenizer.model; gets checkpoint.pt and train.log")
-    arguments.add_argument("--steps", type=int, default=1900)
+    arguments.add_argument("--steps", type=int, default=3200)
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--seed", type=int, default=1)
     arguments = arguments.parse_args()
