@@ -38,14 +38,13 @@ impl Score for ExpectedAttention {
         let Some(queries) = layer.queries.as_ref().filter(|_| len > SINKS) else {
             return vec![vec![0.0; len]; layer.kv_heads]; // nothing but sinks
         };
-        let rotation = Rotation::mean(layer, len);
+        let rotation = Rotation::mean(layer, layer.next_position());
         let group = layer.heads / layer.kv_heads;
         let mut scores = layer.per_head(|head| {
             let mut weights = vec![0.0; len - SINKS];
             for query_head in head * group..(head + 1) * group {
                 let (mean, covariance) = rotation.apply(queries, query_head, d);
-                let logits: Vec<f64> =
-                    (SINKS..len).map(|at| logit(layer.key(head, at), &mean, &covariance)).collect();
+                let logits: Vec<f64> = (SINKS..len).map(|at| logit(layer.key(head, at), &mean, &covariance)).collect();
                 weights.iter_mut().zip(softmax(&logits)).for_each(|(sum, weight)| *sum += weight / group as f64);
             }
             let valued = weights.iter().zip(SINKS..).map(|(weight, at)| weight * norm(layer.value(head, at)));
@@ -73,11 +72,11 @@ struct Rotation {
 }
 
 impl Rotation {
-    fn mean(layer: &Layer, len: usize) -> Self {
+    fn mean(layer: &Layer, next: usize) -> Self {
         let pair = |rope: &Rope, pair: usize| {
             let (i, j) = rope.pair(pair);
             let (mut cos, mut sin) = (0.0, 0.0);
-            for position in len..len + FUTURE {
+            for position in next..next + FUTURE {
                 let angle = rope.angle(position, pair);
                 cos += angle.cos();
                 sin += angle.sin();

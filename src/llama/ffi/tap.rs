@@ -105,7 +105,8 @@ fn layer<'a>(raw: &kvtap::kvtap_layer, needs: &'a Needs) -> Layer<'a> {
     let n = raw.n_entries;
     // SAFETY (of all uses): kvtap.h gives these lengths; the tap sees nothing more while the layer is borrowed,
     // because `seen` holds the context by `&mut`.
-    let doubles = |ptr: *const f64, len: usize| if len == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(ptr, len) } };
+    let doubles =
+        |ptr: *const f64, len: usize| if len == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(ptr, len) } };
     let floats = |ptr: *const f32, len: usize| {
         if ptr.is_null() || len == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(ptr, len) } }
     };
@@ -119,6 +120,7 @@ fn layer<'a>(raw: &kvtap::kvtap_layer, needs: &'a Needs) -> Layer<'a> {
         index: u32::try_from(raw.layer).unwrap_or(0),
         window: (raw.window > 0).then(|| size(raw.window)),
         len: n,
+        positions: if n == 0 { &[] } else { unsafe { std::slice::from_raw_parts(raw.positions, n) } },
         heads,
         kv_heads,
         d_k,

@@ -143,9 +143,13 @@ const CONDITIONS: &[Column] = &[
         Cell::number(condition.fidelity.nll.map(|nll| nll.point), |nll| decimals(nll, 3))
             .with(condition.fidelity.nll.map_or(String::new(), |nll| interval(&nll)))
     }),
-    (("same top token", "Fraction of tokens whose most likely successor is that of the full cache, and its interval"), |condition| {
-        scored(condition.fidelity.top1)
-    }),
+    (
+        (
+            "same top token",
+            "Fraction of tokens whose most likely successor is that of the full cache, and its interval",
+        ),
+        |condition| scored(condition.fidelity.top1),
+    ),
     (("cut off", "Fraction of answers that reached the limit of tokens"), |condition| {
         Cell::new(percent(condition.truncated), Some(condition.truncated))
     }),
