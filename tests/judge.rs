@@ -37,6 +37,7 @@ fn run_of(directory: &Path, responses: &[&str]) {
         swa_full: true,
         n_batch: 512,
         parallel: 1,
+        fidelity: false,
         gpu_layers: None,
         chat_template_sha256: None,
     };

@@ -4,9 +4,14 @@ use serde_json::json;
 
 use super::{print, print_json};
 use crate::Result;
-use crate::evict::POLICIES;
+use crate::evict::{POLICIES, Policy};
 
-/// List the eviction policies.
+/// List the eviction policies: what they keep, what they look at, the paper.
+///
+/// Any but `none` and `streaming` can be composed with attention sinks: sinks+POLICY also keeps the first --keep-first
+/// positions (4 by default). What a policy looks at has a price: for `attention`, flash attention is off in the whole run;
+/// `keys` and `values` of the prompt are held once more, as float32, while it is read; `queries` are held as a mean and a
+/// covariance per head. docs/eviction.md has the formulas.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Print as JSON.
@@ -18,9 +23,34 @@ pub(super) fn execute(args: Args) -> Result<()> {
     if args.json {
         let policies: Vec<_> = POLICIES
             .iter()
-            .map(|policy| json!({"name": policy.name(), "summary": policy.summary(), "random": policy.is_random()}))
+            .map(|policy| {
+                json!({
+                    "name": policy.name(), "summary": policy.summary(), "random": policy.is_random(),
+                    "looks_at": looks_at(*policy), "arxiv": policy.paper(),
+                })
+            })
             .collect();
         return print_json(&policies);
     }
-    print(&POLICIES.iter().map(|policy| format!("{:<10} {}\n", policy.name(), policy.summary())).collect::<String>())
+    let mut text = format!("{:<19} {:<21} {:<11} {}\n", "policy", "looks at", "arXiv", "keeps");
+    for policy in POLICIES {
+        let looks_at = Some(looks_at(*policy).join(", ")).filter(|list| !list.is_empty()).unwrap_or_else(|| "-".into());
+        let paper = policy.paper().unwrap_or("-");
+        text.push_str(&format!("{:<19} {looks_at:<21} {paper:<11} {}\n", policy.name(), policy.summary()));
+    }
+    print(&text)
+}
+
+fn looks_at(policy: &dyn Policy) -> Vec<&'static str> {
+    let Some(score) = policy.score() else { return Vec::new() };
+    let needs = score.needs(1_000);
+    [
+        (needs.weights(), "attention"),
+        (needs.keys, "keys"),
+        (needs.values, "values"),
+        (needs.queries_from.is_some(), "queries"),
+    ]
+    .into_iter()
+    .filter_map(|(needed, what)| needed.then_some(what))
+    .collect()
 }

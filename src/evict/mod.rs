@@ -74,6 +74,11 @@ pub trait Policy: Sync {
     /// One line for listings.
     fn summary(&self) -> &'static str;
 
+    /// The paper it comes from, as an arXiv id.
+    fn paper(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether it draws from [`View::seed`]: then repeats differ.
     fn is_random(&self) -> bool {
         false

@@ -14,7 +14,11 @@ impl Policy for Streaming {
     }
 
     fn summary(&self) -> &'static str {
-        "attention sinks and the most recent positions (StreamingLLM, arXiv 2309.17453)"
+        "attention sinks and the most recent positions (StreamingLLM)"
+    }
+
+    fn paper(&self) -> Option<&'static str> {
+        Some("2309.17453")
     }
 
     /// A window of counts says exactly what survives.

@@ -156,8 +156,6 @@ pub struct Rope<'a> {
     pub freq_base: f64,
     /// Factor on the position.
     pub freq_scale: f64,
-    /// Whether YaRN mixes frequencies.
-    pub yarn: bool,
     /// Factor on the rotated values.
     pub attn_factor: f64,
     /// Divisors of the frequencies, `n_dims / 2` of them or none.
@@ -165,7 +163,7 @@ pub struct Rope<'a> {
 }
 
 impl Rope<'_> {
-    /// The angle by which pair `pair` is turned at a position, YaRN left aside.
+    /// The angle by which pair `pair` is turned at a position, YaRN's mixing of frequencies left aside.
     pub fn angle(&self, position: usize, pair: usize) -> f64 {
         let exponent = -2.0 * pair as f64 / self.n_dims as f64;
         let factor = self.freq_factors.get(pair).map_or(1.0, |&factor| f64::from(factor));

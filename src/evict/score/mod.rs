@@ -59,6 +59,10 @@ impl<S: Score> Policy for Lowest<S> {
         self.0.summary()
     }
 
+    fn paper(&self) -> Option<&'static str> {
+        Some(self.0.paper())
+    }
+
     fn score(&self) -> Option<&dyn Score> {
         Some(&self.0)
     }

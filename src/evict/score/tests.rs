@@ -59,12 +59,12 @@ fn of_equal_scores_the_later_position_is_kept() {
         seed: crate::evict::TrialSeed(0),
         block: 1,
         sinks: 0,
-        scores: &[2.0, 1.0, 2.0, 2.0, 0.0],
+        scores: &[9.0, 1.0, 2.0, 2.0, 0.0],
         segments: &[],
     };
     // The last always survives, whatever its score.
-    assert_eq!(super::super::evict(&Lowest(KNorm), 5, &view).unwrap().kept(), [2..5]);
-    let sinks = View { sinks: 1, ..view };
+    assert_eq!(super::super::evict(&Lowest(KNorm), 5, &view).unwrap().kept(), [0..1, 3..5]);
+    let sinks = View { sinks: 1, scores: &[0.5, 1.0, 2.0, 2.0, 0.0], ..view };
     assert_eq!(super::super::evict(&Lowest(KNorm), 5, &sinks).unwrap().kept(), [0..1, 3..5]);
 }
 

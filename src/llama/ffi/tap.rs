@@ -137,7 +137,6 @@ fn layer<'a>(raw: &kvtap::kvtap_layer, needs: &'a Needs) -> Layer<'a> {
             neox: rope.mode & 2 != 0,
             freq_base: f64::from(rope.freq_base),
             freq_scale: f64::from(rope.freq_scale),
-            yarn: rope.ext_factor != 0.0,
             attn_factor: f64::from(rope.attn_factor),
             freq_factors: floats(rope.freq_factors, size(rope.n_dims) / 2),
         }),

@@ -1,0 +1,154 @@
+//! Policies with scores, heads with sets of their own, rolling budgets and fidelity, on the embedded model.
+//! That scores and logits are right is what tests/scores.rs says; here is what users see of them.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use common::{rows, run, tiny_model};
+use serde_json::Value;
+
+type Rows = BTreeMap<Vec<String>, BTreeMap<String, String>>;
+
+fn exp(out: &Path, arguments: &[&str]) -> Rows {
+    run(0, &[&["exp", "--quiet", "--out", out.to_str().unwrap()], arguments].concat());
+    let trials = rows(out, "trials.csv");
+    assert!(trials.values().all(|row| row["error"].is_empty()));
+    trials
+}
+
+/// The mean of a column under a condition.
+fn mean(trials: &Rows, condition: &str, column: &str) -> f64 {
+    let values: Vec<f64> = trials
+        .values()
+        .filter(|row| row["condition"] == condition)
+        .map(|row| row[column].parse().unwrap_or_else(|_| panic!("{condition} has no {column}")))
+        .collect();
+    assert!(!values.is_empty(), "no trial of {condition}");
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn probe(arguments: &[&str]) -> Value {
+    let output = run(0, &[&["probe", "--json"], arguments].concat());
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+const PROMPT: [&str; 2] =
+    ["--prompt", "Tell me about the owl for my old uncle. No commas are allowed. Include the word lantern."];
+
+#[test]
+fn what_attention_keeps_is_obeyed_where_chance_forgets_and_predictions_say_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = ["--policy=snapkv,random", "--ratio=0.25", "--limit=12", "--fidelity", "--parallel=4"];
+    let trials = exp(&directory.path().join("run"), &arguments);
+    assert!(mean(&trials, "snapkv@0.25", "mean_score") > mean(&trials, "random@0.25", "mean_score") + 0.2);
+    assert!(mean(&trials, "snapkv@0.25", "kl_mean") < mean(&trials, "random@0.25", "kl_mean") / 2.0);
+    assert!(mean(&trials, "snapkv@0.25", "nll") < mean(&trials, "random@0.25", "nll"));
+    assert!(mean(&trials, "random@0.25", "top1_agree") < 1.0);
+    // The full cache beside itself.
+    assert!(mean(&trials, "none", "kl_mean") < 1e-6);
+    assert_eq!(mean(&trials, "none", "top1_agree"), 1.0);
+}
+
+#[test]
+fn fidelity_is_the_same_beside_others_and_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    // At ratio 0 a compacted cache predicts as the full one; its fidelity is computed in a context of its own.
+    let arguments = ["--policy=random", "--ratio=0,0.5", "--positions=keep,compact", "--limit=2", "--fidelity"];
+    let trials = exp(&directory.path().join("run"), &arguments);
+    for condition in ["random@0", "random@0/compact"] {
+        assert!(mean(&trials, condition, "kl_mean") < 1e-6, "{condition}");
+        assert_eq!(mean(&trials, condition, "nll"), mean(&trials, "none", "nll"), "{condition}");
+    }
+    let (keep, compact) = (mean(&trials, "random@0.5", "nll"), mean(&trials, "random@0.5/compact", "nll"));
+    assert!(keep > 2.0 * mean(&trials, "none", "nll") && compact > 2.0 * mean(&trials, "none", "nll"));
+}
+
+#[test]
+fn heads_with_sets_of_their_own_free_nothing_and_have_fractional_survival() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("run");
+    let arguments =
+        ["--policy=random,snapkv", "--ratio=0.5", "--granularity=token,head", "--layers=all,global", "--limit=2"];
+    let trials = exp(&out, &arguments);
+    for row in trials.values().filter(|row| row["policy"] != "none") {
+        let by_token = row["granularity"] == "token";
+        assert_eq!(row["freed"], by_token.to_string());
+        assert_eq!(row["evicted_ranges"].is_empty(), !by_token);
+        let number = |column: &str| row[column].parse::<usize>().unwrap();
+        assert_eq!(number("n_kept"), (number("n_prompt") - 1) / 2);
+        assert_eq!(number("kv_bytes_kept") < number("kv_bytes_full"), by_token);
+    }
+    let survival = |condition: &str| -> Vec<f64> {
+        let rows = rows(&out, "instructions.csv");
+        rows.values().filter(|row| row["condition"] == condition).map(|row| row["survival"].parse().unwrap()).collect()
+    };
+    // Chance in each head: a mean over heads is near a half; of whole positions it is a multiple of 1/n_tokens.
+    assert!(survival("random@0.5/head").iter().all(|share| (0.1..0.9).contains(share)));
+    assert_ne!(survival("random@0.5/head"), survival("random@0.5"));
+}
+
+#[test]
+fn fair_shares_leave_every_instruction_its_part() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("run");
+    exp(&out, &["--policy=streaming,snapkv", "--ratio=0.5", "--fair", "--no-baseline", "--limit=6"]);
+    for row in rows(&out, "instructions.csv").values() {
+        let (tokens, survival): (f64, f64) = (row["n_tokens"].parse().unwrap(), row["survival"].parse().unwrap());
+        // A part of the prompt is off its quota by less than a position; an instruction may be two parts.
+        assert!((survival - 0.5).abs() * tokens <= 2.0, "{row:?}");
+    }
+}
+
+#[test]
+fn a_rolling_budget_generates_beyond_the_cache() {
+    for (policy, more) in
+        [("streaming", "--positions=compact"), ("random", "--every=3"), ("h2o", "--every=8"), ("keydiff", "--every=8")]
+    {
+        let arguments = ["--policy", policy, more, "--rolling=40", "--n-predict=700", "--ignore-eos"];
+        let found = probe(&[&arguments[..], &PROMPT].concat());
+        // The context holds 256 cells; prompt and answer are 732 tokens.
+        assert_eq!(found["tokens_out"].as_array().unwrap().len(), 700, "{policy}");
+        assert!(found["n_kept"].as_u64().unwrap() < 40, "{policy}");
+    }
+}
+
+#[test]
+fn a_large_rolling_budget_changes_nothing() {
+    let answer = |arguments: &[&str]| {
+        let found = probe(&[arguments, &["--flash-attn=off"], &PROMPT].concat());
+        (found["text"].clone(), found["n_evicted"].clone())
+    };
+    let full = answer(&["--policy=none"]);
+    assert_eq!(answer(&["--policy=streaming", "--rolling=400"]), full);
+    assert_eq!(answer(&["--policy=h2o", "--rolling=400"]), full);
+}
+
+#[test]
+fn what_cannot_be_had_is_refused_in_a_sentence() {
+    let tiny = tiny_model();
+    let tiny = ["--model", tiny.to_str().unwrap()];
+    let cases: &[(&[&str], &str)] = &[
+        (&["--policy=snapkv", "--ratio=0.5", "--flash-attn=on"], "needs the attention weights"),
+        (&["--policy=h2o", "--ratio=0.5", "--kv-type=q8_0"], "a quantized KV cache needs it"),
+        (&["--policy=knorm", "--ratio=0.5", "--granularity=head", "--positions=compact"], "--positions keep"),
+        (&["--policy=knorm", "--ratio=0.5", "--layers=global", "--memory=text"], "--memory kv"),
+        (&["--policy=sinks+streaming", "--ratio=0.5"], "keeps its sinks anyway"),
+        (&["--policy=streaming", "--rolling=4"], "leaves no recent positions"),
+        (&["--policy=streaming", "--rolling=64", "--ratio=0.5"], "--rolling is a budget"),
+        (&["--policy=streaming", "--every=4", "--ratio=0.5"], "--every belongs to --rolling"),
+        (&["--policy=streaming", "--keep-first=4", "--keep-last=4", "--fair"], "--fair shares out a --ratio"),
+        (&["--policy=random", "--ratio=0.5", "--scores=s.json"], "has no scores to write"),
+    ];
+    for (arguments, sentence) in cases {
+        let output = run(2, &[&["probe"], &PROMPT[..], *arguments].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(sentence), "{arguments:?}: {said}");
+    }
+    // A context of its own for each prompt of a window: 24 positions are beyond the tiny model's.
+    let long: Vec<String> = (0..40).map(|token| (10 + token).to_string()).collect();
+    let rolling = ["probe", "--tokens", &long.join(","), "--policy=streaming", "--rolling=30", "--positions=compact"];
+    let output = run(2, &[&rolling[..], &tiny].concat());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("sliding window"));
+}
