@@ -2,7 +2,7 @@
 //!
 //! Pure functions from a [`View`] of the cached prompt and a [`Budget`] to a [`KeepSet`]; no
 //! llama.cpp, no I/O. A policy is one file with an `impl Policy` (or, if it ranks positions by what the
-//! model computed while it read them, an `impl Score` under [`score`]) and one line in [`POLICIES`].
+//! model computed while it read them, an `impl Score` under `evict/score`) and one line in [`POLICIES`].
 //!
 //! The rules every policy shares are enforced here, in [`evict`]: the last cached position always
 //! survives (llama.cpp demands that the next position be the highest cached one plus one),
