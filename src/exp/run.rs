@@ -1,6 +1,7 @@
 //! The loop: read, forget, answer, score, write.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,11 @@ pub trait Observer {
     fn started(&mut self, trials: usize, finished: usize);
     /// A trial is on the disk. `mean` is the running mean of its condition.
     fn trial(&mut self, row: &TrialRow, mean: Option<f64>);
+    /// All trials of an example are on the disk, now or earlier. Breaking ends the run here.
+    fn settled(&mut self, example: &str) -> ControlFlow<()> {
+        let _ = example;
+        ControlFlow::Continue(())
+    }
 }
 
 /// What a run came to.

@@ -9,7 +9,7 @@ const MOST_AT_STAKE: f64 = 0.5;
 
 /// Confidence sequence on the mean of paired differences in [-1, 1], by betting: the hedged capital
 /// process with predictable plug-in bets (Waudby-Smith & Ramdas 2024, J. R. Stat. Soc. B 86:1-27,
-/// Theorem 3 with equations 23 to 26; arXiv 2010.09686). Whatever the distribution, the true mean
+/// Theorem 3; arXiv 2010.09686). Whatever the distribution, the true mean
 /// lies in *all* its intervals at once with the probability `level`: one may look after every
 /// example and stop when one likes.
 ///
