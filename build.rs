@@ -10,7 +10,7 @@ fn main() {
     cc::Build::new()
         .cpp(true)
         .std("c++17")
-        .file("vendor/kvtap/kvtap.cpp")
+        .files(["vendor/kvtap/kvtap.cpp", "vendor/kvtap/tap.cpp"])
         .includes(&includes)
         .warnings(false) // llama.cpp's own headers are not ours to lint
         .compile("kvtap");
@@ -18,8 +18,9 @@ fn main() {
     bindgen::Builder::default()
         .header("vendor/kvtap/kvtap.h")
         .allowlist_item("kvtap_.*")
-        .blocklist_type("llama_.*")
-        .raw_line("use llama_cpp_sys_2::{llama_context, llama_model, llama_model_params};")
+        .blocklist_type("(llama|ggml)_.*")
+        .derive_default(true)
+        .raw_line("use llama_cpp_sys_2::{ggml_tensor, llama_context, llama_model, llama_model_params};")
         .generate()
         .expect("bindgen failed on vendor/kvtap/kvtap.h; is libclang installed? scripts/setup.sh installs it")
         .write_to_file(PathBuf::from(env::var_os("OUT_DIR").unwrap()).join("kvtap.rs"))

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::Instant;
 
-use kvllama::evict::{Budget, DEFAULT_SINKS, KeepSet, TrialSeed, View, evict, policy};
+use kvllama::evict::{Budget, DEFAULT_SINKS, KeepSet, Layers, TrialSeed, View, evict, policy};
 use kvllama::llama::{Context, ContextSettings, LoadSettings, Model};
 
 fn main() -> kvllama::Result<()> {
@@ -32,7 +32,7 @@ fn main() -> kvllama::Result<()> {
             .map(|_| {
                 context.fork(0, 1);
                 let start = Instant::now();
-                context.evict(1, keep.evicted()).expect("the cache holds these positions");
+                context.evict(1, keep.evicted(), Layers::All).expect("the cache holds these positions");
                 start.elapsed().as_secs_f64() * 1e6
             })
             .collect();
@@ -45,7 +45,16 @@ fn main() -> kvllama::Result<()> {
 fn keep_set(name: &str, len: usize) -> KeepSet {
     let budget = Budget::Ratio { ratio: "0.5".parse().expect("a ratio"), sinks: DEFAULT_SINKS };
     let protected = vec![false; len];
-    let view = View { candidates: 0..len, protected: &protected, budget, seed: TrialSeed(1), block: 1 };
+    let view = View {
+        candidates: 0..len,
+        protected: &protected,
+        budget,
+        seed: TrialSeed(1),
+        block: 1,
+        sinks: 0,
+        scores: &[],
+        segments: &[],
+    };
     evict(policy(name).expect("a policy"), len, &view).expect("a budget that can be met")
 }
 

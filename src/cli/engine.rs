@@ -94,6 +94,7 @@ impl EngineArgs {
             kv_type: self.kv_type,
             flash_attn: self.flash_attn,
             swa_full: self.swa_full,
+            tap: false,
         }
     }
 

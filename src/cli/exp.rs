@@ -13,8 +13,8 @@ use super::means::{self, Mean};
 use super::progress::Progress;
 use super::{interrupt, print, print_json};
 use crate::data::{self, Example, bundled};
-use crate::evict::{Memory, Positions, Protect, Ratio, Scope, parse_ratios};
-use crate::exp::{self, Build, DataFacts, Generation, Grid, Manifest, Outcome, Plan, Settings, Store};
+use crate::evict::{Aggregate, Granularity, Layers, Memory, Positions, Protect, Ratio, Scope, parse_ratios};
+use crate::exp::{self, Build, DataFacts, Demands, Generation, Grid, Manifest, Outcome, Plan, Settings, Store};
 use crate::judge::stage::Outcome as Judged;
 use crate::llama::{ContextSettings, Model, Sampling};
 use crate::models;
@@ -29,7 +29,7 @@ use crate::{Error, Result};
 #[derive(Debug, clap::Args)]
 #[command(args_override_self = true, after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Policies, separated by commas: none, streaming, random.
+    /// Policies, separated by commas: none, streaming, random, snapkv, ... (`kvllama policies` lists them); also sinks+POLICY.
     #[arg(long, help_heading = "Eviction", value_name = "P,..", value_delimiter = ',', default_value = "random")]
     policy: Vec<String>,
 
@@ -48,6 +48,22 @@ pub(super) struct Args {
     /// Contiguous positions that `random` evicts together.
     #[arg(long, help_heading = "Eviction", value_name = "B", default_value_t = 1)]
     block: usize,
+
+    /// Free whole positions (`token`), or let each `layer` or each KV `head` keep its own, as the papers do: then nothing is freed.
+    #[arg(long, help_heading = "Eviction", value_name = "UNIT,..", value_delimiter = ',', default_value = "token")]
+    granularity: Vec<Granularity>,
+
+    /// The layers that forget: all, global or local (without and with a sliding window).
+    #[arg(long, help_heading = "Eviction", value_name = "WHICH,..", value_delimiter = ',', default_value = "all")]
+    layers: Vec<Layers>,
+
+    /// How the scores of layers and heads become one: mean, max or rank-mean.
+    #[arg(long, help_heading = "Eviction", value_name = "HOW", default_value = "mean")]
+    aggregate: Aggregate,
+
+    /// Split the budget over the spans of the prompt in proportion to their length; the policy ranks within each.
+    #[arg(long, help_heading = "Eviction")]
+    fair: bool,
 
     /// Survivors `keep` their RoPE positions, or are moved together (`compact`); both, separated by a comma, run both.
     #[arg(long, help_heading = "Eviction", value_name = "MODE,..", value_delimiter = ',', default_value = "keep")]
@@ -137,6 +153,7 @@ Examples:
   kvllama exp --policy random --ratio 0.5
   kvllama exp --policy streaming,random --ratio 0.1..0.9:0.2 --repeats 3 --out results/curve
   kvllama exp --model gemma-3-12b-it-q4_0 --policy streaming --keep-first 100 --keep-last 100
+  kvllama exp --policy snapkv,h2o,random --ratio 0.25,0.5,0.75 --fidelity
   kvllama exp --policy random --ratio 0.5 --memory kv,text     heard and forgotten, against never heard";
 
 /// How many conditions answer side by side.
@@ -207,7 +224,13 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     model.template()?;
     let plan = Plan::new(settings, examples, &model, args.engine.ctx)?;
     let n_ctx = plan.n_ctx().max(args.engine.ctx.unwrap_or(0));
-    let context = ContextSettings { n_ctx, ..args.engine.context(&model, n_ctx) };
+    let demands = Demands::of(&plan.settings.conditions, args.engine.flash_attn, args.engine.kv_type)?;
+    let context = ContextSettings {
+        n_ctx,
+        flash_attn: demands.flash_attn,
+        tap: demands.tap,
+        ..args.engine.context(&model, n_ctx)
+    };
     if args.dry_run {
         return dry_run(&args, &plan, &model, &context);
     }
@@ -282,10 +305,15 @@ impl Args {
             memories: self.memory.clone(),
             protect: self.protect.clone(),
             block: self.block,
+            granularities: self.granularity.clone(),
+            layers: self.layers.clone(),
+            aggregate: self.aggregate,
+            fair: self.fair,
             baseline: !self.no_baseline,
         };
         let template = self.engine.chat_template()?;
         let conditions = grid.conditions()?;
+        let demands = Demands::of(&conditions, self.engine.flash_attn, self.engine.kv_type)?;
         let parallel = self.parallel.lanes(conditions.len() * self.repeats as usize);
         Ok(Settings {
             conditions,
@@ -297,7 +325,7 @@ impl Args {
                 n_predict: self.n_predict,
                 sampling: self.sampling.sampling()?,
                 kv_type: self.engine.kv_type,
-                flash_attn: self.engine.flash_attn,
+                flash_attn: demands.flash_attn,
                 swa_full: self.engine.swa_full,
                 n_batch: self.engine.batch,
                 parallel,

@@ -7,9 +7,12 @@ use serde_json::{Map, Value, json};
 use super::engine::EngineArgs;
 use super::exp::SamplingArgs;
 use super::{interrupt, print, print_json, prompt_view};
-use crate::evict::{KeepSet, Memory, Positions, Protect, Ratio, Scope, TrialSeed, parse_ranges};
-use crate::exp::{Condition, Grid, forgetting};
-use crate::llama::{Answer, Cut, Forgetting, Model, Prompt, Reader, Sampler, Token, Turn};
+use crate::evict::{
+    Aggregate, Granularity, HeadKeeps, KeepSet, Layers, Memory, Positions, Protect, Ratio, Scope, Scores, TrialSeed,
+    parse_ranges,
+};
+use crate::exp::{Condition, Demands, Grid, forgetting, read_before};
+use crate::llama::{Answer, ContextSettings, Cut, Forgetting, Model, Prompt, Reader, Sampler, Token, Turn};
 use crate::span::{Span, labels};
 use crate::{Error, Result};
 
@@ -69,6 +72,22 @@ pub(super) struct Args {
     #[arg(long, help_heading = "Eviction", value_name = "3..9,15..16")]
     evict: Option<String>,
 
+    /// Free whole positions (`token`), or let each `layer` or each KV `head` keep its own.
+    #[arg(long, help_heading = "Eviction", value_name = "UNIT", default_value = "token")]
+    granularity: Granularity,
+
+    /// The layers that forget: all, global or local.
+    #[arg(long, help_heading = "Eviction", value_name = "WHICH", default_value = "all")]
+    layers: Layers,
+
+    /// How the scores of layers and heads become one: mean, max or rank-mean.
+    #[arg(long, help_heading = "Eviction", value_name = "HOW", default_value = "mean")]
+    aggregate: Aggregate,
+
+    /// Split the budget over the spans of the prompt in proportion to their length.
+    #[arg(long, help_heading = "Eviction")]
+    fair: bool,
+
     /// Survivors `keep` their RoPE positions or are moved together (`compact`).
     #[arg(long, help_heading = "Eviction", value_name = "MODE", default_value = "keep")]
     positions: Positions,
@@ -123,17 +142,18 @@ pub(super) fn execute(args: Args) -> Result<()> {
     let n_predict = args.n_predict.unwrap_or(if args.logits.is_some() || args.forced.is_some() { 0 } else { 128 });
     let sampling = args.sampling.sampling()?;
     let condition = args.condition()?;
-    if args.scores.is_some() {
+    let score = condition.score();
+    if args.scores.is_some() && score.is_none() {
         return Err(Error::input(format!(
             "the policy {} has no scores to write; --scores is for policies that rank positions",
             condition.policy
         )));
     }
+    let demands = Demands::of(std::slice::from_ref(&condition), args.engine.flash_attn, args.engine.kv_type)?;
     let model = args.engine.load(false)?;
     model.check_tokens(&forced)?;
     let prompt = args.prompt(&model)?;
     let seed = TrialSeed(args.seed);
-    let forgetting = args.forgetting(&condition, &prompt, seed)?;
 
     interrupt::install()?;
     let needed = prompt.tokens.len() + forced.len() + n_predict;
@@ -144,7 +164,18 @@ pub(super) fn execute(args: Args) -> Result<()> {
             context.n_ctx
         )));
     }
+    let context = ContextSettings { flash_attn: demands.flash_attn, tap: demands.tap, ..context };
     let mut reader = Reader::private(&model, context)?;
+    let read = &prompt.tokens[..read_before(&condition, &prompt)?];
+    let scores = score.map(|score| reader.scores(read, &[score])).transpose()?.map(|mut scores| scores.remove(0));
+    let forgetting = match &args.evict {
+        None => forgetting(&condition, &prompt, seed, &model, scores.as_ref())?,
+        Some(ranges) => {
+            let keep = KeepSet::without_ranges(prompt.n_cached(), &parse_ranges(ranges)?)?;
+            let (positions, memory, layers) = (args.positions, args.memory, args.layers);
+            Forgetting { positions, memory, layers, ..Forgetting::new(keep) }
+        }
+    };
     let mut run = |forgetting: &Forgetting| -> Result<Outcome> {
         let mut cut = reader.cut(&prompt, forgetting)?;
         let start = cut;
@@ -160,13 +191,17 @@ pub(super) fn execute(args: Args) -> Result<()> {
         Ok(Outcome { cut: start, answer, logits: rows })
     };
     // The full cache first, for the eyes: the cut answer means little alone.
-    let full = (!args.json && n_predict > 0 && forgetting.keep.n_evicted() > 0)
+    let full = (!args.json && n_predict > 0 && forgetting.n_kept() < prompt.n_cached())
         .then(|| run(&Forgetting::new(KeepSet::all(prompt.n_cached()))))
         .transpose()?;
     let cut = run(&forgetting)?;
 
     if let Some(path) = &args.logits {
         write_npy(path, &cut.logits, model.n_vocab())?;
+    }
+    if let (Some(path), Some(scores)) = (&args.scores, &scores) {
+        let bytes = serde_json::to_vec(&score_file(&condition, scores, &model)).expect("plain data");
+        crate::files::write_atomically(path, &bytes)?;
     }
     let keep = &forgetting.keep;
     if args.json {
@@ -175,10 +210,11 @@ pub(super) fn execute(args: Args) -> Result<()> {
             "tokens": prompt.tokens,
             "kept": pairs(&keep.kept()),
             "evicted": pairs(keep.evicted()),
-            "n_kept": keep.n_kept(),
-            "n_evicted": keep.n_evicted(),
+            "n_kept": forgetting.n_kept(),
+            "n_evicted": keep.len() - forgetting.n_kept(),
+            "kept_by_head": forgetting.heads.as_ref().map(kept_by_head),
             "spans": prompt.spans,
-            "survival": survival(&prompt, keep),
+            "survival": survival(&prompt, &forgetting),
             "next_pos": cut.cut.next_pos,
             "cells_used_before": cut.cut.cells_before.map(|cells| cells.used),
             "cells_used_after": cut.cut.cells_after.map(|cells| cells.used),
@@ -189,7 +225,7 @@ pub(super) fn execute(args: Args) -> Result<()> {
         }));
     }
     let full = full.map(|outcome| outcome.answer);
-    print(&prompt_view::render(&prompt, keep, &args.name(&condition), full.as_ref(), &cut.answer, n_predict))
+    print(&prompt_view::render(&prompt, &forgetting, &args.name(&condition), full.as_ref(), &cut.answer, n_predict))
 }
 
 struct Outcome {
@@ -221,6 +257,10 @@ impl Args {
             memories: vec![self.memory],
             protect: self.protect.clone(),
             block: self.block,
+            granularities: vec![self.granularity],
+            layers: vec![self.layers],
+            aggregate: self.aggregate,
+            fair: self.fair,
             baseline: false,
         };
         Ok(grid.conditions()?.remove(0))
@@ -253,25 +293,37 @@ impl Args {
         turns.push(turn("user", &text));
         Prompt::chat(model, &turns, &[])
     }
-
-    fn forgetting(&self, condition: &Condition, prompt: &Prompt, seed: TrialSeed) -> Result<Forgetting> {
-        let Some(ranges) = &self.evict else { return forgetting(condition, prompt, seed) };
-        let keep = KeepSet::without_ranges(prompt.n_cached(), &parse_ranges(ranges)?)?;
-        Ok(Forgetting { positions: self.positions, memory: self.memory, ..Forgetting::new(keep) })
-    }
 }
 
 fn pairs(ranges: &[std::ops::Range<usize>]) -> Vec<[usize; 2]> {
     ranges.iter().map(|range| [range.start, range.end]).collect()
 }
 
+/// By layer, for each KV head the ranges it keeps.
+fn kept_by_head(heads: &HeadKeeps) -> Value {
+    let layers = heads.layers.iter().map(|(layer, keeps)| {
+        let keeps: Vec<_> = keeps.iter().map(|keep| pairs(&keep.kept())).collect();
+        (layer.to_string(), json!(keeps))
+    });
+    Value::Object(layers.collect())
+}
+
+/// What `--scores` writes: higher is kept, over the positions that were read before the eviction.
+fn score_file(condition: &Condition, scores: &Scores, model: &Model) -> Value {
+    let forgetful: Vec<_> =
+        model.kv_layers().into_iter().filter(|layer| condition.layers.include(layer.local)).collect();
+    let aggregate = scores.aggregate(condition.aggregate, |index| forgetful.iter().any(|layer| layer.index == index));
+    let per_head = scores.layers.iter().map(|(layer, heads)| (layer.to_string(), json!(heads)));
+    json!({"policy": condition.policy, "aggregate": aggregate, "per_head": per_head.collect::<Map<_, _>>()})
+}
+
 /// By label, the fraction of its tokens that survived.
-fn survival(prompt: &Prompt, keep: &KeepSet) -> Value {
+fn survival(prompt: &Prompt, forgetting: &Forgetting) -> Value {
     let by_label = labels(&prompt.spans).into_iter().map(|label| {
         let spans: Vec<&Span> = prompt.spans.iter().filter(|span| span.label == label).collect();
         let total: usize = spans.iter().map(|span| span.range().len()).sum();
-        let kept: usize = spans.iter().map(|span| keep.kept_within(span.range())).sum();
-        (label.to_string(), json!(kept as f64 / total as f64))
+        let kept: f64 = spans.iter().map(|span| forgetting.kept_within(span.range())).sum();
+        (label.to_string(), json!(kept / total as f64))
     });
     Value::Object(by_label.collect::<Map<_, _>>())
 }

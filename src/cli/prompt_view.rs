@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 
 use crate::evict::KeepSet;
-use crate::llama::{Answer, Prompt};
+use crate::llama::{Answer, Forgetting, Prompt};
 use crate::span::labels;
 
 const EVICTED: Style = Style::new().strikethrough().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
@@ -14,26 +14,30 @@ const HEAD: Style = Style::new().bold();
 /// Renders everything as text with ANSI styles; where styles will be stripped, brackets `[-so-]` mark evictions.
 pub(super) fn render(
     prompt: &Prompt,
-    keep: &KeepSet,
+    forgetting: &Forgetting,
     condition: &str,
     full: Option<&Answer>,
     cut: &Answer,
     n_predict: usize,
 ) -> String {
-    let width = terminal_width();
+    let (width, keep) = (terminal_width(), &forgetting.keep);
     let colour = anstream::stdout().current_choice() != anstream::ColorChoice::Never;
     let mut out = String::new();
     let _ = writeln!(
         out,
         "{HEAD}prompt{HEAD:#} under {condition}: {} tokens, {} of {} cached positions evicted ({})",
         prompt.tokens.len(),
-        keep.n_evicted(),
+        keep.len() - forgetting.n_kept(),
         keep.len(),
-        if colour { "struck out" } else { "in [-brackets-]" },
+        match (&forgetting.heads, colour) {
+            (Some(_), _) => "others in each head: hidden, not freed",
+            (None, true) => "struck out",
+            (None, false) => "in [-brackets-]",
+        },
     );
     out.push_str(&marked(prompt, keep, colour));
     out.push_str("\n\n");
-    out.push_str(&span_table(prompt, keep));
+    out.push_str(&span_table(prompt, forgetting));
     if n_predict > 0 {
         out.push('\n');
         match full {
@@ -65,18 +69,19 @@ fn marked(prompt: &Prompt, keep: &KeepSet, colour: bool) -> String {
     out
 }
 
-fn span_table(prompt: &Prompt, keep: &KeepSet) -> String {
+fn span_table(prompt: &Prompt, forgetting: &Forgetting) -> String {
     let mut out = format!("{HEAD}{:<16} {:>7} {:>7} {:>7}  survival{HEAD:#}\n", "span", "tokens", "kept", "evicted");
     for label in labels(&prompt.spans) {
         let spans = prompt.spans.iter().filter(|span| span.label == label);
         let (total, kept) = spans
-            .fold((0, 0), |(total, kept), span| (total + span.range().len(), kept + keep.kept_within(span.range())));
+            .fold((0, 0.0), |(total, kept), span| (total + span.range().len(), kept + forgetting.kept_within(span.range())));
+        let decimals = usize::from(forgetting.heads.is_some()); // a mean over heads
         let name = label.to_string();
         let _ = writeln!(
             out,
-            "{name:<16} {total:>7} {kept:>7} {:>7}  {:>7.0}%",
-            total - kept,
-            100.0 * kept as f64 / total as f64
+            "{name:<16} {total:>7} {kept:>7.decimals$} {:>7.decimals$}  {:>7.0}%",
+            total as f64 - kept,
+            100.0 * kept / total as f64
         );
     }
     out

@@ -1,7 +1,8 @@
 //! Eviction: which positions of a read prompt survive.
 //!
 //! Pure functions from a [`View`] of the cached prompt and a [`Budget`] to a [`KeepSet`]; no
-//! llama.cpp, no I/O. A policy is one file with an `impl Policy` and one line in [`POLICIES`].
+//! llama.cpp, no I/O. A policy is one file with an `impl Policy` (or, if it ranks positions by what the
+//! model computed while it read them, an `impl Score` under [`score`]) and one line in [`POLICIES`].
 //!
 //! The rules every policy shares are enforced here, in [`evict`]: the last cached position always
 //! survives (llama.cpp demands that the next position be the highest cached one plus one),
@@ -9,20 +10,26 @@
 //! error, never a silent other ratio.
 
 mod budget;
+mod fair;
+mod heads;
 mod keep;
 mod mode;
 mod none;
 mod protect;
 mod random;
 mod ratio;
+mod score;
 mod seed;
 mod streaming;
 
 pub use budget::{Budget, DEFAULT_SINKS};
+pub use fair::segments;
+pub use heads::HeadKeeps;
 pub use keep::{KeepSet, parse_ranges, ranges_text};
-pub use mode::{Memory, Positions, Scope};
+pub use mode::{Granularity, Layers, Memory, Positions, Scope};
 pub use protect::Protect;
 pub use ratio::{Ratio, parse_ratios};
+pub use score::{Aggregate, Attention, Heads, Layer, Needs, Queries, Rope, Score, Scores};
 pub use seed::TrialSeed;
 
 use std::ops::Range;
@@ -42,6 +49,12 @@ pub struct View<'a> {
     pub seed: TrialSeed,
     /// Length of the contiguous blocks that a random policy evicts.
     pub block: usize,
+    /// First candidates that survive whatever the policy would say: the sinks of `sinks+POLICY`.
+    pub sinks: usize,
+    /// By position: its score, where the policy has scores.
+    pub scores: &'a [f64],
+    /// Parts of the candidates that each get their share of the budget; none: the whole has one budget.
+    pub segments: &'a [Range<usize>],
 }
 
 impl View<'_> {
@@ -64,6 +77,11 @@ pub trait Policy: Sync {
         false
     }
 
+    /// What scores it ranks positions by, if it does: they are in [`View::scores`].
+    fn score(&self) -> Option<&dyn Score> {
+        None
+    }
+
     /// Marks positions that this policy keeps by its very definition. Where it returns `true` these
     /// and the protected ones are all that survives, and the budget is not consulted further.
     fn reserve(&self, _budget: &Budget, _candidates: Range<usize>, _protected: &mut [bool]) -> bool {
@@ -75,13 +93,39 @@ pub trait Policy: Sync {
 }
 
 /// Every policy there is.
-pub static POLICIES: &[&dyn Policy] = &[&none::None, &streaming::Streaming, &random::Random];
+pub static POLICIES: &[&dyn Policy] = &[
+    &none::None,
+    &streaming::Streaming,
+    &random::Random,
+    &score::Lowest(score::KNorm),
+    &score::Lowest(score::KeyDiff),
+    &score::Lowest(score::Tova),
+    &score::Lowest(score::SnapKv),
+    &score::Lowest(score::H2o),
+    &score::Lowest(score::ExpectedAttention),
+    &score::Lowest(score::LagKv),
+];
 
-/// The policy of that name.
+/// `sinks+POLICY` is that policy with the first positions kept.
+const WITH_SINKS: &str = "sinks+";
+
+/// Whether a policy's name asks for sinks to be kept beside its own choice.
+pub fn with_sinks(name: &str) -> bool {
+    name.starts_with(WITH_SINKS)
+}
+
+/// The policy of that name, which may begin with `sinks+`.
 pub fn policy(name: &str) -> Result<&'static dyn Policy> {
-    POLICIES.iter().copied().find(|policy| policy.name() == name).ok_or_else(|| {
+    let plain = name.strip_prefix(WITH_SINKS).unwrap_or(name);
+    if with_sinks(name) && ["none", "streaming"].contains(&plain) {
+        return Err(Error::input(format!("`{name}`: {plain} keeps its sinks anyway; write --policy {plain}")));
+    }
+    POLICIES.iter().copied().find(|policy| policy.name() == plain).ok_or_else(|| {
         let known: Vec<_> = POLICIES.iter().map(|policy| policy.name()).collect();
-        Error::input(format!("there is no policy `{name}`; known are {}", known.join(", ")))
+        Error::input(format!(
+            "there is no policy `{name}`; known are {}, and sinks+POLICY, such as sinks+knorm",
+            known.join(", ")
+        ))
     })
 }
 
@@ -96,21 +140,34 @@ pub fn evict(policy: &dyn Policy, len: usize, view: &View) -> Result<KeepSet> {
     }
     let mut protected = view.protected[..len].to_vec();
     protected[candidates.end - 1] = true;
+    protected[candidates.start..candidates.end.min(candidates.start + view.sinks)].fill(true);
     let reserved = policy.reserve(&view.budget, candidates.clone(), &mut protected);
 
-    let n_protected = candidates.clone().filter(|&position| protected[position]).count();
-    let survivors = if reserved { n_protected } else { view.budget.survivors(candidates.len()) };
-    if n_protected > survivors {
+    let n_protected = |range: Range<usize>| range.filter(|&position| protected[position]).count();
+    let n_reserved = n_protected(candidates.clone());
+    let survivors = if reserved { n_reserved } else { view.budget.survivors(candidates.len()) };
+    if n_reserved > survivors {
         return Err(Error::input(format!(
-            "{} leaves {survivors} of {} positions, but {n_protected} must survive (the last one always does, others \
+            "{} leaves {survivors} of {} positions, but {n_reserved} must survive (the last one always does, others \
              are protected); lower the ratio or protect less",
             view.budget,
             candidates.len()
         )));
     }
-    let view = View { protected: &protected, candidates: candidates.clone(), ..*view };
-    let evicted = policy.choose(&view, candidates.len() - survivors);
-    debug_assert_eq!(evicted.len(), candidates.len() - survivors);
+    let shares = if view.segments.is_empty() {
+        vec![(candidates, survivors)]
+    } else {
+        let least: Vec<_> = view.segments.iter().map(|segment| n_protected(segment.clone())).collect();
+        std::iter::zip(view.segments.iter().cloned(), fair::shares(view.segments, &least, survivors)).collect()
+    };
+    let mut evicted = Vec::new();
+    for (candidates, survivors) in shares {
+        let n_evict = candidates.len() - survivors;
+        let view = View { protected: &protected, candidates, segments: &[], ..*view };
+        let chosen = policy.choose(&view, n_evict);
+        debug_assert_eq!(chosen.len(), n_evict);
+        evicted.extend(chosen);
+    }
     Ok(KeepSet::without(len, evicted))
 }
 

@@ -1,18 +1,13 @@
 //! Where an eviction applies, and what becomes of the survivors.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-
 use crate::{Error, Result};
 
 /// An enum whose variants are written as fixed words in the CLI, in condition names and in the CSV.
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident ($what:literal) { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-        #[serde(rename_all = "lowercase")]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+        #[serde(rename_all = "kebab-case")]
         pub enum $name { $($(#[$doc])* $variant,)+ }
 
         impl $name {
@@ -22,13 +17,13 @@ macro_rules! words {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.as_str())
             }
         }
 
-        impl FromStr for $name {
+        impl std::str::FromStr for $name {
             type Err = Error;
 
             fn from_str(text: &str) -> Result<Self> {
@@ -42,6 +37,8 @@ macro_rules! words {
         }
     };
 }
+
+pub(in crate::evict) use words;
 
 words! {
     /// What becomes of the survivors' positions.
@@ -75,5 +72,42 @@ words! {
         System = "system",
         /// The context of the example.
         Context = "context",
+    }
+}
+
+words! {
+    /// What keeps a set of positions of its own.
+    Granularity ("granularity") {
+        /// All layers and heads keep the same positions; the others' cells are freed.
+        #[default]
+        Token = "token",
+        /// Each layer keeps its own; the others are hidden, no cell is freed.
+        Layer = "layer",
+        /// Each layer and KV head keeps its own; the others are hidden, no cell is freed.
+        Head = "head",
+    }
+}
+
+words! {
+    /// Which layers forget.
+    Layers ("choice of layers") {
+        /// All of them.
+        #[default]
+        All = "all",
+        /// Those without a sliding window.
+        Global = "global",
+        /// Those with a sliding window.
+        Local = "local",
+    }
+}
+
+impl Layers {
+    /// Whether a layer is among them.
+    pub fn include(self, is_local: bool) -> bool {
+        match self {
+            Layers::All => true,
+            Layers::Global => !is_local,
+            Layers::Local => is_local,
+        }
     }
 }

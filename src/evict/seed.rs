@@ -38,6 +38,11 @@ impl TrialSeed {
         u32::from_le_bytes(digest[..4].try_into().expect("a SHA-256 has 32 bytes"))
     }
 
+    /// The seed of one layer and head, where each draws its own.
+    pub(super) fn of_head(self, layer: u32, head: usize) -> Self {
+        TrialSeed::derive(self.0, &format!("layer {layer} head {head}"), 0)
+    }
+
     /// Shuffles in place (Fisher-Yates on a ChaCha8 stream: the same on every machine and version).
     pub(super) fn shuffle<T>(self, items: &mut [T]) {
         let key = Sha256::new().chain_update(b"kvllama eviction").chain_update(self.0.to_le_bytes()).finalize();

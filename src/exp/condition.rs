@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::evict::{Budget, DEFAULT_SINKS, Memory, Positions, Protect, Ratio, Scope};
+use crate::evict::{
+    self, Aggregate, Budget, DEFAULT_SINKS, Granularity, Layers, Memory, Positions, Protect, Ratio, Scope, Score,
+};
 
 /// Everything that identifies a column of the experiment except the example and the repeat.
 ///
@@ -26,6 +28,18 @@ pub struct Condition {
     pub memory: Memory,
     /// Length of the blocks that `random` evicts.
     pub block: usize,
+    /// What keeps a set of positions of its own.
+    #[serde(default)]
+    pub granularity: Granularity,
+    /// Which layers forget.
+    #[serde(default)]
+    pub layers: Layers,
+    /// How scores of layers and heads become one.
+    #[serde(default)]
+    pub aggregate: Aggregate,
+    /// Whether each part of the prompt survives in proportion to its length.
+    #[serde(default)]
+    pub fair: bool,
 }
 
 impl Condition {
@@ -39,7 +53,30 @@ impl Condition {
             protect: Protect::default(),
             memory: Memory::Kv,
             block: 1,
+            granularity: Granularity::Token,
+            layers: Layers::All,
+            aggregate: Aggregate::Mean,
+            fair: false,
         }
+    }
+
+    /// The scores its policy ranks positions by, if it does.
+    pub fn score(&self) -> Option<&'static dyn Score> {
+        evict::policy(&self.policy).ok().and_then(|policy| policy.score())
+    }
+
+    /// First positions kept whatever the policy says: the sinks of `streaming` and of `sinks+POLICY`.
+    pub fn sinks(&self) -> Option<usize> {
+        let has_sinks = self.policy == "streaming" || evict::with_sinks(&self.policy);
+        has_sinks.then_some(match self.budget {
+            Budget::Ratio { sinks, .. } => sinks,
+            Budget::Window { keep_first, .. } => keep_first,
+        })
+    }
+
+    /// Whether cells of the KV cache are given back.
+    pub fn frees(&self) -> bool {
+        self.granularity == Granularity::Token
     }
 
     /// Whether this is the full cache.
@@ -57,7 +94,7 @@ impl fmt::Display for Condition {
         match self.budget {
             Budget::Ratio { ratio, sinks } => {
                 write!(f, "@{ratio}")?;
-                if self.policy == "streaming" && sinks != DEFAULT_SINKS {
+                if self.sinks().is_some() && sinks != DEFAULT_SINKS {
                     write!(f, "/sinks={sinks}")?;
                 }
             }
@@ -65,6 +102,18 @@ impl fmt::Display for Condition {
         }
         if self.block > 1 {
             write!(f, "/block={}", self.block)?;
+        }
+        if self.granularity != Granularity::default() {
+            write!(f, "/{}", self.granularity)?;
+        }
+        if self.layers != Layers::default() {
+            write!(f, "/layers={}", self.layers)?;
+        }
+        if self.aggregate != Aggregate::default() {
+            write!(f, "/aggregate={}", self.aggregate)?;
+        }
+        if self.fair {
+            write!(f, "/fair")?;
         }
         if self.positions != Positions::default() {
             write!(f, "/{}", self.positions)?;

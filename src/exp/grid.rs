@@ -1,7 +1,9 @@
 //! The grid: lists of policies, budgets and modes become conditions.
 
 use super::Condition;
-use crate::evict::{self, Budget, DEFAULT_SINKS, Memory, Positions, Protect, Ratio, Scope};
+use crate::evict::{
+    self, Aggregate, Budget, DEFAULT_SINKS, Granularity, Layers, Memory, Policy, Positions, Protect, Ratio, Scope,
+};
 use crate::{Error, Result};
 
 /// The dimensions of the experiment, as asked for.
@@ -25,6 +27,14 @@ pub struct Grid {
     pub protect: Protect,
     /// Length of the blocks that `random` evicts.
     pub block: usize,
+    /// What keeps a set of positions of its own.
+    pub granularities: Vec<Granularity>,
+    /// Which layers forget.
+    pub layers: Vec<Layers>,
+    /// How scores of layers and heads become one.
+    pub aggregate: Aggregate,
+    /// Whether each part of the prompt survives in proportion to its length.
+    pub fair: bool,
     /// Whether the full cache is added.
     pub baseline: bool,
 }
@@ -54,17 +64,14 @@ impl Grid {
             }
             for &budget in &budgets {
                 for &scope in &self.scopes {
-                    for &positions in &self.positions {
-                        for &memory in &self.memories {
-                            conditions.push(Condition {
-                                policy: name.clone(),
-                                budget: if policy.name() == "streaming" { budget } else { without_sinks(budget) },
-                                positions,
-                                scope,
-                                protect: self.protect.clone(),
-                                memory,
-                                block: if policy.is_random() { self.block } else { 1 },
-                            });
+                    for &granularity in &self.granularities {
+                        for &layers in &self.layers {
+                            for &positions in &self.positions {
+                                for &memory in &self.memories {
+                                    let modes = Modes { scope, granularity, layers, positions, memory };
+                                    conditions.push(self.condition(name, policy, budget, modes)?);
+                                }
+                            }
                         }
                     }
                 }
@@ -84,6 +91,45 @@ impl Grid {
         Ok(distinct)
     }
 
+    fn condition(&self, name: &str, policy: &dyn Policy, budget: Budget, modes: Modes) -> Result<Condition> {
+        let Modes { scope, granularity, layers, positions, memory } = modes;
+        let everywhere = granularity == Granularity::Token && layers == Layers::All;
+        if !everywhere && (positions != Positions::Keep || memory != Memory::Kv) {
+            let (option, value) = match granularity {
+                Granularity::Token => ("layers", layers.as_str()),
+                other => ("granularity", other.as_str()),
+            };
+            return Err(Error::input(format!(
+                "--{option} {value} lets layers or heads keep different positions; that goes with --positions keep and \
+                 --memory kv alone, not with {positions} and {memory}"
+            )));
+        }
+        if self.fair && matches!(budget, Budget::Window { .. }) {
+            return Err(Error::input("--fair shares out a --ratio; it does not go with --keep-last"));
+        }
+        let mut condition = Condition {
+            policy: name.to_owned(),
+            budget,
+            positions,
+            scope,
+            protect: self.protect.clone(),
+            memory,
+            block: if policy.is_random() { self.block } else { 1 },
+            granularity,
+            layers,
+            // Head by head there is nothing to aggregate.
+            aggregate: match (policy.score(), granularity) {
+                (Some(_), Granularity::Token) => self.aggregate,
+                _ => Aggregate::default(),
+            },
+            fair: self.fair,
+        };
+        if condition.sinks().is_none() {
+            condition.budget = without_sinks(budget);
+        }
+        Ok(condition)
+    }
+
     fn budgets(&self) -> Result<Vec<Budget>> {
         let sinks = self.keep_first.unwrap_or(DEFAULT_SINKS);
         match (self.ratios.is_empty(), self.keep_last) {
@@ -100,7 +146,17 @@ impl Grid {
     }
 }
 
-/// Only `streaming` has sinks; elsewhere they must not make two conditions of one.
+/// What is crossed with policies and budgets.
+#[derive(Clone, Copy)]
+struct Modes {
+    scope: Scope,
+    granularity: Granularity,
+    layers: Layers,
+    positions: Positions,
+    memory: Memory,
+}
+
+/// Only `streaming` and `sinks+POLICY` have sinks; elsewhere they must not make two conditions of one.
 fn without_sinks(budget: Budget) -> Budget {
     match budget {
         Budget::Ratio { ratio, .. } => Budget::Ratio { ratio, sinks: DEFAULT_SINKS },
@@ -123,6 +179,10 @@ mod tests {
             memories: vec![Memory::Kv],
             protect: Protect::default(),
             block: 8,
+            granularities: vec![Granularity::Token],
+            layers: vec![Layers::All],
+            aggregate: Aggregate::Mean,
+            fair: false,
             baseline: true,
         }
     }
@@ -155,6 +215,33 @@ mod tests {
                 "streaming@100+50/compact/text/scope=system/protect=bos+sink:4",
             ]
         );
+    }
+
+    #[test]
+    fn modes_of_policies_with_scores_are_named_and_checked() {
+        let heads = Grid {
+            policies: vec!["snapkv".into(), "sinks+random".into()],
+            granularities: vec![Granularity::Token, Granularity::Head],
+            layers: vec![Layers::Global],
+            aggregate: Aggregate::RankMean,
+            keep_first: Some(2),
+            fair: true,
+            baseline: false,
+            block: 1,
+            ..grid()
+        };
+        assert_eq!(
+            names(&heads),
+            [
+                "snapkv@0.5/layers=global/aggregate=rank-mean/fair",
+                "snapkv@0.5/head/layers=global/fair",
+                "sinks+random@0.5/sinks=2/layers=global/fair",
+                "sinks+random@0.5/sinks=2/head/layers=global/fair",
+            ]
+        );
+        assert!(Grid { positions: vec![Positions::Compact], ..heads.clone() }.conditions().is_err());
+        assert!(Grid { memories: vec![Memory::Text], layers: vec![Layers::All], ..heads.clone() }.conditions().is_err());
+        assert!(Grid { policies: vec!["sinks+streaming".into()], ..heads }.conditions().is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! - [`Rows`]: a finished run's rows in memory, to be scored anew; [`rescore`] does it by rule.
 
 mod condition;
+mod forget;
 mod grid;
 mod manifest;
 mod plan;
@@ -22,9 +23,10 @@ pub mod stop;
 mod store;
 
 pub use condition::Condition;
+pub use forget::{Demands, Sights, forgetting, read_before};
 pub use grid::Grid;
 pub use manifest::{Build, DataFacts, Manifest, ModelFile};
-pub use plan::{Plan, forgetting, prompt_of};
+pub use plan::{Plan, prompt_of};
 pub use prompts::{PROMPTS, PromptRow, instructions_of, read_prompts, write_prompts};
 pub use rescore::{Rescored, rescore};
 pub use rewrite::Rows;

@@ -1,11 +1,9 @@
 //! The settings met with a model and a data set.
 
-use std::ops::Range;
-
 use super::{Condition, Generation, Key, PromptRow, Settings};
 use crate::data::Example;
-use crate::evict::{self, KeepSet, Scope, TrialSeed, View};
-use crate::llama::{Forgetting, Mark, Model, Prompt, Turn};
+use crate::evict::TrialSeed;
+use crate::llama::{Mark, Model, Prompt, Turn};
 use crate::span::Label;
 use crate::{Error, Result};
 
@@ -117,30 +115,4 @@ pub fn prompt_of(model: &Model, example: &Example) -> Result<Prompt> {
     mark(Label::Context, example.context.as_ref());
     mark(Label::Question, example.question.as_ref());
     Prompt::chat(model, &turns, &marks)
-}
-
-/// What a condition does to a prompt.
-///
-/// # Errors
-/// If the condition's scope names a span the prompt lacks, or if the budget cannot be met.
-pub fn forgetting(condition: &Condition, prompt: &Prompt, seed: TrialSeed) -> Result<Forgetting> {
-    let len = prompt.n_cached();
-    let candidates = candidates(condition.scope, prompt)?;
-    let read_before = if condition.scope == Scope::Prompt { len } else { candidates.end };
-    let protected = condition.protect.mask(len, &prompt.spans);
-    let view = View { candidates, protected: &protected, budget: condition.budget, seed, block: condition.block };
-    let keep: KeepSet = evict::evict(evict::policy(&condition.policy)?, len, &view)?;
-    Ok(Forgetting { keep, positions: condition.positions, memory: condition.memory, read_before })
-}
-
-fn candidates(scope: Scope, prompt: &Prompt) -> Result<Range<usize>> {
-    let label = match scope {
-        Scope::Prompt => return Ok(0..prompt.n_cached()),
-        Scope::System => Label::System,
-        Scope::Context => Label::Context,
-    };
-    prompt
-        .span(label)
-        .map(|span| span.start..span.end.min(prompt.n_cached()))
-        .ok_or_else(|| Error::input(format!("--scope {scope}: this prompt has no {label} span to compress")))
 }

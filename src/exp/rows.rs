@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::evict::{Aggregate, Granularity, Layers};
+
 /// What identifies a trial within a run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
@@ -41,17 +43,32 @@ pub struct TrialRow {
     pub memory: String,
     /// Length of the blocks that `random` evicts.
     pub block: usize,
+    /// `token`, `layer` or `head`: what kept a set of positions of its own.
+    #[serde(default)]
+    pub granularity: Granularity,
+    /// `all`, `global` or `local`: the layers that forgot.
+    #[serde(default)]
+    pub layers: Layers,
+    /// `mean`, `max` or `rank-mean`: how scores of layers and heads became one.
+    #[serde(default)]
+    pub aggregate: Aggregate,
+    /// Whether each part of the prompt survived in proportion to its length.
+    #[serde(default)]
+    pub fair: bool,
+    /// Whether evicted cells were given back.
+    #[serde(default = "yes")]
+    pub freed: bool,
     /// Counted from 0.
     pub repeat: u32,
     /// Seed of the trial's eviction and sampler; `probe --seed` takes it.
     pub seed: u64,
     /// Tokens of the prompt.
     pub n_prompt: usize,
-    /// Cached positions that survived; with `n_evicted` this makes `n_prompt - 1`.
+    /// Cached positions that survived (in each head, where heads differ); with `n_evicted` this makes `n_prompt - 1`.
     pub n_kept: usize,
     /// Cached positions that were evicted.
     pub n_evicted: usize,
-    /// Which, as half-open ranges: `3..9,15..16`.
+    /// Which, as half-open ranges: `3..9,15..16`; empty where heads differ.
     pub evicted_ranges: String,
     /// Bytes of keys and values of all cached positions.
     pub kv_bytes_full: u64,
@@ -71,6 +88,9 @@ pub struct TrialRow {
     pub nll: Option<f64>,
     /// Mean KL divergence from the full cache, per token of the baseline's answer.
     pub kl_mean: Option<f64>,
+    /// Fraction of its tokens at which the most likely next token is that of the full cache.
+    #[serde(default)]
+    pub top1_agree: Option<f64>,
     /// Milliseconds to read the prompt.
     pub prefill_ms: f64,
     /// Microseconds to evict.
@@ -83,6 +103,11 @@ pub struct TrialRow {
     pub response: String,
     /// Why the trial failed; such a row has no scores and is tried again at resume.
     pub error: String,
+}
+
+/// Runs of earlier versions freed all they evicted.
+fn yes() -> bool {
+    true
 }
 
 impl TrialRow {

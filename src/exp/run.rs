@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Condition, InstructionRow, Key, Plan, Resumed, Store, TrialRow, forgetting, prompt_of};
+use super::{Condition, InstructionRow, Key, Plan, Resumed, Sights, Store, TrialRow, forgetting, prompt_of};
 use crate::data::{Example, RUBRIC};
-use crate::evict::{Budget, KeepSet, ranges_text};
+use crate::evict::{Budget, Scores, ranges_text};
 use crate::llama::{Answer, ContextSettings, Cut, Forgetting, Job, Model, Prompt, Reader, Sampler};
 use crate::score;
 use crate::span::Label;
@@ -73,6 +73,7 @@ pub fn run(
             prompt: &prompt,
             condition,
             key,
+            model,
             run_id,
             kv_bytes_per_position: reader.context().kv_bytes_per_position(),
         });
@@ -105,9 +106,20 @@ impl Run<'_> {
     /// Runs the pending trials of one example: side by side those that share the reading of the
     /// prompt, if there are lanes for it, then the others one by one.
     fn example(&mut self, reader: &mut Reader, prompt: &Prompt, trials: Vec<Trial>, n_predict: usize) -> Result<()> {
+        let mut sights = Sights::default();
+        for trial in &trials {
+            // A scope that the prompt lacks is the trial's own failure, below.
+            let _ = sights.need(trial.condition, prompt);
+        }
+        if let Err(error) = sights.look(reader, prompt) {
+            if matches!(error, Error::Interrupted) {
+                return Err(error);
+            }
+            return trials.iter().try_for_each(|trial| self.commit(&trial.failed(&error), &[]));
+        }
         let (mut together, mut alone) = (Vec::new(), Vec::new());
         for trial in trials {
-            match trial.forgetting() {
+            match sights.of(trial.condition, prompt).and_then(|scores| trial.forgetting(scores)) {
                 Err(error) => self.commit(&trial.failed(&error), &[])?,
                 Ok(forgetting) => {
                     let job = Job { sampler: trial.sampler(), id: trial, forgetting };
@@ -132,7 +144,7 @@ impl Run<'_> {
     }
 
     fn finish(&mut self, job: &Job<Trial>, cut: &Cut, answer: Answer) -> Result<()> {
-        match job.id.rows(&job.forgetting.keep, cut, answer) {
+        match job.id.rows(&job.forgetting, cut, answer) {
             Ok((row, instructions)) => self.commit(&row, &instructions),
             Err(error) => self.commit(&job.id.failed(&error), &[]),
         }
@@ -226,32 +238,34 @@ struct Trial<'a> {
     prompt: &'a Prompt,
     condition: &'a Condition,
     key: &'a Key,
+    model: &'a Model,
     run_id: &'a str,
     kv_bytes_per_position: u64,
 }
 
 impl Trial<'_> {
-    fn forgetting(&self) -> Result<Forgetting> {
-        forgetting(self.condition, self.prompt, self.plan.seed(self.key))
+    fn forgetting(&self, scores: Option<&Scores>) -> Result<Forgetting> {
+        forgetting(self.condition, self.prompt, self.plan.seed(self.key), self.model, scores)
     }
 
     fn sampler(&self) -> Sampler {
         Sampler::new(&self.plan.settings.generation.sampling, self.plan.seed(self.key).sampler())
     }
 
-    fn rows(&self, keep: &KeepSet, cut: &Cut, answer: Answer) -> Result<(TrialRow, Vec<InstructionRow>)> {
-        let instructions = self.score(keep, &answer.text)?;
-        Ok((self.row(keep, cut, answer, &instructions), instructions))
+    fn rows(&self, forgetting: &Forgetting, cut: &Cut, answer: Answer) -> Result<(TrialRow, Vec<InstructionRow>)> {
+        let instructions = self.score(forgetting, &answer.text)?;
+        Ok((self.row(forgetting, cut, answer, &instructions), instructions))
     }
 
-    fn row(&self, keep: &KeepSet, cut: &Cut, answer: Answer, instructions: &[InstructionRow]) -> TrialRow {
+    fn row(&self, forgetting: &Forgetting, cut: &Cut, answer: Answer, instructions: &[InstructionRow]) -> TrialRow {
         let decode_s = answer.decode.as_secs_f64();
+        let (len, n_kept) = (forgetting.keep.len(), forgetting.n_kept());
         let mut row = TrialRow {
-            n_kept: keep.n_kept(),
-            n_evicted: keep.n_evicted(),
-            evicted_ranges: ranges_text(keep.evicted()),
-            kv_bytes_full: self.kv_bytes_per_position * keep.len() as u64,
-            kv_bytes_kept: self.kv_bytes_per_position * keep.n_kept() as u64,
+            n_kept,
+            n_evicted: len - n_kept,
+            evicted_ranges: ranges_text(forgetting.keep.evicted()),
+            kv_bytes_full: self.kv_bytes_per_position * len as u64,
+            kv_bytes_kept: self.kv_bytes_kept(forgetting),
             n_generated: answer.tokens.len(),
             stop_reason: answer.stop.as_str().to_owned(),
             prefill_ms: thousandths(cut.prefill, 1e3),
@@ -265,6 +279,15 @@ impl Trial<'_> {
         row
     }
 
+    /// What cells are not freed is held still; layers that do not forget hold everything.
+    fn kv_bytes_kept(&self, forgetting: &Forgetting) -> u64 {
+        let layers = self.model.kv_layers();
+        let forgetful = layers.iter().filter(|layer| forgetting.layers.include(layer.local)).count() as u64;
+        let keep = &forgetting.keep;
+        let freed = self.kv_bytes_per_position * keep.n_evicted() as u64 * forgetful / layers.len().max(1) as u64;
+        self.kv_bytes_per_position * keep.len() as u64 - freed
+    }
+
     fn failed(&self, error: &Error) -> TrialRow {
         TrialRow { error: error.to_string(), ..self.identity() }
     }
@@ -273,9 +296,7 @@ impl Trial<'_> {
     fn identity(&self) -> TrialRow {
         let condition = self.condition;
         let (ratio, keep_first, keep_last) = match condition.budget {
-            Budget::Ratio { ratio, sinks } => {
-                (ratio.to_string(), (condition.policy == "streaming").then_some(sinks), None)
-            }
+            Budget::Ratio { ratio, .. } => (ratio.to_string(), condition.sinks(), None),
             Budget::Window { keep_first, keep_last } => (String::new(), Some(keep_first), Some(keep_last)),
         };
         TrialRow {
@@ -291,6 +312,11 @@ impl Trial<'_> {
             protect: condition.protect.to_string(),
             memory: condition.memory.to_string(),
             block: condition.block,
+            granularity: condition.granularity,
+            layers: condition.layers,
+            aggregate: condition.aggregate,
+            fair: condition.fair,
+            freed: condition.frees(),
             repeat: self.key.repeat,
             seed: self.plan.seed(self.key).0,
             n_prompt: self.prompt.tokens.len(),
@@ -298,7 +324,7 @@ impl Trial<'_> {
         }
     }
 
-    fn score(&self, keep: &KeepSet, response: &str) -> Result<Vec<InstructionRow>> {
+    fn score(&self, forgetting: &Forgetting, response: &str) -> Result<Vec<InstructionRow>> {
         let rows = self.example.instructions.iter().enumerate().map(|(index, instruction)| {
             let verdict = match instruction.kind.as_str() {
                 RUBRIC => None,
@@ -312,7 +338,7 @@ impl Trial<'_> {
                 instruction: index,
                 kind: instruction.kind.clone(),
                 n_tokens: span.map(|span| span.range().len()),
-                survival: span.map(|span| keep.kept_within(span.range()) as f64 / span.range().len() as f64),
+                survival: span.map(|span| forgetting.survival(span.range())),
                 pass_strict: verdict.as_ref().map(|verdict| u8::from(verdict.strict)),
                 pass_loose: verdict.as_ref().map(|verdict| u8::from(verdict.loose)),
                 ..InstructionRow::default()

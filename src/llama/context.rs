@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::ffi::{DecodeFailure, RawContext, take_error};
 use super::{Cells, ContextSettings, FlashAttn, MemoryUse, Model, Token};
+use crate::evict::{HeadKeeps, Layer, Layers, Needs};
 use crate::{Error, Result};
 
 /// One entry of a decoded batch.
@@ -118,6 +119,11 @@ impl Context {
                 "the KV cache of {} cells is full; raise --ctx or run fewer conditions in parallel",
                 self.n_ctx()
             )),
+            DecodeFailure::NotHidden => Error::input(format!(
+                "the attention of {} cannot be changed head by head here; --granularity layer and head need \
+                 --flash-attn off and a plain attention graph",
+                self.model.name()
+            )),
             DecodeFailure::Code(code) => {
                 Error::failed(format!("llama.cpp could not decode (code {code}): {}", take_error()))
             }
@@ -137,8 +143,9 @@ impl Context {
         self.raw.seq_cp(source, target);
     }
 
-    /// Removes ranges of positions from a sequence. The highest position must not be among them.
-    pub fn evict(&mut self, seq: i32, ranges: &[Range<usize>]) -> Result<()> {
+    /// Removes ranges of positions from a sequence, in the caches of these layers. The highest position must not be
+    /// among them.
+    pub fn evict(&mut self, seq: i32, ranges: &[Range<usize>], layers: Layers) -> Result<()> {
         let next = self.next_pos(seq);
         for range in ranges {
             if range.end >= next {
@@ -147,7 +154,12 @@ impl Context {
                     range.start, range.end
                 )));
             }
-            if !self.raw.seq_rm(seq, pos(range.start), pos(range.end)) {
+            let (from, to) = (pos(range.start), pos(range.end));
+            let removed = match layers {
+                Layers::All => self.raw.seq_rm(seq, from, to),
+                Layers::Global | Layers::Local => self.raw.seq_rm_half(layers == Layers::Local, seq, from, to),
+            };
+            if !removed {
                 return Err(Error::failed(format!("llama.cpp refused to evict {}..{}", range.start, range.end)));
             }
         }
@@ -182,13 +194,69 @@ impl Context {
         self.next_pos(seq)
     }
 
+    /// Hides from each head of a sequence what it does not keep, until the sequence is emptied. Its cells stay.
+    ///
+    /// # Errors
+    /// If the context has no tap or computes flash attention.
+    pub fn hide(&mut self, seq: i32, heads: &HeadKeeps) -> Result<()> {
+        if !self.raw.has_tap() || self.settings.flash_attn != FlashAttn::Off {
+            return Err(Error::failed("hiding positions from single heads needs a tap, and flash attention off"));
+        }
+        for (layer, keeps) in &heads.layers {
+            for (head, keep) in keeps.iter().enumerate() {
+                let hidden: Vec<bool> = (0..keep.len()).map(|at| !keep.contains(at)).collect();
+                self.raw.hide(seq, *layer, head, &hidden);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at what is decoded into a sequence from now on.
+    ///
+    /// # Errors
+    /// If the context has no tap, or if attention weights are needed and flash attention hides them.
+    pub fn observe(&mut self, seq: i32, needs: &Needs) -> Result<()> {
+        if !self.raw.has_tap() || (needs.weights() && self.settings.flash_attn != FlashAttn::Off) {
+            return Err(Error::failed("looking at attention needs a tap, and flash attention off"));
+        }
+        self.raw.observe(seq, needs);
+        Ok(())
+    }
+
+    /// Shows what was seen since [`Context::observe`], layer by layer.
+    ///
+    /// # Errors
+    /// If the model's graph does not show what was asked for.
+    pub fn seen(&mut self, needs: &Needs, show: impl FnMut(&Layer)) -> Result<()> {
+        if self.raw.seen(needs, show) {
+            return Ok(());
+        }
+        Err(Error::input(format!(
+            "{} does not show what this policy looks at (attention, keys, values or queries under llama.cpp's usual \
+             names); choose a policy without scores: none, streaming or random",
+            self.model.name()
+        )))
+    }
+
+    /// Forgets all that was seen but the positions `kept`, and starts the attention sums anew.
+    pub fn retain_seen(&mut self, kept: &[i32], attention_from: &[i32]) {
+        self.raw.retain(kept, attention_from);
+    }
+
+    /// Looks no more, and forgets what was seen.
+    pub fn look_away(&mut self) {
+        self.raw.look_away();
+    }
+
     /// Empties one sequence.
     pub fn forget_sequence(&mut self, seq: i32) {
+        self.raw.show_all(seq);
         self.raw.seq_rm(seq, -1, -1); // removing a whole sequence never fails
     }
 
     /// Empties the cache.
     pub fn clear(&mut self) {
+        (0..self.settings.n_seq as i32).for_each(|seq| self.raw.show_all(seq));
         self.raw.clear();
     }
 

@@ -21,7 +21,7 @@ mod template;
 pub use context::{Context, Slot};
 pub use grammar::Grammar;
 pub use lanes::Job;
-pub use model::{Facts, Model};
+pub use model::{Facts, KvLayer, Model};
 pub use prompt::{Mark, Prompt};
 pub use reader::{Answer, Cut, Forgetting, Reader, StopReason};
 pub use sampler::{Sampler, Sampling};
@@ -64,6 +64,9 @@ pub struct ContextSettings {
     pub flash_attn: FlashAttn,
     /// Keep every position in the sliding-window layers' cache, not only the window. Compaction needs it.
     pub swa_full: bool,
+    /// Whether attention, keys, queries and values can be looked at, and positions hidden from single heads. It
+    /// costs nothing where it is off.
+    pub tap: bool,
 }
 
 impl Default for ContextSettings {
@@ -76,6 +79,7 @@ impl Default for ContextSettings {
             kv_type: KvType::F16,
             flash_attn: FlashAttn::Auto,
             swa_full: true,
+            tap: false,
         }
     }
 }

@@ -21,6 +21,17 @@ pub struct Model {
     n_vocab: usize,
 }
 
+/// A layer with keys and values of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvLayer {
+    /// Its number in the model.
+    pub index: u32,
+    /// Its KV heads.
+    pub heads: usize,
+    /// Whether it has a sliding window.
+    pub local: bool,
+}
+
 /// What a run records about its model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Facts {
@@ -106,6 +117,17 @@ impl Model {
     /// The context length the model was trained for.
     pub fn n_ctx_train(&self) -> u32 {
         self.raw.n_ctx_train()
+    }
+
+    /// The layers that have keys and values of their own.
+    pub fn kv_layers(&self) -> Vec<KvLayer> {
+        (0..self.raw.n_layer())
+            .map(|index| {
+                let (heads, local) = self.raw.kv_heads(index);
+                KvLayer { index, heads, local }
+            })
+            .filter(|layer| layer.heads > 0)
+            .collect()
     }
 
     /// The facts a run records.

@@ -4,12 +4,13 @@
 //! set is applied; then the last one is decoded, so that every generated token, the first
 //! included, sees the cut cache.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Cells, Context, ContextSettings, Model, Prompt, Sampler, Token};
 use crate::Result;
-use crate::evict::{KeepSet, Memory, Positions};
+use crate::evict::{HeadKeeps, KeepSet, Layers, Memory, Needs, Positions, Score, Scores};
 
 /// The sequence that holds a prompt read for several conditions.
 pub(super) const SHARED: i32 = 0;
@@ -21,6 +22,10 @@ const FORK: i32 = 1;
 pub struct Forgetting {
     /// Which of the cached positions survive.
     pub keep: KeepSet,
+    /// Where the layers or heads keep sets of their own: then `keep` holds every position, and nothing is freed.
+    pub heads: Option<HeadKeeps>,
+    /// The layers whose cache is evicted from.
+    pub layers: Layers,
     /// Where the survivors sit afterwards.
     pub positions: Positions,
     /// Whether the rest was heard at all.
@@ -33,7 +38,26 @@ impl Forgetting {
     /// The default: the whole prompt is heard, then cut; survivors keep their positions.
     pub fn new(keep: KeepSet) -> Self {
         let read_before = keep.len();
-        Forgetting { keep, positions: Positions::Keep, memory: Memory::Kv, read_before }
+        let (positions, memory) = (Positions::Keep, Memory::Kv);
+        Forgetting { keep, heads: None, layers: Layers::All, positions, memory, read_before }
+    }
+
+    /// How many of the cached positions survive; of each head, where these differ.
+    pub fn n_kept(&self) -> usize {
+        self.heads.as_ref().map_or(self.keep.n_kept(), HeadKeeps::n_kept)
+    }
+
+    /// How many positions of a range survive; where heads differ, on their mean.
+    pub fn kept_within(&self, range: Range<usize>) -> f64 {
+        match &self.heads {
+            Some(heads) => heads.kept_within(&range),
+            None => self.keep.kept_within(range) as f64,
+        }
+    }
+
+    /// The fraction of a range that survives; where heads differ, their mean.
+    pub fn survival(&self, range: Range<usize>) -> f64 {
+        self.kept_within(range.clone()) / range.len() as f64
     }
 
     /// Whether the same reading of the prompt serves this and other conditions.
@@ -123,6 +147,28 @@ impl Reader {
         &self.context
     }
 
+    /// Reads `tokens` and scores them by each policy, from what the model computed while it read.
+    ///
+    /// # Errors
+    /// If the context has no tap, or if the model does not show what a policy looks at.
+    pub fn scores(&mut self, tokens: &[Token], policies: &[&dyn Score]) -> Result<Vec<Scores>> {
+        let needs = policies.iter().fold(Needs::default(), |needs, policy| needs.union(&policy.needs(tokens.len())));
+        self.shared = None;
+        self.context.clear();
+        self.context.observe(SHARED, &needs)?;
+        let prefill = self.read_shared(tokens);
+        let mut scores = vec![Scores { layers: Vec::new() }; policies.len()];
+        let seen = prefill.and_then(|_| {
+            self.context.seen(&needs, |layer| {
+                for (policy, scores) in policies.iter().zip(&mut scores) {
+                    scores.layers.push((layer.index, policy.score(layer)));
+                }
+            })
+        });
+        self.context.look_away();
+        seen.map(|()| scores)
+    }
+
     /// Reads all of the prompt but its last token and applies the keep set.
     pub fn cut(&mut self, prompt: &Prompt, forgetting: &Forgetting) -> Result<Cut> {
         let cached = &prompt.tokens[..prompt.n_cached()];
@@ -179,7 +225,10 @@ impl Reader {
         let cells_before = self.context.cells(seq);
         let start = Instant::now();
         let keep = &forgetting.keep;
-        self.context.evict(seq, keep.evicted())?;
+        self.context.evict(seq, keep.evicted(), forgetting.layers)?;
+        if let Some(heads) = &forgetting.heads {
+            self.context.hide(seq, heads)?;
+        }
         if forgetting.positions == Positions::Compact {
             let kept: Vec<_> = keep
                 .kept()

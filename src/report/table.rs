@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde::Serialize;
 
 use super::Run;
+use crate::evict::{Aggregate, Granularity, Layers};
 use crate::exp::{InstructionRow, TrialRow};
 
 /// Columns by examples.
@@ -63,6 +64,14 @@ pub struct Factors {
     pub memory: String,
     /// Length of evicted blocks.
     pub block: usize,
+    /// What kept a set of positions of its own.
+    pub granularity: Granularity,
+    /// The layers that forgot.
+    pub layers: Layers,
+    /// How scores of layers and heads became one.
+    pub aggregate: Aggregate,
+    /// Whether each part of the prompt survived in proportion to its length.
+    pub fair: bool,
 }
 
 /// How many positions survive.
@@ -109,6 +118,10 @@ impl Factors {
             protect: row.protect.clone(),
             memory: row.memory.clone(),
             block: row.block,
+            granularity: row.granularity,
+            layers: row.layers,
+            aggregate: row.aggregate,
+            fair: row.fair,
         }
     }
 
@@ -134,6 +147,18 @@ impl Factors {
         }
         if self.block > 1 {
             add(format!("blocks of {}", self.block));
+        }
+        if self.granularity != Granularity::Token {
+            add(format!("by {}", self.granularity));
+        }
+        if self.layers != Layers::All {
+            add(format!("{} layers", self.layers));
+        }
+        if self.aggregate != Aggregate::Mean {
+            add(format!("{} of heads", self.aggregate));
+        }
+        if self.fair {
+            add("fair".to_owned());
         }
         if self.positions != "keep" {
             add(self.positions.clone());

@@ -9,6 +9,7 @@
 #include "llama-ext.h"
 #include "llama-kv-cache-iswa.h"
 #include "llama-kv-cache.h"
+#include "llama-model.h"
 
 llama_model * kvtap_model_from_memory(const void * data, size_t size, const llama_model_params * params) {
     // A stream opened for reading never writes, so the cast away of const is harmless.
@@ -72,4 +73,14 @@ void kvtap_interrupt(bool stop) {
 
 bool kvtap_interrupted(void *) {
     return stop_requested.load();
+}
+
+bool kvtap_seq_rm(llama_context * ctx, bool local, int32_t seq, int32_t from, int32_t to) {
+    auto * iswa = dynamic_cast<llama_kv_cache_iswa *>(llama_get_memory(ctx));
+    return iswa != nullptr && (local ? iswa->get_swa() : iswa->get_base())->seq_rm(seq, from, to);
+}
+
+int32_t kvtap_kv_heads(const llama_model * model, int32_t layer, bool * local) {
+    *local = model->hparams.is_swa(layer);
+    return model->hparams.has_kv(layer) ? model->hparams.n_head_kv(layer) : 0;
 }

@@ -10,6 +10,7 @@
 extern "C" {
 #endif
 
+struct ggml_tensor;
 struct llama_context;
 struct llama_model;
 struct llama_model_params;
@@ -46,6 +47,83 @@ void kvtap_interrupt(bool stop);
 
 // The callback to put into llama_context_params::abort_callback: tells what kvtap_interrupt set.
 bool kvtap_interrupted(void * unused);
+
+// Removes positions [from, to) of a sequence from the cache of the global (or, with `local`, the sliding-window) layers alone.
+bool kvtap_seq_rm(struct llama_context * ctx, bool local, int32_t seq, int32_t from, int32_t to);
+
+// KV heads of a layer's own cache (0: it has none), and whether it has a sliding window.
+int32_t kvtap_kv_heads(const struct llama_model * model, int32_t layer, bool * local);
+
+// ---- The tap (tap.cpp): looks at attention, keys, queries and values while they are computed, and can hide positions
+// from single heads. Its callback goes into llama_context_params::cb_eval, itself into cb_eval_user_data.
+
+typedef struct kvtap_tap kvtap_tap;
+
+// What is to be seen of one sequence. Everything is kept per entry: a position of that sequence, in ascending order.
+struct kvtap_wants {
+    const int32_t * sums_from; // ascending: one attention sum each, over the queries at this position and later ones
+    size_t n_sums;
+    int32_t queries_from;      // first position whose query counts for the query statistics; negative: none are made
+    bool keys;
+    bool values;
+};
+
+// Rotary embedding of a layer, as ggml_rope_ext got it.
+struct kvtap_rope {
+    int32_t n_dims; // 0: the layer has none
+    int32_t mode;
+    float freq_base;
+    float freq_scale;
+    float ext_factor;
+    float attn_factor;
+    const float * freq_factors; // n_dims / 2 of them, or NULL
+};
+
+// What was seen of one layer. Pointers are valid until the tap sees more.
+struct kvtap_layer {
+    int32_t layer;
+    int32_t n_head;
+    int32_t n_head_kv;
+    int32_t d_k;
+    int32_t d_v;
+    int32_t window;            // 0: global
+    size_t n_entries;
+    const double * sums;       // [n_sums][n_head_kv][n_entries]: attention weights, summed over queries, averaged over the query heads of a group
+    const float * keys;        // [n_entries][n_head_kv][d_k] after RoPE, or NULL
+    const float * values;      // [n_entries][n_head_kv][d_v], or NULL
+    int64_t n_queries;         // that the statistics are made of; RoPE not yet applied to them
+    const double * query_mean; // [n_head][d_k]
+    const double * query_covariance; // [n_head][d_k][d_k]
+    struct kvtap_rope rope;
+};
+
+kvtap_tap * kvtap_tap_new(void);
+void kvtap_tap_free(kvtap_tap * tap);
+
+// cb_eval.
+bool kvtap_eval(struct ggml_tensor * tensor, bool ask, void * tap);
+
+// Forgets what was seen and looks at `seq` from the next decode on. Without `wants` it stops looking.
+void kvtap_observe(kvtap_tap * tap, const struct llama_context * ctx, int32_t seq, const struct kvtap_wants * wants);
+
+// Starts the attention sums anew and drops all entries but those at `kept` (ascending positions).
+void kvtap_retain(kvtap_tap * tap, const int32_t * kept, size_t n_kept, const int32_t * sums_from, size_t n_sums);
+
+// What was seen of layer number `index`, counted over the layers that have keys and values; false if there is none.
+// `complete` tells whether everything asked for was there.
+bool kvtap_seen(kvtap_tap * tap, size_t index, struct kvtap_layer * out, bool * complete);
+
+// Hides from one layer and KV head of `seq` the positions p < n where hidden[p] != 0. Needs flash attention to be off.
+void kvtap_hide(kvtap_tap * tap, const struct llama_context * ctx, int32_t seq, int32_t layer, int32_t head, const uint8_t * hidden, size_t n);
+
+// Shows everything to `seq` again.
+void kvtap_show(kvtap_tap * tap, int32_t seq);
+
+// To be called before each decode: sequence and position of each entry of the batch. Batches are not split.
+void kvtap_before(kvtap_tap * tap, const int32_t * seqs, const int32_t * positions, size_t n);
+
+// To be called after each decode. False if something that was to be hidden could not be.
+bool kvtap_after(kvtap_tap * tap);
 
 #ifdef __cplusplus
 }

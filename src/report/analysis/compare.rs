@@ -30,8 +30,16 @@ pub enum Question {
     Scope,
     /// ... the protection ...
     Protect,
-    /// ... or the length of blocks matter?
+    /// ... the length of blocks, ...
     Block,
+    /// ... heads that keep sets of their own, ...
+    Granularity,
+    /// ... the layers that forget, ...
+    Layers,
+    /// ... the way to aggregate scores, ...
+    Aggregate,
+    /// ... or a fair share for each part of the prompt matter?
+    Fair,
     /// Is having heard and forgotten something else than never having heard?
     Memory,
     /// Do two runs differ under the same condition?
@@ -49,6 +57,10 @@ impl Question {
             Question::Scope => "scopes",
             Question::Protect => "protection",
             Question::Block => "block lengths",
+            Question::Granularity => "granularities",
+            Question::Layers => "layers that forget",
+            Question::Aggregate => "ways to aggregate scores",
+            Question::Fair => "fair shares",
             Question::Memory => "heard and forgotten (kv) against never heard (text)",
             Question::Run => "runs under the same condition",
         }
@@ -195,6 +207,10 @@ fn only_difference(a: &Factors, b: &Factors) -> Option<Question> {
         (a.scope != b.scope, Question::Scope),
         (a.protect != b.protect, Question::Protect),
         (!policy && a.block != b.block, Question::Block),
+        (a.granularity != b.granularity, Question::Granularity),
+        (a.layers != b.layers, Question::Layers),
+        (!policy && a.aggregate != b.aggregate, Question::Aggregate),
+        (a.fair != b.fair, Question::Fair),
         (a.memory != b.memory, Question::Memory),
     ];
     let mut found = differ.into_iter().filter_map(|(differs, question)| differs.then_some(question));

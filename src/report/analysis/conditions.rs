@@ -56,6 +56,8 @@ pub struct Fidelity {
     pub nll: Option<Estimate>,
     /// KL divergence from the full cache, per token of the baseline's answer.
     pub kl: Option<Estimate>,
+    /// Fraction of tokens at which the most likely next token is that of the full cache.
+    pub top1: Option<Estimate>,
 }
 
 /// Time and memory of a trial.
@@ -117,6 +119,7 @@ fn condition(column: &Column, runs: &[RunFacts], resampling: Resampling) -> Cond
         fidelity: Fidelity {
             nll: estimated(column.by_example(|trial| trial.row.nll)),
             kl: estimated(column.by_example(|trial| trial.row.kl_mean)),
+            top1: estimated(column.by_example(|trial| trial.row.top1_agree)),
         },
         cost: Cost {
             prefill_ms: median_of(&|trial| trial.row.prefill_ms),

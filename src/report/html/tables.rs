@@ -143,6 +143,9 @@ const CONDITIONS: &[Column] = &[
         Cell::number(condition.fidelity.nll.map(|nll| nll.point), |nll| decimals(nll, 3))
             .with(condition.fidelity.nll.map_or(String::new(), |nll| interval(&nll)))
     }),
+    (("same top token", "Fraction of tokens whose most likely successor is that of the full cache, and its interval"), |condition| {
+        scored(condition.fidelity.top1)
+    }),
     (("cut off", "Fraction of answers that reached the limit of tokens"), |condition| {
         Cell::new(percent(condition.truncated), Some(condition.truncated))
     }),
@@ -173,6 +176,7 @@ fn columns(analysis: &Analysis) -> impl Iterator<Item = &'static Column> {
     CONDITIONS.iter().filter(move |((name, _), _)| match *name {
         "KL" => fidelity,
         "NLL" => likelihood,
+        "same top token" => fidelity,
         _ => true,
     })
 }

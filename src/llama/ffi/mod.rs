@@ -1,7 +1,7 @@
-//! The only unsafe code of the crate: thin owners of llama.cpp's raw handles.
+//! The only unsafe code of the crate (this folder): thin owners of llama.cpp's raw handles.
 //!
 //! `llama-cpp-2` wraps the same handles but keeps them private, and kvllama needs them:
-//! loading from memory, `no_alloc` contexts, the abort callback, cell counts. So the model and
+//! loading from memory, `no_alloc` contexts, the abort and eval callbacks, cell counts. So the model and
 //! the context are owned here, over `llama-cpp-sys-2`; samplers, which need no
 //! handle, come from `llama-cpp-2`.
 //!
@@ -15,6 +15,10 @@ use std::ptr::NonNull;
 use std::sync::{Mutex, Once};
 
 use llama_cpp_sys_2 as sys;
+
+mod tap;
+
+use tap::RawTap;
 
 use super::{Cells, ContextSettings, FlashAttn, KvType, LoadSettings, Memory, MemoryUse, Slot, Token};
 
@@ -260,6 +264,14 @@ impl RawModel {
         unsafe { sys::llama_model_n_layer(self.ptr()) }.unsigned_abs()
     }
 
+    /// KV heads of a layer's own cache (0: it has none), and whether it has a sliding window.
+    pub(super) fn kv_heads(&self, layer: u32) -> (usize, bool) {
+        let (layer, mut local) = (i32::try_from(layer).unwrap_or(0), false);
+        // SAFETY: getter; `Model` passes layers it has; valid out pointer.
+        let heads = unsafe { kvtap::kvtap_kv_heads(self.ptr(), layer, &raw mut local) };
+        (usize::try_from(heads).unwrap_or(0), local)
+    }
+
     pub(super) fn n_swa(&self) -> u32 {
         // SAFETY: getter.
         unsafe { sys::llama_model_n_swa(self.ptr()) }.unsigned_abs()
@@ -349,12 +361,17 @@ pub(super) enum DecodeFailure {
     NoRoom,
     /// Stopped by [`interrupt`].
     Interrupted,
+    /// Decoded, but positions that were to be hidden from single heads were not.
+    NotHidden,
     /// Anything else, with llama.cpp's code.
     Code(i32),
 }
 
-/// Owns a `llama_context`.
-pub(super) struct RawContext(NonNull<sys::llama_context>);
+/// Owns a `llama_context` and the tap it calls, if it has one.
+pub(super) struct RawContext {
+    context: NonNull<sys::llama_context>,
+    tap: Option<RawTap>,
+}
 
 // SAFETY: a context may move between threads; `&mut` on every call that changes it keeps use exclusive.
 unsafe impl Send for RawContext {}
@@ -362,7 +379,7 @@ unsafe impl Send for RawContext {}
 impl Drop for RawContext {
     fn drop(&mut self) {
         // SAFETY: the handle is owned.
-        unsafe { sys::llama_free(self.0.as_ptr()) }
+        unsafe { sys::llama_free(self.ptr()) }
     }
 }
 
@@ -390,18 +407,29 @@ impl RawContext {
         params.kv_unified = true;
         params.no_perf = true;
         params.abort_callback = Some(kvtap::kvtap_interrupted);
+        // Without a tap llama.cpp computes its graphs undisturbed.
+        let tap = settings.tap.then(RawTap::new);
+        if let Some(tap) = &tap {
+            params.cb_eval = Some(kvtap::kvtap_eval);
+            params.cb_eval_user_data = tap.ptr().cast();
+        }
         // SAFETY: valid model handle; llama.cpp catches its own exceptions and returns NULL.
-        NonNull::new(unsafe { sys::llama_init_from_model(model.0.as_ptr(), params) }).map(Self)
+        let context = NonNull::new(unsafe { sys::llama_init_from_model(model.0.as_ptr(), params) })?;
+        Some(Self { context, tap })
+    }
+
+    fn ptr(&self) -> *mut sys::llama_context {
+        self.context.as_ptr()
     }
 
     fn memory(&self) -> sys::llama_memory_t {
         // SAFETY: valid handle; the memory lives as long as the context.
-        unsafe { sys::llama_get_memory(self.0.as_ptr()) }
+        unsafe { sys::llama_get_memory(self.ptr()) }
     }
 
     pub(super) fn n_ctx(&self) -> u32 {
         // SAFETY: getter.
-        unsafe { sys::llama_n_ctx(self.0.as_ptr()) }
+        unsafe { sys::llama_n_ctx(self.ptr()) }
     }
 
     /// Decodes one batch. The caller has checked length (`n_batch`), sequence ids and positions.
@@ -421,9 +449,15 @@ impl RawContext {
             seq_id: id_pointers.as_mut_ptr(),
             logits: wanted.as_mut_ptr(),
         };
+        if let Some(tap) = &self.tap {
+            // SAFETY: valid handle; arrays of the length passed, which are copied.
+            unsafe { kvtap::kvtap_before(tap.ptr(), ids.as_ptr(), positions.as_ptr(), slots.len()) }
+        }
         // SAFETY: all arrays are as long as n_tokens and outlive the call.
-        match unsafe { sys::llama_decode(self.0.as_ptr(), batch) } {
-            0 => Ok(()),
+        match unsafe { sys::llama_decode(self.ptr(), batch) } {
+            // SAFETY: valid handle.
+            0 if self.tap.as_ref().is_none_or(|tap| unsafe { kvtap::kvtap_after(tap.ptr()) }) => Ok(()),
+            0 => Err(DecodeFailure::NotHidden),
             1 => Err(DecodeFailure::NoRoom),
             2 => Err(DecodeFailure::Interrupted),
             code => Err(DecodeFailure::Code(code)),
@@ -436,7 +470,7 @@ impl RawContext {
         // SAFETY: waits for the backend; returns NULL for an entry without logits, otherwise n_vocab
         // floats that stay valid until the next decode, which needs `&mut self`.
         unsafe {
-            let row = sys::llama_get_logits_ith(self.0.as_ptr(), index);
+            let row = sys::llama_get_logits_ith(self.ptr(), index);
             (!row.is_null()).then(|| std::slice::from_raw_parts(row, n_vocab))
         }
     }
@@ -451,6 +485,12 @@ impl RawContext {
     pub(super) fn seq_cp(&mut self, source: i32, target: i32) {
         // SAFETY: valid handle; `Context` checked the ids.
         unsafe { sys::llama_memory_seq_cp(self.memory(), source, target, -1, -1) }
+    }
+
+    /// As [`RawContext::seq_rm`], in the cache of the sliding-window layers or in that of the others alone.
+    pub(super) fn seq_rm_half(&mut self, local: bool, seq: i32, from: i32, to: i32) -> bool {
+        // SAFETY: valid handle; `Context` checked the id.
+        unsafe { kvtap::kvtap_seq_rm(self.ptr(), local, seq, from, to) }
     }
 
     /// Moves positions `[from, to)` of a sequence by `delta`.
@@ -477,7 +517,7 @@ impl RawContext {
     pub(super) fn cells(&self, seq: i32) -> Option<Cells> {
         let mut raw = kvtap::kvtap_cells { size: 0, used: 0, seq: 0 };
         // SAFETY: valid handle and out pointer.
-        let known = unsafe { kvtap::kvtap_cells_of(self.0.as_ptr(), seq, &raw mut raw) };
+        let known = unsafe { kvtap::kvtap_cells_of(self.ptr(), seq, &raw mut raw) };
         known.then_some(Cells { size: raw.size, used: raw.used, sequence: raw.seq })
     }
 
@@ -485,7 +525,7 @@ impl RawContext {
         let zero = kvtap::kvtap_memory { model: 0, context: 0, compute: 0 };
         let (mut host, mut device) = (zero, zero);
         // SAFETY: valid handle and out pointers.
-        unsafe { kvtap::kvtap_memory_of(self.0.as_ptr(), &raw mut host, &raw mut device) };
+        unsafe { kvtap::kvtap_memory_of(self.ptr(), &raw mut host, &raw mut device) };
         let side =
             |raw: kvtap::kvtap_memory| Memory { weights: raw.model, kv_cache: raw.context, compute: raw.compute };
         MemoryUse { host: side(host), device: side(device) }

@@ -1,0 +1,59 @@
+//! From scores per layer and head to one score per position.
+
+use crate::evict::mode::words;
+use crate::{Error, Result};
+
+use super::Heads;
+
+words! {
+    /// How the scores of layers and KV heads become one score per position.
+    Aggregate ("way to aggregate scores") {
+        /// Their mean.
+        #[default]
+        Mean = "mean",
+        /// Their maximum.
+        Max = "max",
+        /// The mean of their ranks: layers whose scores are larger by nature do not outvote the others.
+        RankMean = "rank-mean",
+    }
+}
+
+/// Scores of a prompt under one policy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    /// By layer: its number in the model, and its scores by KV head and position.
+    pub layers: Vec<(u32, Heads)>,
+}
+
+impl Scores {
+    /// One score per position, over `layers`.
+    pub fn aggregate(&self, how: Aggregate, layers: impl Fn(u32) -> bool) -> Vec<f64> {
+        let heads: Vec<_> = self.layers.iter().filter(|(layer, _)| layers(*layer)).flat_map(|(_, heads)| heads).collect();
+        aggregate(how, &heads)
+    }
+}
+
+/// The mean over the heads of a layer.
+pub(in crate::evict) fn mean(heads: &Heads) -> Vec<f64> {
+    aggregate(Aggregate::Mean, &heads.iter().collect::<Vec<_>>())
+}
+
+/// One score per position, over these heads.
+fn aggregate(how: Aggregate, heads: &[&Vec<f64>]) -> Vec<f64> {
+    let len = heads.first().map_or(0, |head| head.len());
+    match how {
+        Aggregate::Mean => {
+            (0..len).map(|at| heads.iter().map(|head| head[at]).sum::<f64>() / heads.len() as f64).collect()
+        }
+        Aggregate::Max => (0..len).map(|at| heads.iter().map(|head| head[at]).fold(f64::NEG_INFINITY, f64::max)).collect(),
+        Aggregate::RankMean => {
+            let mut sums = vec![0.0; len];
+            for head in heads {
+                let mut order: Vec<usize> = (0..len).collect();
+                order.sort_by(|&a, &b| head[a].total_cmp(&head[b])); // stable: of equals the later ranks higher
+                order.into_iter().enumerate().for_each(|(rank, at)| sums[at] += rank as f64);
+            }
+            sums.iter().map(|sum| sum / heads.len() as f64).collect()
+        }
+    }
+}

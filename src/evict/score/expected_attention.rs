@@ -1,0 +1,115 @@
+//! `expected-attention`: the attention that future queries are expected to pay (Devoto et al. 2025, arXiv 2510.00636).
+//!
+//! Queries are taken as normally distributed with the mean and covariance of those seen (before RoPE), turned by the
+//! mean rotation of the next positions. The expected weight of a key k is then proportional to
+//! exp(k·μ/√d + k·Σk/(2d)), and is weighted by the norm of its value.
+
+use super::knorm::norm;
+use super::lagkv::softmax;
+use super::{Heads, Layer, Needs, Queries, Rope, Score};
+
+/// Expected attention times the norm of the value.
+pub struct ExpectedAttention;
+
+/// First positions: always kept, and their queries left aside as outliers.
+const SINKS: usize = 4;
+/// Positions over which the rotation is averaged.
+const FUTURE: usize = 512;
+
+impl Score for ExpectedAttention {
+    fn name(&self) -> &'static str {
+        "expected-attention"
+    }
+
+    fn summary(&self) -> &'static str {
+        "the attention expected of future queries, times the value's norm; 4 sinks are kept"
+    }
+
+    fn paper(&self) -> &'static str {
+        "2510.00636"
+    }
+
+    fn needs(&self, _len: usize) -> Needs {
+        Needs::keys().and_values().queries(SINKS)
+    }
+
+    fn score(&self, layer: &Layer) -> Heads {
+        let (len, d) = (layer.len, layer.d_k);
+        let Some(queries) = layer.queries.as_ref().filter(|_| len > SINKS) else {
+            return vec![vec![0.0; len]; layer.kv_heads]; // nothing but sinks
+        };
+        let rotation = Rotation::mean(layer, len);
+        let group = layer.heads / layer.kv_heads;
+        let mut scores = layer.per_head(|head| {
+            let mut weights = vec![0.0; len - SINKS];
+            for query_head in head * group..(head + 1) * group {
+                let (mean, covariance) = rotation.apply(queries, query_head, d);
+                let logits: Vec<f64> =
+                    (SINKS..len).map(|at| logit(layer.key(head, at), &mean, &covariance)).collect();
+                weights.iter_mut().zip(softmax(&logits)).for_each(|(sum, weight)| *sum += weight / group as f64);
+            }
+            let valued = weights.iter().zip(SINKS..).map(|(weight, at)| weight * norm(layer.value(head, at)));
+            std::iter::repeat_n(0.0, SINKS).chain(valued).collect()
+        });
+        // The sinks get the largest score of the layer.
+        let max = scores.iter().flatten().copied().fold(f64::NEG_INFINITY, f64::max);
+        scores.iter_mut().for_each(|head| head[..SINKS].fill(max));
+        scores
+    }
+}
+
+/// k·μ/√d + k·Σk/(2d).
+fn logit(key: &[f32], mean: &[f64], covariance: &[f64]) -> f64 {
+    let d = key.len();
+    let dot = |row: &[f64]| row.iter().zip(key).map(|(a, &k)| a * f64::from(k)).sum::<f64>();
+    let quadratic: f64 = covariance.chunks(d).zip(key).map(|(row, &k)| dot(row) * f64::from(k)).sum();
+    dot(mean) / (d as f64).sqrt() + quadratic / (2.0 * d as f64)
+}
+
+/// The mean rotation of future positions: each pair of dimensions is turned and shrunk.
+struct Rotation {
+    /// `(i, j, cos, sin)`: x_i becomes cos x_i - sin x_j, and x_j becomes sin x_i + cos x_j.
+    pairs: Vec<(usize, usize, f64, f64)>,
+}
+
+impl Rotation {
+    fn mean(layer: &Layer, len: usize) -> Self {
+        let pair = |rope: &Rope, pair: usize| {
+            let (i, j) = rope.pair(pair);
+            let (mut cos, mut sin) = (0.0, 0.0);
+            for position in len..len + FUTURE {
+                let angle = rope.angle(position, pair);
+                cos += angle.cos();
+                sin += angle.sin();
+            }
+            let factor = rope.attn_factor / FUTURE as f64;
+            (i, j, cos * factor, sin * factor)
+        };
+        let pairs = layer.rope.iter().flat_map(|rope| (0..rope.n_dims / 2).map(move |index| pair(rope, index)));
+        Rotation { pairs: pairs.collect() }
+    }
+
+    /// Mean and covariance of one head's future queries.
+    fn apply(&self, queries: &Queries, head: usize, d: usize) -> (Vec<f64>, Vec<f64>) {
+        let mut mean = queries.mean[head * d..(head + 1) * d].to_vec();
+        self.turn(&mut mean, 1, 0);
+        // R Σ Rᵀ: first the columns, then the rows.
+        let mut covariance = queries.covariance[head * d * d..(head + 1) * d * d].to_vec();
+        for column in 0..d {
+            self.turn(&mut covariance, d, column);
+        }
+        for row in covariance.chunks_mut(d) {
+            self.turn(row, 1, 0);
+        }
+        (mean, covariance)
+    }
+
+    /// Turns the vector of every `stride`-th value from `start` on.
+    fn turn(&self, values: &mut [f64], stride: usize, start: usize) {
+        for &(i, j, cos, sin) in &self.pairs {
+            let (i, j) = (start + i * stride, start + j * stride);
+            let (x, y) = (values[i], values[j]);
+            (values[i], values[j]) = (cos * x - sin * y, sin * x + cos * y);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! `h2o`: heavy hitters, the positions that were attended to most (Zhang et al. 2023, arXiv 2306.14048).
+
+use super::{Heads, Layer, Needs, Score};
+
+/// Attention weights summed over all queries, divided by the number of queries that can see the position.
+pub struct H2o;
+
+impl Score for H2o {
+    fn name(&self) -> &'static str {
+        "h2o"
+    }
+
+    fn summary(&self) -> &'static str {
+        "heavy hitters: the mean attention of all queries that saw the position"
+    }
+
+    fn paper(&self) -> &'static str {
+        "2306.14048"
+    }
+
+    fn needs(&self, _len: usize) -> Needs {
+        Needs::attention(0)
+    }
+
+    fn score(&self, layer: &Layer) -> Heads {
+        let seen_by = |at: usize| (layer.len - at).min(layer.window.unwrap_or(usize::MAX)) as f64;
+        let head = |sums: &&[f64]| sums.iter().enumerate().map(|(at, sum)| sum / seen_by(at)).collect();
+        layer.attention_from(0).iter().map(head).collect()
+    }
+}

@@ -1,0 +1,33 @@
+//! `knorm`: keys of small norm draw attention (Devoto et al. 2024, arXiv 2406.11430).
+
+use super::{Heads, Layer, Needs, Score};
+
+/// Minus the L2 norm of the key.
+pub struct KNorm;
+
+impl Score for KNorm {
+    fn name(&self) -> &'static str {
+        "knorm"
+    }
+
+    fn summary(&self) -> &'static str {
+        "keys of small L2 norm are kept"
+    }
+
+    fn paper(&self) -> &'static str {
+        "2406.11430"
+    }
+
+    fn needs(&self, _len: usize) -> Needs {
+        Needs::keys()
+    }
+
+    fn score(&self, layer: &Layer) -> Heads {
+        layer.per_head(|head| (0..layer.len).map(|at| -norm(layer.key(head, at))).collect())
+    }
+}
+
+/// The L2 norm.
+pub(super) fn norm(vector: &[f32]) -> f64 {
+    vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
+}

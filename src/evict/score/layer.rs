@@ -1,0 +1,163 @@
+//! What a score may look at.
+
+/// What is to be seen of a sequence while it is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// One attention sum for each of these, ascending: over the queries at that position and later ones.
+    pub attention_from: Vec<i32>,
+    /// Query statistics over the queries from this position on.
+    pub queries_from: Option<i32>,
+    /// Keys.
+    pub keys: bool,
+    /// Values.
+    pub values: bool,
+}
+
+impl Needs {
+    /// The attention of the queries from position `from` on.
+    pub fn attention(from: usize) -> Self {
+        Needs { attention_from: vec![position(from)], ..Needs::default() }
+    }
+
+    /// Keys alone.
+    pub fn keys() -> Self {
+        Needs { keys: true, ..Needs::default() }
+    }
+
+    /// Query statistics from position `from` on.
+    pub(super) fn queries(self, from: usize) -> Self {
+        Needs { queries_from: Some(position(from)), ..self }
+    }
+
+    /// Values too.
+    pub(super) fn and_values(self) -> Self {
+        Needs { values: true, ..self }
+    }
+
+    /// What serves both. Statistics of queries can start at one position only; of two the first is taken, and no two
+    /// policies differ there.
+    pub fn union(mut self, other: &Needs) -> Self {
+        self.attention_from.extend(&other.attention_from);
+        self.attention_from.sort_unstable();
+        self.attention_from.dedup();
+        debug_assert!(self.queries_from.is_none() || other.queries_from.is_none_or(|from| Some(from) == self.queries_from));
+        self.queries_from = self.queries_from.or(other.queries_from);
+        self.keys |= other.keys;
+        self.values |= other.values;
+        self
+    }
+
+    /// Whether attention weights are needed: flash attention does not show them.
+    pub fn weights(&self) -> bool {
+        !self.attention_from.is_empty()
+    }
+}
+
+fn position(at: usize) -> i32 {
+    i32::try_from(at).expect("contexts are smaller than 2^31 positions")
+}
+
+/// What was seen of one layer while `len` positions were read.
+#[derive(Debug)]
+pub struct Layer<'a> {
+    /// Its number in the model.
+    pub index: u32,
+    /// Length of its sliding window; `None` for a global layer.
+    pub window: Option<usize>,
+    /// Positions.
+    pub len: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// KV heads. Query head `h` reads KV head `h * kv_heads / heads`.
+    pub kv_heads: usize,
+    /// Length of a key, and of a query.
+    pub d_k: usize,
+    /// Length of a value.
+    pub d_v: usize,
+    /// Attention sums, as many as were asked for.
+    pub attention: Vec<Attention<'a>>,
+    /// Keys as cached (after RoPE): `[len][kv_heads][d_k]`; empty if not asked for.
+    pub keys: &'a [f32],
+    /// Values: `[len][kv_heads][d_v]`; empty if not asked for.
+    pub values: &'a [f32],
+    /// Statistics of the queries.
+    pub queries: Option<Queries<'a>>,
+    /// Rotary embedding, where the layer has one and queries were asked for.
+    pub rope: Option<Rope<'a>>,
+}
+
+impl Layer<'_> {
+    /// The key of a position.
+    pub fn key(&self, head: usize, at: usize) -> &[f32] {
+        let start = (at * self.kv_heads + head) * self.d_k;
+        &self.keys[start..start + self.d_k]
+    }
+
+    /// The value of a position.
+    pub fn value(&self, head: usize, at: usize) -> &[f32] {
+        let start = (at * self.kv_heads + head) * self.d_v;
+        &self.values[start..start + self.d_v]
+    }
+
+    /// The attention of the queries from position `from` on, by KV head: asked for by [`Needs::attention`].
+    pub fn attention_from(&self, from: usize) -> &[&[f64]] {
+        let found = self.attention.iter().find(|attention| attention.from == position(from));
+        &found.expect("the policy asked for it").sums
+    }
+
+    /// A score for each KV head.
+    pub fn per_head(&self, score: impl FnMut(usize) -> Vec<f64>) -> Vec<Vec<f64>> {
+        (0..self.kv_heads).map(score).collect()
+    }
+}
+
+/// Attention weights summed over queries.
+#[derive(Debug)]
+pub struct Attention<'a> {
+    /// Position of the first query.
+    pub from: i32,
+    /// By KV head, by position: the sum, averaged over the query heads of the group.
+    pub sums: Vec<&'a [f64]>,
+}
+
+/// Statistics of the queries before RoPE.
+#[derive(Debug)]
+pub struct Queries<'a> {
+    /// `[heads][d_k]`.
+    pub mean: &'a [f64],
+    /// `[heads][d_k][d_k]`, divided by the number of queries.
+    pub covariance: &'a [f64],
+}
+
+/// Rotary embedding, as llama.cpp applies it (`ggml_rope_ext`).
+#[derive(Debug, Clone, Copy)]
+pub struct Rope<'a> {
+    /// How many of the dimensions are rotated.
+    pub n_dims: usize,
+    /// Dimension `i` is paired with `i + n_dims / 2`; otherwise `2i` with `2i + 1`.
+    pub neox: bool,
+    /// Base of the frequencies.
+    pub freq_base: f64,
+    /// Factor on the position.
+    pub freq_scale: f64,
+    /// Whether YaRN mixes frequencies.
+    pub yarn: bool,
+    /// Factor on the rotated values.
+    pub attn_factor: f64,
+    /// Divisors of the frequencies, `n_dims / 2` of them or none.
+    pub freq_factors: &'a [f32],
+}
+
+impl Rope<'_> {
+    /// The angle by which pair `pair` is turned at a position, YaRN left aside.
+    pub fn angle(&self, position: usize, pair: usize) -> f64 {
+        let exponent = -2.0 * pair as f64 / self.n_dims as f64;
+        let factor = self.freq_factors.get(pair).map_or(1.0, |&factor| f64::from(factor));
+        position as f64 * self.freq_scale * self.freq_base.powf(exponent) / factor
+    }
+
+    /// The two dimensions of a pair.
+    pub fn pair(&self, pair: usize) -> (usize, usize) {
+        if self.neox { (pair, pair + self.n_dims / 2) } else { (2 * pair, 2 * pair + 1) }
+    }
+}

@@ -1,0 +1,83 @@
+//! Policies that rank positions by a score per layer and KV head.
+//!
+//! A policy is one file with an `impl Score` and one line in [`super::POLICIES`]. Scores are functions of
+//! a [`Layer`]: what was seen of it while the prompt was read. Higher is kept; ties go to the later position.
+
+mod aggregate;
+mod expected_attention;
+mod h2o;
+mod keydiff;
+mod knorm;
+mod lagkv;
+mod layer;
+mod snapkv;
+mod tova;
+
+pub(super) use aggregate::mean;
+pub use aggregate::{Aggregate, Scores};
+pub use expected_attention::ExpectedAttention;
+pub use h2o::H2o;
+pub use keydiff::KeyDiff;
+pub use knorm::KNorm;
+pub use lagkv::LagKv;
+pub use layer::{Attention, Layer, Needs, Queries, Rope};
+pub use snapkv::SnapKv;
+pub use tova::Tova;
+
+use super::{Policy, View};
+
+/// Scores of one layer: by KV head, by position.
+pub type Heads = Vec<Vec<f64>>;
+
+/// Scores cached positions.
+pub trait Score: Sync {
+    /// The name used in the CLI, in condition names and in the CSV.
+    fn name(&self) -> &'static str;
+
+    /// One line for listings.
+    fn summary(&self) -> &'static str;
+
+    /// The paper, as an arXiv id.
+    fn paper(&self) -> &'static str;
+
+    /// What it needs to see of `len` positions while they are read.
+    fn needs(&self, len: usize) -> Needs;
+
+    /// The score of each position, by KV head.
+    fn score(&self, layer: &Layer) -> Heads;
+}
+
+/// A policy that evicts the lowest scores.
+pub struct Lowest<S>(pub S);
+
+impl<S: Score> Policy for Lowest<S> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn summary(&self) -> &'static str {
+        self.0.summary()
+    }
+
+    fn score(&self) -> Option<&dyn Score> {
+        Some(&self.0)
+    }
+
+    fn choose(&self, view: &View, n_evict: usize) -> Vec<usize> {
+        let mut positions: Vec<_> = view.evictable().collect();
+        // A stable sort of ascending positions: of equal scores the earlier is evicted first.
+        positions.sort_by(|&a, &b| view.scores[a].total_cmp(&view.scores[b]));
+        positions.truncate(n_evict);
+        positions
+    }
+}
+
+/// The scores `scores` with one more than their maximum for each of the `count` last positions: these are kept.
+fn keep_last(scores: &mut [f64], count: usize) {
+    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let first = scores.len() - count;
+    scores[first..].fill(max + 1.0);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! Formulas on cases small enough for paper. The whole chain, tap included, is held to an independent
+//! implementation by tests/scores.rs.
+
+use super::*;
+
+fn layer<'a>(keys: &'a [f32], values: &'a [f32], sums: Vec<Attention<'a>>, len: usize) -> Layer<'a> {
+    Layer {
+        index: 0,
+        window: None,
+        len,
+        heads: 2,
+        kv_heads: 1,
+        d_k: 2,
+        d_v: 2,
+        attention: sums,
+        keys,
+        values,
+        queries: None,
+        rope: None,
+    }
+}
+
+fn close(actual: &[f64], expected: &[f64]) {
+    assert!(
+        actual.len() == expected.len() && actual.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9),
+        "{actual:?} is not {expected:?}"
+    );
+}
+
+#[test]
+fn keys_are_scored_by_norm_and_by_direction() {
+    let keys = [3.0, 4.0, 0.0, 2.0, 0.0, 1.0];
+    let layer = layer(&keys, &[], Vec::new(), 3);
+    close(&KNorm.score(&layer)[0], &[-5.0, -2.0, -1.0]);
+    // Unit keys (0.6, 0.8), (0, 1), (0, 1): their sum is (0.6, 2.8).
+    let length = (0.36f64 + 7.84).sqrt();
+    close(&KeyDiff.score(&layer)[0], &[-(0.36 + 2.24) / length, -2.8 / length, -2.8 / length]);
+}
+
+#[test]
+fn attention_is_summed_normalized_and_pooled() {
+    let sums: Vec<f64> = vec![3.0, 1.0, 0.5, 0.25, 0.2, 0.1];
+    let attention = |from| vec![Attention { from, sums: vec![&sums] }];
+    close(&H2o.score(&layer(&[], &[], attention(0), 6))[0], &[0.5, 0.2, 0.125, 0.25 / 3.0, 0.1, 0.1]);
+    let local = Layer { window: Some(2), ..layer(&[], &[], attention(0), 6) };
+    close(&H2o.score(&local)[0], &[1.5, 0.5, 0.25, 0.125, 0.1, 0.1]);
+    close(&Tova.score(&layer(&[], &[], attention(5), 6))[0], &[3.0, 1.0, 0.5, 0.25, 0.2, 4.0]);
+    // A window of half the prompt: three queries.
+    close(&SnapKv.score(&layer(&[], &[], attention(3), 6))[0], &[0.3, 0.3, 0.3, 1.3, 1.3, 1.3]);
+}
+
+#[test]
+fn of_equal_scores_the_later_position_is_kept() {
+    let view = View {
+        candidates: 0..5,
+        protected: &[false; 5],
+        budget: crate::evict::Budget::Window { keep_first: 0, keep_last: 3 },
+        seed: crate::evict::TrialSeed(0),
+        block: 1,
+        sinks: 0,
+        scores: &[2.0, 1.0, 2.0, 2.0, 0.0],
+        segments: &[],
+    };
+    // The last always survives, whatever its score.
+    assert_eq!(super::super::evict(&Lowest(KNorm), 5, &view).unwrap().kept(), [2..5]);
+    let sinks = View { sinks: 1, ..view };
+    assert_eq!(super::super::evict(&Lowest(KNorm), 5, &sinks).unwrap().kept(), [0..1, 3..5]);
+}
+
+#[test]
+fn aggregates_differ_where_heads_differ_in_size() {
+    let scores = Scores { layers: vec![(0, vec![vec![100.0, 0.0, 50.0]]), (1, vec![vec![0.1, 0.2, 0.3]])] };
+    close(&scores.aggregate(Aggregate::Mean, |_| true), &[50.05, 0.1, 25.15]);
+    close(&scores.aggregate(Aggregate::Max, |_| true), &[100.0, 0.2, 50.0]);
+    close(&scores.aggregate(Aggregate::RankMean, |_| true), &[1.0, 0.5, 1.5]);
+    close(&scores.aggregate(Aggregate::Mean, |layer| layer == 1), &[0.1, 0.2, 0.3]);
+}

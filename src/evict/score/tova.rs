@@ -1,0 +1,32 @@
+//! `tova`: what the newest query attends to (Oren et al. 2024, "Transformers are multi-state RNNs", arXiv 2401.06104).
+
+use super::{Heads, Layer, Needs, Score, keep_last};
+
+/// Attention weights of the last cached query, averaged over all query heads of the layer.
+pub struct Tova;
+
+impl Score for Tova {
+    fn name(&self) -> &'static str {
+        "tova"
+    }
+
+    fn summary(&self) -> &'static str {
+        "what the last query attends to, over all heads of a layer"
+    }
+
+    fn paper(&self) -> &'static str {
+        "2401.06104"
+    }
+
+    fn needs(&self, len: usize) -> Needs {
+        Needs::attention(len - 1)
+    }
+
+    fn score(&self, layer: &Layer) -> Heads {
+        let heads = layer.attention_from(layer.len - 1);
+        let mut scores: Vec<f64> =
+            (0..layer.len).map(|at| heads.iter().map(|head| head[at]).sum::<f64>() / heads.len() as f64).collect();
+        keep_last(&mut scores, 1);
+        vec![scores; layer.kv_heads]
+    }
+}

@@ -1,0 +1,158 @@
+//! From a condition and a prompt to what is done to the cache.
+
+use std::ops::Range;
+
+use super::Condition;
+use crate::evict::{self, Granularity, HeadKeeps, KeepSet, Layers, Score, Scope, Scores, TrialSeed, View};
+use crate::llama::{FlashAttn, Forgetting, KvLayer, KvType, Model, Prompt};
+use crate::span::Label;
+use crate::{Error, Result};
+
+/// What a set of conditions asks of the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demands {
+    /// Whether the context needs a tap.
+    pub tap: bool,
+    /// Flash attention: off where attention weights are looked at or changed.
+    pub flash_attn: FlashAttn,
+}
+
+impl Demands {
+    /// Of these conditions, with flash attention and the type of the cache as asked for.
+    ///
+    /// # Errors
+    /// If attention weights are needed and cannot be had.
+    pub fn of(conditions: &[Condition], flash_attn: FlashAttn, kv_type: KvType) -> Result<Self> {
+        let tap = conditions.iter().any(|condition| condition.score().is_some() || !condition.frees());
+        let weights = conditions
+            .iter()
+            .find(|condition| !condition.frees() || condition.score().is_some_and(|score| score.needs(2).weights()));
+        let Some(condition) = weights else { return Ok(Demands { tap, flash_attn }) };
+        if flash_attn == FlashAttn::On || kv_type.is_quantized() {
+            let cause = if kv_type.is_quantized() { "a quantized KV cache needs it" } else { "--flash-attn is on" };
+            return Err(Error::input(format!(
+                "`{condition}` needs the attention weights, which flash attention does not show, and {cause}; leave \
+                 --flash-attn at auto with --kv-type f16, or choose a policy that looks at keys alone (knorm, keydiff)"
+            )));
+        }
+        Ok(Demands { tap, flash_attn: FlashAttn::Off })
+    }
+}
+
+/// How many positions of the prompt are read before the eviction.
+///
+/// # Errors
+/// If the condition's scope names a span that the prompt lacks.
+pub fn read_before(condition: &Condition, prompt: &Prompt) -> Result<usize> {
+    Ok(match condition.scope {
+        Scope::Prompt => prompt.n_cached(),
+        _ => candidates(condition.scope, prompt)?.end,
+    })
+}
+
+/// What a condition does to a prompt. `scores` are those of its policy, where it has any, over the positions
+/// [`read_before`] the eviction.
+///
+/// # Errors
+/// If the condition's scope names a span the prompt lacks, if the model has no such layers, or if the budget
+/// cannot be met.
+pub fn forgetting(
+    condition: &Condition,
+    prompt: &Prompt,
+    seed: TrialSeed,
+    model: &Model,
+    scores: Option<&Scores>,
+) -> Result<Forgetting> {
+    let len = prompt.n_cached();
+    let candidates = candidates(condition.scope, prompt)?;
+    let read_before = read_before(condition, prompt)?;
+    let protected = condition.protect.mask(len, &prompt.spans);
+    let segments = if condition.fair { evict::segments(candidates.clone(), &prompt.spans) } else { Vec::new() };
+    let layers = forgetful(condition, model)?;
+    let all_layers = layers.len() == model.kv_layers().len();
+    let is_forgetful = |index| layers.iter().any(|layer| layer.index == index);
+    let aggregate = scores.map_or_else(Vec::new, |scores| scores.aggregate(condition.aggregate, is_forgetful));
+    let view = View {
+        candidates,
+        protected: &protected,
+        budget: condition.budget,
+        seed,
+        block: condition.block,
+        sinks: if evict::with_sinks(&condition.policy) { condition.sinks().unwrap_or(0) } else { 0 },
+        scores: &aggregate,
+        segments: &segments,
+    };
+    let policy = evict::policy(&condition.policy)?;
+    let common = |keep| Forgetting {
+        keep,
+        heads: None,
+        layers: if all_layers { Layers::All } else { condition.layers },
+        positions: condition.positions,
+        memory: condition.memory,
+        read_before,
+    };
+    if condition.granularity == Granularity::Token {
+        return Ok(common(evict::evict(policy, len, &view)?));
+    }
+    let layers: Vec<_> = layers.iter().map(|layer| (layer.index, layer.heads)).collect();
+    let heads = HeadKeeps::new(policy, len, &view, condition.granularity, &layers, scores)?;
+    Ok(Forgetting { heads: Some(heads), ..common(KeepSet::all(len)) })
+}
+
+/// The layers that forget under a condition.
+fn forgetful(condition: &Condition, model: &Model) -> Result<Vec<KvLayer>> {
+    let layers: Vec<_> = model.kv_layers().into_iter().filter(|layer| condition.layers.include(layer.local)).collect();
+    if layers.is_empty() {
+        return Err(Error::input(format!(
+            "--layers {}: {} has no such layers; leave --layers at all",
+            condition.layers,
+            model.name()
+        )));
+    }
+    Ok(layers)
+}
+
+/// By policy and number of positions read, the scores that some conditions need of one prompt.
+#[derive(Default)]
+pub struct Sights(Vec<(usize, &'static dyn Score, Option<Scores>)>);
+
+impl Sights {
+    /// Notes what a condition needs.
+    pub fn need(&mut self, condition: &Condition, prompt: &Prompt) -> Result<()> {
+        let (Some(score), read) = (condition.score(), read_before(condition, prompt)?) else { return Ok(()) };
+        if self.0.iter().all(|(len, known, _)| (*len, known.name()) != (read, score.name())) {
+            self.0.push((read, score, None));
+        }
+        Ok(())
+    }
+
+    /// Reads the prompt as often as it is cut at different places, the whole last, and scores it.
+    pub fn look(&mut self, reader: &mut crate::llama::Reader, prompt: &Prompt) -> Result<()> {
+        self.0.sort_by_key(|(len, ..)| *len);
+        for group in self.0.chunk_by_mut(|a, b| a.0 == b.0) {
+            let policies: Vec<&dyn Score> = group.iter().map(|(_, score, _)| *score).collect();
+            let seen = reader.scores(&prompt.tokens[..group[0].0], &policies)?;
+            group.iter_mut().zip(seen).for_each(|((.., scores), seen)| *scores = Some(seen));
+        }
+        Ok(())
+    }
+
+    /// The scores of a condition.
+    pub fn of(&self, condition: &Condition, prompt: &Prompt) -> Result<Option<&Scores>> {
+        let (Some(score), read) = (condition.score(), read_before(condition, prompt)?) else { return Ok(None) };
+        let found = self.0.iter().find(|(len, known, _)| (*len, known.name()) == (read, score.name()));
+        Ok(found.and_then(|(.., scores)| scores.as_ref()))
+    }
+}
+
+fn candidates(scope: Scope, prompt: &Prompt) -> Result<Range<usize>> {
+    let label = match scope {
+        Scope::Prompt => return Ok(0..prompt.n_cached()),
+        Scope::System => Label::System,
+        Scope::Context => Label::Context,
+    };
+    prompt
+        .span(label)
+        .map(|span| span.start..span.end.min(prompt.n_cached()))
+        .ok_or_else(|| Error::input(format!("--scope {scope}: this prompt has no {label} span to compress")))
+}

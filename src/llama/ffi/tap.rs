@@ -1,0 +1,143 @@
+//! The tap beside llama.cpp's compute graph (`vendor/kvtap/tap.cpp`).
+
+use std::ptr::NonNull;
+
+use super::{RawContext, kvtap};
+use crate::evict::{Attention, Layer, Needs, Queries, Rope};
+
+/// Owns a tap. Its address is what the context's callback gets, so it outlives the context.
+pub(in crate::llama) struct RawTap(NonNull<kvtap::kvtap_tap>);
+
+// SAFETY: the tap is owned; llama.cpp calls it only during a decode, which holds the context by `&mut`.
+unsafe impl Send for RawTap {}
+
+impl Drop for RawTap {
+    fn drop(&mut self) {
+        // SAFETY: the handle is owned, and the context that calls it is freed before (`RawContext`).
+        unsafe { kvtap::kvtap_tap_free(self.0.as_ptr()) }
+    }
+}
+
+impl RawTap {
+    pub(super) fn new() -> Self {
+        // SAFETY: allocates.
+        Self(NonNull::new(unsafe { kvtap::kvtap_tap_new() }).expect("C++ new throws rather than return NULL"))
+    }
+
+    pub(super) fn ptr(&self) -> *mut kvtap::kvtap_tap {
+        self.0.as_ptr()
+    }
+}
+
+impl RawContext {
+    /// Whether this context was made with a tap.
+    pub(in crate::llama) fn has_tap(&self) -> bool {
+        self.tap.is_some()
+    }
+
+    fn tap(&self) -> *mut kvtap::kvtap_tap {
+        self.tap.as_ref().expect("`Context` checks that there is a tap").ptr()
+    }
+
+    /// Looks at a sequence from the next decode on.
+    pub(in crate::llama) fn observe(&mut self, seq: i32, needs: &Needs) {
+        let wants = kvtap::kvtap_wants {
+            sums_from: needs.attention_from.as_ptr(),
+            n_sums: needs.attention_from.len(),
+            queries_from: needs.queries_from.unwrap_or(-1),
+            keys: needs.keys,
+            values: needs.values,
+        };
+        // SAFETY: valid handles; the array outlives the call.
+        unsafe { kvtap::kvtap_observe(self.tap(), self.ptr(), seq, &raw const wants) }
+    }
+
+    /// Stops looking and forgets what was seen.
+    pub(in crate::llama) fn look_away(&mut self) {
+        // SAFETY: valid handles.
+        unsafe { kvtap::kvtap_observe(self.tap(), self.ptr(), 0, std::ptr::null()) }
+    }
+
+    /// Forgets entries but those at `kept`, and starts the attention sums anew.
+    pub(in crate::llama) fn retain(&mut self, kept: &[i32], attention_from: &[i32]) {
+        // SAFETY: arrays are passed with their lengths and outlive the call.
+        unsafe {
+            kvtap::kvtap_retain(self.tap(), kept.as_ptr(), kept.len(), attention_from.as_ptr(), attention_from.len());
+        }
+    }
+
+    /// Shows what was seen, layer by layer. False if something that was asked for was not there to be seen.
+    pub(in crate::llama) fn seen(&mut self, needs: &Needs, mut show: impl FnMut(&Layer)) -> bool {
+        for index in 0.. {
+            let (mut raw, mut complete) = (kvtap::kvtap_layer::default(), true);
+            // SAFETY: valid handle and out pointers.
+            if !unsafe { kvtap::kvtap_seen(self.tap(), index, &raw mut raw, &raw mut complete) } {
+                break;
+            }
+            if !complete {
+                return false;
+            }
+            show(&layer(&raw, needs));
+        }
+        true
+    }
+
+    /// Hides positions from one layer and KV head of a sequence.
+    pub(in crate::llama) fn hide(&mut self, seq: i32, layer: u32, head: usize, hidden: &[bool]) {
+        let (layer, head) = (i32::try_from(layer).unwrap_or(-1), i32::try_from(head).unwrap_or(-1));
+        // SAFETY: a bool is one byte, 0 or 1; the array is copied.
+        unsafe { kvtap::kvtap_hide(self.tap(), self.ptr(), seq, layer, head, hidden.as_ptr().cast(), hidden.len()) }
+    }
+
+    /// Shows everything to a sequence again.
+    pub(in crate::llama) fn show_all(&mut self, seq: i32) {
+        if let Some(tap) = &self.tap {
+            // SAFETY: valid handle.
+            unsafe { kvtap::kvtap_show(tap.ptr(), seq) }
+        }
+    }
+}
+
+/// What the tap holds of a layer, borrowed from it.
+fn layer<'a>(raw: &kvtap::kvtap_layer, needs: &'a Needs) -> Layer<'a> {
+    let size = |value: i32| usize::try_from(value).unwrap_or(0);
+    let (heads, kv_heads, d_k, d_v) = (size(raw.n_head), size(raw.n_head_kv), size(raw.d_k), size(raw.d_v));
+    let n = raw.n_entries;
+    // SAFETY (of all uses): kvtap.h gives these lengths; the tap sees nothing more while the layer is borrowed,
+    // because `seen` holds the context by `&mut`.
+    let doubles = |ptr: *const f64, len: usize| if len == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(ptr, len) } };
+    let floats = |ptr: *const f32, len: usize| {
+        if ptr.is_null() || len == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(ptr, len) } }
+    };
+    let sums = doubles(raw.sums, needs.attention_from.len() * kv_heads * n);
+    let attention = needs.attention_from.iter().enumerate().map(|(index, &from)| {
+        let start = index * kv_heads * n;
+        Attention { from, sums: sums[start..start + kv_heads * n].chunks(n.max(1)).collect() }
+    });
+    let rope = raw.rope;
+    Layer {
+        index: u32::try_from(raw.layer).unwrap_or(0),
+        window: (raw.window > 0).then(|| size(raw.window)),
+        len: n,
+        heads,
+        kv_heads,
+        d_k,
+        d_v,
+        attention: attention.collect(),
+        keys: floats(raw.keys, n * kv_heads * d_k),
+        values: floats(raw.values, n * kv_heads * d_v),
+        queries: (raw.n_queries > 0).then(|| Queries {
+            mean: doubles(raw.query_mean, heads * d_k),
+            covariance: doubles(raw.query_covariance, heads * d_k * d_k),
+        }),
+        rope: (rope.n_dims > 0).then(|| Rope {
+            n_dims: size(rope.n_dims),
+            neox: rope.mode & 2 != 0,
+            freq_base: f64::from(rope.freq_base),
+            freq_scale: f64::from(rope.freq_scale),
+            yarn: rope.ext_factor != 0.0,
+            attn_factor: f64::from(rope.attn_factor),
+            freq_factors: floats(rope.freq_factors, size(rope.n_dims) / 2),
+        }),
+    }
+}

@@ -1,0 +1,525 @@
+// The tap: llama.cpp calls it between the nodes of a compute graph (cb_eval).
+//
+// What policies need of attention, keys, queries and values is reduced here, next to the data: no attention matrix
+// leaves this file. The tensors are known by the names that llama.cpp's graphs give them (llm_graph_context::cb).
+
+#include "kvtap.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ggml-backend.h"
+#include "llama-context.h"
+#include "llama-kv-cache-iswa.h"
+#include "llama-kv-cache.h"
+#include "llama-model.h"
+
+namespace {
+
+// A tensor's bytes on the host: in place where they are there, else copied from the device.
+struct host_view {
+    const uint8_t * data;
+    std::vector<uint8_t> copy;
+
+    explicit host_view(const ggml_tensor * t) {
+        const ggml_backend_buffer_t buffer = t->view_src ? t->view_src->buffer : t->buffer;
+        if (buffer == nullptr || ggml_backend_buffer_is_host(buffer)) {
+            data = static_cast<const uint8_t *>(t->data);
+        } else {
+            copy.resize(ggml_nbytes(t));
+            ggml_backend_tensor_get(t, copy.data(), 0, copy.size());
+            data = copy.data();
+        }
+    }
+
+    const float * row(const ggml_tensor * t, int64_t i1, int64_t i2) const {
+        return reinterpret_cast<const float *>(data + i1 * t->nb[1] + i2 * t->nb[2]);
+    }
+};
+
+// Keys, values or queries of one batch: [rows][heads][d].
+struct rows_of {
+    std::vector<float> data;
+    bool seen = false;
+};
+
+struct layer_state {
+    int32_t layer = 0, n_head = 0, n_head_kv = 0, d_k = 0, d_v = 0, window = 0;
+    bool attention_seen = false, rotated = false; // in this batch
+    bool complete = true;
+    rows_of key_rows, value_rows, query_rows;
+
+    std::vector<std::vector<std::vector<double>>> sums; // [sum][kv head][entry]
+    std::vector<float> keys, values;
+    int64_t n_queries = 0;
+    std::vector<double> query_sum, query_outer;
+    kvtap_rope rope = {};
+    std::vector<float> freq_factors;
+
+    std::vector<double> flat_sums, query_mean, query_covariance; // made by kvtap_seen
+};
+
+// Positions of the cells of one cache, as far as they belong to a sequence asked for.
+using cell_positions = std::vector<int32_t>;
+
+struct hidden_heads {
+    std::map<int32_t, std::map<int32_t, std::vector<uint8_t>>> layers; // layer -> kv head -> position -> hidden
+    std::map<int32_t, bool> applied;                                   // layer -> in this batch
+};
+
+} // namespace
+
+struct kvtap_tap {
+    const llama_context * ctx = nullptr;
+
+    bool looking = false;
+    int32_t seq = 0;
+    std::vector<int32_t> sums_from;
+    int32_t queries_from = -1;
+    bool keys = false, values = false;
+    std::vector<int32_t> entries; // positions, ascending
+    std::vector<layer_state> layers;
+
+    std::map<int32_t, hidden_heads> hidden; // by sequence
+
+    std::vector<int32_t> row_seq, row_pos; // of the batch that is being decoded
+    bool active = false;                   // anything to do in this batch?
+
+    const llama_hparams & hparams() const { return ctx->get_model().hparams; }
+
+    layer_state * layer(int32_t il) {
+        const auto it = std::find_if(layers.begin(), layers.end(), [&](const auto & l) { return l.layer == il; });
+        return it == layers.end() ? nullptr : &*it;
+    }
+
+    const llama_kv_cells & cells(bool local) const {
+        const auto * memory = ctx->get_memory();
+        if (const auto * iswa = dynamic_cast<const llama_kv_cache_iswa *>(memory)) {
+            return (local ? iswa->get_swa() : iswa->get_base())->get_cells(0);
+        }
+        return dynamic_cast<const llama_kv_cache *>(memory)->get_cells(0);
+    }
+
+    bool in_batch(int32_t s) const { return std::find(row_seq.begin(), row_seq.end(), s) != row_seq.end(); }
+
+    // Of each of the first n cells: the position it holds for sequence s, or -1.
+    cell_positions positions(bool local, int32_t s, int64_t n) const {
+        const llama_kv_cells & all = cells(local);
+        cell_positions result(n, -1);
+        for (int64_t i = 0; i < n && i < all.size(); ++i) {
+            if (!all.is_empty(i) && all.seq_has(i, s)) {
+                result[i] = all.pos_get(i);
+            }
+        }
+        return result;
+    }
+
+    // Name of the attention logits just before the softmax.
+    const char * logits_name() const {
+        if (hparams().attn_soft_cap) {
+            return "kq_scaled_2";
+        }
+        return ctx->get_model().arch == LLM_ARCH_GROK ? "kq_scaled" : "kq";
+    }
+};
+
+// Splits "name-12" into "name" and 12.
+static bool split_name(const ggml_tensor * t, std::string & name, int32_t & layer) {
+    const char * dash = strrchr(t->name, '-');
+    if (dash == nullptr || dash[1] < '0' || dash[1] > '9') {
+        return false;
+    }
+    name.assign(t->name, dash - t->name);
+    layer = atoi(dash + 1);
+    return true;
+}
+
+// Adds the attention weights of this batch, [cells][rows][heads], to the sums.
+static void add_attention(kvtap_tap & tap, layer_state & layer, const ggml_tensor * t) {
+    const host_view host(t);
+    const int64_t n_cells = t->ne[0], n_rows = t->ne[1], n_head = t->ne[2];
+    const cell_positions positions = tap.positions(layer.window != 0, tap.seq, n_cells);
+    std::vector<int64_t> entry(n_cells, -1);
+    for (int64_t c = 0; c < n_cells; ++c) {
+        const auto it = std::lower_bound(tap.entries.begin(), tap.entries.end(), positions[c]);
+        if (positions[c] >= 0 && it != tap.entries.end() && *it == positions[c]) {
+            entry[c] = it - tap.entries.begin();
+        }
+    }
+    const int64_t group = n_head / layer.n_head_kv;
+    std::vector<float> sum(n_cells);
+    for (size_t s = 0; s < tap.sums_from.size(); ++s) {
+        for (int64_t h = 0; h < n_head; ++h) {
+            std::fill(sum.begin(), sum.end(), 0.0f);
+            for (int64_t r = 0; r < n_rows; ++r) {
+                if (tap.row_seq[r] != tap.seq || tap.row_pos[r] < tap.sums_from[s]) {
+                    continue;
+                }
+                const float * weights = host.row(t, r, h);
+                for (int64_t c = 0; c < n_cells; ++c) {
+                    sum[c] += weights[c];
+                }
+            }
+            auto & total = layer.sums[s][h / group];
+            for (int64_t c = 0; c < n_cells; ++c) {
+                if (entry[c] >= 0) {
+                    total[entry[c]] += double(sum[c]) / group;
+                }
+            }
+        }
+    }
+    layer.attention_seen = true;
+}
+
+// Copies [d][heads][rows] to [rows][heads][d]. A later tensor of the same name replaces an earlier one: the last is
+// what attention uses.
+static void take_rows(const kvtap_tap & tap, rows_of & rows, const ggml_tensor * t, int32_t d, int32_t heads) {
+    const int64_t n_rows = tap.row_seq.size();
+    if (t->type != GGML_TYPE_F32 || t->ne[0] != d || t->ne[1] != heads || t->ne[2] != n_rows) {
+        return;
+    }
+    const host_view host(t);
+    rows.data.resize(size_t(n_rows) * heads * d);
+    float * out = rows.data.data();
+    for (int64_t r = 0; r < n_rows; ++r) {
+        for (int32_t h = 0; h < heads; ++h, out += d) {
+            memcpy(out, host.row(t, h, r), d * sizeof(float));
+        }
+    }
+    rows.seen = true;
+}
+
+static void take_rope(layer_state & layer, const ggml_tensor * t) {
+    const int32_t * params = t->op_params;
+    layer.rope.n_dims = params[1];
+    layer.rope.mode = params[2];
+    memcpy(&layer.rope.freq_base, params + 5, sizeof(float));
+    memcpy(&layer.rope.freq_scale, params + 6, sizeof(float));
+    memcpy(&layer.rope.ext_factor, params + 7, sizeof(float));
+    memcpy(&layer.rope.attn_factor, params + 8, sizeof(float));
+    if (t->src[2] != nullptr && layer.freq_factors.empty()) {
+        layer.freq_factors.resize(layer.rope.n_dims / 2);
+        ggml_backend_tensor_get(t->src[2], layer.freq_factors.data(), 0, layer.freq_factors.size() * sizeof(float));
+    }
+}
+
+// Writes -inf over the logits, [cells][rows][heads], that hidden positions would get.
+static void hide(kvtap_tap & tap, int32_t il, bool local, int32_t n_head_kv, ggml_tensor * t) {
+    const int64_t n_cells = t->ne[0], n_rows = t->ne[1], n_head = t->ne[2];
+    const ggml_backend_buffer_t buffer = t->view_src ? t->view_src->buffer : t->buffer;
+    const bool on_host = buffer == nullptr || ggml_backend_buffer_is_host(buffer);
+    std::vector<uint8_t> copy;
+    uint8_t * data = static_cast<uint8_t *>(t->data);
+    if (!on_host) {
+        copy.resize(ggml_nbytes(t));
+        ggml_backend_tensor_get(t, copy.data(), 0, copy.size());
+        data = copy.data();
+    }
+    for (auto & [seq, heads] : tap.hidden) {
+        const auto found = heads.layers.find(il);
+        if (found == heads.layers.end() || !tap.in_batch(seq)) {
+            continue;
+        }
+        const cell_positions positions = tap.positions(local, seq, n_cells);
+        for (const auto & [head, hidden] : found->second) {
+            std::vector<int64_t> cells;
+            for (int64_t c = 0; c < n_cells; ++c) {
+                if (positions[c] >= 0 && size_t(positions[c]) < hidden.size() && hidden[positions[c]]) {
+                    cells.push_back(c);
+                }
+            }
+            const int64_t group = n_head / n_head_kv;
+            for (int64_t h = head * group; h < (head + 1) * group; ++h) {
+                for (int64_t r = 0; r < n_rows; ++r) {
+                    if (tap.row_seq[r] == seq) {
+                        float * row = reinterpret_cast<float *>(data + r * t->nb[1] + h * t->nb[2]);
+                        for (const int64_t c : cells) {
+                            row[c] = -INFINITY;
+                        }
+                    }
+                }
+            }
+        }
+        heads.applied[il] = true;
+    }
+    if (!on_host) {
+        ggml_backend_tensor_set(t, copy.data(), 0, copy.size());
+    }
+}
+
+bool kvtap_eval(ggml_tensor * t, bool ask, void * user_data) {
+    kvtap_tap & tap = *static_cast<kvtap_tap *>(user_data);
+    if (!tap.active) {
+        return !ask;
+    }
+    std::string name;
+    int32_t il = 0;
+    if (!split_name(t, name, il)) {
+        return !ask;
+    }
+    const bool hides = !tap.hidden.empty() && name == tap.logits_name();
+    layer_state * layer = tap.looking && tap.in_batch(tap.seq) ? tap.layer(il) : nullptr;
+    const bool attention = layer != nullptr && !tap.sums_from.empty() && name == "kq_soft_max";
+    const bool key = layer != nullptr && tap.keys && name.rfind("Kcur", 0) == 0;
+    const bool value = layer != nullptr && tap.values && name.rfind("Vcur", 0) == 0;
+    const bool query = layer != nullptr && tap.queries_from >= 0 && name.rfind("Qcur", 0) == 0;
+    if (ask) {
+        return hides || attention || key || value || query;
+    }
+    if (hides) {
+        const auto & hparams = tap.hparams();
+        hide(tap, il, hparams.is_swa(il), hparams.n_head_kv(il), t);
+    } else if (attention) {
+        add_attention(tap, *layer, t);
+    } else if (key) {
+        take_rows(tap, layer->key_rows, t, layer->d_k, layer->n_head_kv);
+    } else if (value) {
+        take_rows(tap, layer->value_rows, t, layer->d_v, layer->n_head_kv);
+    } else if (query && t->op == GGML_OP_ROPE) {
+        take_rope(*layer, t);
+        layer->rotated = true;
+    } else if (query && !layer->rotated) {
+        take_rows(tap, layer->query_rows, t, layer->d_k, layer->n_head);
+    }
+    return true;
+}
+
+kvtap_tap * kvtap_tap_new(void) {
+    return new kvtap_tap();
+}
+
+void kvtap_tap_free(kvtap_tap * tap) {
+    delete tap;
+}
+
+static void start_sums(kvtap_tap * tap, const int32_t * from, size_t n) {
+    tap->sums_from.assign(from, from + n);
+    for (auto & layer : tap->layers) {
+        layer.sums.assign(n, std::vector<std::vector<double>>(layer.n_head_kv, std::vector<double>(tap->entries.size(), 0.0)));
+    }
+}
+
+void kvtap_observe(kvtap_tap * tap, const llama_context * ctx, int32_t seq, const kvtap_wants * wants) {
+    tap->ctx = ctx;
+    tap->looking = wants != nullptr;
+    tap->entries.clear();
+    tap->layers.clear();
+    if (!tap->looking) {
+        return;
+    }
+    tap->seq = seq;
+    tap->keys = wants->keys;
+    tap->values = wants->values;
+    tap->queries_from = wants->queries_from;
+    const llama_hparams & hparams = tap->hparams();
+    for (uint32_t il = 0; il < hparams.n_layer(); ++il) {
+        if (!hparams.has_kv(il) || hparams.n_head_kv(il) == 0) {
+            continue;
+        }
+        layer_state layer;
+        layer.layer = il;
+        layer.n_head = hparams.n_head(il);
+        layer.n_head_kv = hparams.n_head_kv(il);
+        layer.d_k = hparams.n_embd_head_k(il);
+        layer.d_v = hparams.n_embd_head_v(il);
+        layer.window = hparams.is_swa(il) ? hparams.n_swa : 0;
+        if (tap->queries_from >= 0) {
+            layer.query_sum.assign(size_t(layer.n_head) * layer.d_k, 0.0);
+            layer.query_outer.assign(size_t(layer.n_head) * layer.d_k * layer.d_k, 0.0);
+        }
+        tap->layers.push_back(std::move(layer));
+    }
+    start_sums(tap, wants->sums_from, wants->n_sums);
+}
+
+void kvtap_retain(kvtap_tap * tap, const int32_t * kept, size_t n_kept, const int32_t * sums_from, size_t n_sums) {
+    std::vector<size_t> indices;
+    for (size_t i = 0; i < n_kept; ++i) {
+        const auto it = std::lower_bound(tap->entries.begin(), tap->entries.end(), kept[i]);
+        if (it != tap->entries.end() && *it == kept[i]) {
+            indices.push_back(it - tap->entries.begin());
+        }
+    }
+    const auto retain = [&](std::vector<float> & data, size_t width) {
+        if (data.empty()) {
+            return;
+        }
+        for (size_t i = 0; i < indices.size(); ++i) {
+            std::copy_n(data.begin() + indices[i] * width, width, data.begin() + i * width);
+        }
+        data.resize(indices.size() * width);
+    };
+    for (auto & layer : tap->layers) {
+        retain(layer.keys, size_t(layer.n_head_kv) * layer.d_k);
+        retain(layer.values, size_t(layer.n_head_kv) * layer.d_v);
+    }
+    std::vector<int32_t> entries;
+    for (const size_t i : indices) {
+        entries.push_back(tap->entries[i]);
+    }
+    tap->entries = std::move(entries);
+    start_sums(tap, sums_from, n_sums);
+}
+
+bool kvtap_seen(kvtap_tap * tap, size_t index, kvtap_layer * out, bool * complete) {
+    if (index >= tap->layers.size()) {
+        return false;
+    }
+    layer_state & layer = tap->layers[index];
+    layer.flat_sums.clear();
+    for (const auto & sum : layer.sums) {
+        for (const auto & head : sum) {
+            layer.flat_sums.insert(layer.flat_sums.end(), head.begin(), head.end());
+        }
+    }
+    if (layer.n_queries > 0) {
+        const size_t d = layer.d_k;
+        const double n = double(layer.n_queries);
+        layer.query_mean.resize(layer.query_sum.size());
+        layer.query_covariance.resize(layer.query_outer.size());
+        for (size_t i = 0; i < layer.query_sum.size(); ++i) {
+            layer.query_mean[i] = layer.query_sum[i] / n;
+        }
+        for (size_t i = 0; i < layer.query_outer.size(); ++i) {
+            const size_t head = i / (d * d), a = i / d % d, b = i % d;
+            layer.query_covariance[i] =
+                layer.query_outer[i] / n - layer.query_mean[head * d + a] * layer.query_mean[head * d + b];
+        }
+    }
+    layer.rope.freq_factors = layer.freq_factors.empty() ? nullptr : layer.freq_factors.data();
+    *complete = layer.complete;
+    *out = {
+        layer.layer,
+        layer.n_head,
+        layer.n_head_kv,
+        layer.d_k,
+        layer.d_v,
+        layer.window,
+        tap->entries.size(),
+        layer.flat_sums.data(),
+        tap->keys ? layer.keys.data() : nullptr,
+        tap->values ? layer.values.data() : nullptr,
+        layer.n_queries,
+        layer.query_mean.data(),
+        layer.query_covariance.data(),
+        layer.rope,
+    };
+    return true;
+}
+
+void kvtap_hide(
+        kvtap_tap * tap, const llama_context * ctx, int32_t seq, int32_t layer, int32_t head, const uint8_t * hidden, size_t n) {
+    tap->ctx = ctx;
+    tap->hidden[seq].layers[layer][head].assign(hidden, hidden + n);
+}
+
+void kvtap_show(kvtap_tap * tap, int32_t seq) {
+    tap->hidden.erase(seq);
+}
+
+void kvtap_before(kvtap_tap * tap, const int32_t * seqs, const int32_t * positions, size_t n) {
+    tap->row_seq.assign(seqs, seqs + n);
+    tap->row_pos.assign(positions, positions + n);
+    const bool looks = tap->looking && tap->in_batch(tap->seq);
+    tap->active = looks;
+    for (auto & [seq, heads] : tap->hidden) {
+        heads.applied.clear();
+        tap->active = tap->active || tap->in_batch(seq);
+    }
+    if (!looks) {
+        return;
+    }
+    for (size_t r = 0; r < n; ++r) {
+        if (seqs[r] == tap->seq) {
+            tap->entries.push_back(positions[r]);
+        }
+    }
+    for (auto & layer : tap->layers) {
+        layer.attention_seen = layer.rotated = layer.key_rows.seen = layer.value_rows.seen = layer.query_rows.seen = false;
+        for (auto & sum : layer.sums) {
+            for (auto & head : sum) {
+                head.resize(tap->entries.size(), 0.0);
+            }
+        }
+    }
+}
+
+// Adds the outer products of the rows' queries. float is enough within a batch; batches are added in double.
+static void add_queries(const kvtap_tap & tap, layer_state & layer) {
+    const size_t d = layer.d_k;
+    std::vector<float> sum(d), outer(d * d);
+    int64_t n = 0;
+    for (int32_t h = 0; h < layer.n_head; ++h) {
+        std::fill(sum.begin(), sum.end(), 0.0f);
+        std::fill(outer.begin(), outer.end(), 0.0f);
+        n = 0;
+        for (size_t r = 0; r < tap.row_seq.size(); ++r) {
+            if (tap.row_seq[r] != tap.seq || tap.row_pos[r] < tap.queries_from) {
+                continue;
+            }
+            ++n;
+            const float * q = layer.query_rows.data.data() + (r * layer.n_head + h) * d;
+            for (size_t a = 0; a < d; ++a) {
+                sum[a] += q[a];
+                const float factor = q[a];
+                float * row = outer.data() + a * d;
+                for (size_t b = 0; b < d; ++b) {
+                    row[b] += factor * q[b];
+                }
+            }
+        }
+        for (size_t a = 0; a < d; ++a) {
+            layer.query_sum[h * d + a] += sum[a];
+        }
+        for (size_t i = 0; i < d * d; ++i) {
+            layer.query_outer[h * d * d + i] += outer[i];
+        }
+    }
+    layer.n_queries += n;
+}
+
+bool kvtap_after(kvtap_tap * tap) {
+    if (tap->looking && tap->in_batch(tap->seq)) {
+        const auto append = [&](const rows_of & rows, std::vector<float> & all, size_t width) {
+            for (size_t r = 0; r < tap->row_seq.size(); ++r) {
+                if (tap->row_seq[r] == tap->seq) {
+                    all.insert(all.end(), rows.data.begin() + r * width, rows.data.begin() + (r + 1) * width);
+                }
+            }
+        };
+        for (auto & layer : tap->layers) {
+            const bool attention = tap->sums_from.empty() || layer.attention_seen;
+            const bool keys = !tap->keys || layer.key_rows.seen;
+            const bool values = !tap->values || layer.value_rows.seen;
+            const bool queries = tap->queries_from < 0 || layer.query_rows.seen;
+            if (!(attention && keys && values && queries)) {
+                layer.complete = false;
+                continue;
+            }
+            if (tap->keys) {
+                append(layer.key_rows, layer.keys, size_t(layer.n_head_kv) * layer.d_k);
+            }
+            if (tap->values) {
+                append(layer.value_rows, layer.values, size_t(layer.n_head_kv) * layer.d_v);
+            }
+            if (tap->queries_from >= 0) {
+                add_queries(*tap, layer);
+            }
+        }
+    }
+    bool hidden = true;
+    for (const auto & [seq, heads] : tap->hidden) {
+        if (tap->in_batch(seq)) {
+            for (const auto & [layer, unused] : heads.layers) {
+                hidden = hidden && heads.applied.count(layer) > 0;
+            }
+        }
+    }
+    return hidden;
+}
