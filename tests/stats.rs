@@ -1,8 +1,8 @@
 //! The statistics against SciPy and statsmodels (`scripts/stats-goldens.py`), and by simulation.
 
 use kvllama::stats::{
-    ConfidenceSequence, cohens_kappa, compare, examples_needed, holm, logistic, mcnemar, mean_bca, minimum_detectable_difference,
-    sign_flip, wilcoxon, wilson,
+    ConfidenceSequence, cohens_kappa, compare, examples_needed, holm, logistic, mcnemar, mean_bca,
+    minimum_detectable_difference, sign_flip, wilcoxon, wilson,
 };
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;

@@ -73,8 +73,9 @@ fn span_table(prompt: &Prompt, forgetting: &Forgetting) -> String {
     let mut out = format!("{HEAD}{:<16} {:>7} {:>7} {:>7}  survival{HEAD:#}\n", "span", "tokens", "kept", "evicted");
     for label in labels(&prompt.spans) {
         let spans = prompt.spans.iter().filter(|span| span.label == label);
-        let (total, kept) = spans
-            .fold((0, 0.0), |(total, kept), span| (total + span.range().len(), kept + forgetting.kept_within(span.range())));
+        let (total, kept) = spans.fold((0, 0.0), |(total, kept), span| {
+            (total + span.range().len(), kept + forgetting.kept_within(span.range()))
+        });
         let decimals = usize::from(forgetting.heads.is_some()); // a mean over heads
         let name = label.to_string();
         let _ = writeln!(

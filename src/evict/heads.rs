@@ -27,7 +27,9 @@ impl HeadKeeps {
     ) -> Result<Self> {
         let of_layer = |&(layer, n_heads): &(u32, usize)| {
             let heads = scores.and_then(|scores| scores.layers.iter().find(|(index, _)| *index == layer));
-            let keep = |seed, scores: &[f64]| evict(policy, len, &View { candidates: view.candidates.clone(), seed, scores, ..*view });
+            let keep = |seed, scores: &[f64]| {
+                evict(policy, len, &View { candidates: view.candidates.clone(), seed, scores, ..*view })
+            };
             let keeps = match granularity {
                 Granularity::Head => (0..n_heads)
                     .map(|head| keep(view.seed.of_head(layer, head), heads.map_or(&[][..], |(_, heads)| &heads[head])))
@@ -49,9 +51,8 @@ impl HeadKeeps {
 
     /// How many positions of `range` survive, on the mean over heads.
     pub fn kept_within(&self, range: &Range<usize>) -> f64 {
-        let (sum, count) = self
-            .all()
-            .fold((0, 0usize), |(sum, count), keep| (sum + keep.kept_within(range.clone()), count + 1));
+        let (sum, count) =
+            self.all().fold((0, 0usize), |(sum, count), keep| (sum + keep.kept_within(range.clone()), count + 1));
         sum as f64 / count.max(1) as f64
     }
 

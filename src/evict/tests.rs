@@ -11,7 +11,16 @@ fn ratio(text: &str) -> Budget {
 fn run(name: &str, budget: Budget, len: usize, protected: &[usize], seed: u64, block: usize) -> Result<KeepSet> {
     let mut mask = vec![false; len];
     protected.iter().for_each(|&position| mask[position] = true);
-    let view = View { candidates: 0..len, protected: &mask, budget, seed: TrialSeed(seed), block, sinks: 0, scores: &[], segments: &[] };
+    let view = View {
+        candidates: 0..len,
+        protected: &mask,
+        budget,
+        seed: TrialSeed(seed),
+        block,
+        sinks: 0,
+        scores: &[],
+        segments: &[],
+    };
     evict(policy(name).unwrap(), len, &view)
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Condition;
-use crate::evict::{self, Granularity, HeadKeeps, KeepSet, Layers, Score, Scope, Scores, TrialSeed, View};
+use crate::evict::{self, Granularity, HeadKeeps, KeepSet, Layers, Scope, Score, Scores, TrialSeed, View};
 use crate::llama::{FlashAttn, Forgetting, KvLayer, KvType, Model, Prompt};
 use crate::span::Label;
 use crate::{Error, Result};

@@ -240,7 +240,9 @@ mod tests {
             ]
         );
         assert!(Grid { positions: vec![Positions::Compact], ..heads.clone() }.conditions().is_err());
-        assert!(Grid { memories: vec![Memory::Text], layers: vec![Layers::All], ..heads.clone() }.conditions().is_err());
+        assert!(
+            Grid { memories: vec![Memory::Text], layers: vec![Layers::All], ..heads.clone() }.conditions().is_err()
+        );
         assert!(Grid { policies: vec!["sinks+streaming".into()], ..heads }.conditions().is_err());
     }
 

@@ -59,25 +59,27 @@ pub fn run(
     let mut reader: Option<Reader> = None;
     for example in &plan.examples {
         let pending: Vec<_> = plan.trials(example).filter(|(_, key)| !resumed.done.contains_key(key)).collect();
-        if pending.is_empty() {
-            continue;
+        if !pending.is_empty() {
+            let reader = match &mut reader {
+                Some(reader) => reader,
+                none => none.insert(Reader::sharing(model, context.clone(), lanes)?),
+            };
+            let prompt = prompt_of(model, example)?;
+            let trials = pending.iter().map(|(condition, key)| Trial {
+                plan,
+                example,
+                prompt: &prompt,
+                condition,
+                key,
+                model,
+                run_id,
+                kv_bytes_per_position: reader.context().kv_bytes_per_position(),
+            });
+            run.example(reader, &prompt, trials.collect(), plan.settings.generation.n_predict)?;
         }
-        let reader = match &mut reader {
-            Some(reader) => reader,
-            none => none.insert(Reader::sharing(model, context.clone(), lanes)?),
-        };
-        let prompt = prompt_of(model, example)?;
-        let trials = pending.iter().map(|(condition, key)| Trial {
-            plan,
-            example,
-            prompt: &prompt,
-            condition,
-            key,
-            model,
-            run_id,
-            kv_bytes_per_position: reader.context().kv_bytes_per_position(),
-        });
-        run.example(reader, &prompt, trials.collect(), plan.settings.generation.n_predict)?;
+        if run.observer.settled(&example.id).is_break() {
+            break;
+        }
     }
     let Run { means, mut outcome, .. } = run;
     outcome.finished = means.finished;

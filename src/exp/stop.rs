@@ -15,8 +15,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{Observer, Plan, Resumed, TrialRow};
-use crate::data::RUBRIC;
+use super::{Condition, Observer, Plan, Resumed, TrialRow};
+use crate::data::{Example, RUBRIC};
 use crate::stats::{ConfidenceSequence, Estimate};
 use crate::{Error, Result};
 
@@ -189,7 +189,7 @@ impl<'a> Watch<'a> {
         let stopping = Stopping {
             rule,
             level: LEVEL,
-            conditions: check(plan)?.iter().map(ToString::to_string).collect(),
+            conditions: compared(plan)?.iter().map(ToString::to_string).collect(),
             order: order(plan, earlier.map_or_else(Vec::new, |earlier| earlier.order)),
             stopped_after: None,
         };
@@ -199,7 +199,7 @@ impl<'a> Watch<'a> {
             sequences: stopping.sequences(),
             stopping,
             observer,
-            baseline: super::Condition::baseline().to_string(),
+            baseline: Condition::baseline().to_string(),
             repeats: plan.settings.repeats,
             scores: HashMap::new(),
             visited: 0,
@@ -290,7 +290,10 @@ impl Observer for Watch<'_> {
 }
 
 /// The conditions to compare with the full cache.
-fn check(plan: &Plan) -> Result<Vec<&super::Condition>> {
+///
+/// # Errors
+/// If there are none, or if no rule scores an answer while the run goes on.
+pub fn compared(plan: &Plan) -> Result<Vec<&Condition>> {
     let settings = &plan.settings;
     if settings.shard.is_some() {
         return Err(Error::input(
@@ -304,7 +307,7 @@ fn check(plan: &Plan) -> Result<Vec<&super::Condition>> {
             "--stop-when watches differences from the full cache; leave --no-baseline out, and give a policy beside `none`",
         ));
     }
-    let ruled = |example: &crate::data::Example| example.instructions.iter().any(|one| one.kind != RUBRIC);
+    let ruled = |example: &Example| example.instructions.iter().any(|one| one.kind != RUBRIC);
     if !plan.examples.iter().any(ruled) {
         return Err(Error::input(
             "--stop-when needs scores while the run goes on, and here only a judge can give them, later; leave it out",
@@ -337,4 +340,49 @@ fn arrange(plan: &mut Plan, order: &[String]) {
     let mut examples: Vec<_> = examples.collect();
     examples.sort_by_key(|(example, _)| place[example.id.as_str()]);
     (plan.examples, plan.prompt_tokens) = examples.into_iter().unzip();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interval(low: f64, high: f64) -> Estimate {
+        Estimate { point: (low + high) / 2.0, low, high, level: 0.95, n: 9 }
+    }
+
+    #[test]
+    fn rules_hold_when_they_say_so() {
+        let rule = |text: &str| text.parse::<StopRule>().unwrap();
+        assert_eq!(rule(" width < 0.05 ").to_string(), "width<0.05");
+        assert!(rule("width<0.05").holds(&interval(-0.02, 0.029)));
+        assert!(!rule("width<0.05").holds(&interval(0.1, 0.15)));
+        for (low, high, sign, margin) in [
+            (-0.4, -0.001, true, true),
+            (0.001, 0.4, true, true),
+            (-0.049, 0.049, false, true),
+            (-0.051, 0.01, false, false),
+            (-0.4, 0.0, false, false),
+        ] {
+            assert_eq!(rule("decided").holds(&interval(low, high)), sign, "{low} {high}");
+            assert_eq!(rule("decided:0.05").holds(&interval(low, high)), margin, "{low} {high}");
+        }
+    }
+
+    #[test]
+    fn all_intervals_hold_together_and_incomplete_examples_are_left_out() {
+        let conditions = vec!["a".to_owned(), "b".to_owned()];
+        let stopping =
+            Stopping { rule: StopRule::Decided, level: 0.95, conditions, order: Vec::new(), stopped_after: None };
+        let mut both = stopping.sequences();
+        let mut alone = ConfidenceSequence::new(0.975);
+        for _ in 0..30 {
+            assert!(both.push(Some(1.0), |name| Some(if name == "a" { 0.25 } else { 1.0 })));
+            alone.push(-0.75);
+            assert!(!both.push(Some(1.0), |name| (name == "a").then_some(0.0)), "no score under b");
+            assert!(!both.push(None, |_| Some(0.0)), "no score under the full cache");
+        }
+        let intervals: Vec<_> = both.intervals().collect();
+        assert_eq!(intervals[0], ("a", alone.estimate()));
+        assert!(intervals[0].1.high < 0.0 && intervals[1].1.low < 0.0 && intervals[1].1.high > 0.0);
+    }
 }

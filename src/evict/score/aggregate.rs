@@ -28,7 +28,8 @@ pub struct Scores {
 impl Scores {
     /// One score per position, over `layers`.
     pub fn aggregate(&self, how: Aggregate, layers: impl Fn(u32) -> bool) -> Vec<f64> {
-        let heads: Vec<_> = self.layers.iter().filter(|(layer, _)| layers(*layer)).flat_map(|(_, heads)| heads).collect();
+        let heads: Vec<_> =
+            self.layers.iter().filter(|(layer, _)| layers(*layer)).flat_map(|(_, heads)| heads).collect();
         aggregate(how, &heads)
     }
 }
@@ -45,7 +46,9 @@ fn aggregate(how: Aggregate, heads: &[&Vec<f64>]) -> Vec<f64> {
         Aggregate::Mean => {
             (0..len).map(|at| heads.iter().map(|head| head[at]).sum::<f64>() / heads.len() as f64).collect()
         }
-        Aggregate::Max => (0..len).map(|at| heads.iter().map(|head| head[at]).fold(f64::NEG_INFINITY, f64::max)).collect(),
+        Aggregate::Max => {
+            (0..len).map(|at| heads.iter().map(|head| head[at]).fold(f64::NEG_INFINITY, f64::max)).collect()
+        }
         Aggregate::RankMean => {
             let mut sums = vec![0.0; len];
             for head in heads {

@@ -44,8 +44,7 @@ impl Score for ExpectedAttention {
             let mut weights = vec![0.0; len - SINKS];
             for query_head in head * group..(head + 1) * group {
                 let (mean, covariance) = rotation.apply(queries, query_head, d);
-                let logits: Vec<f64> =
-                    (SINKS..len).map(|at| logit(layer.key(head, at), &mean, &covariance)).collect();
+                let logits: Vec<f64> = (SINKS..len).map(|at| logit(layer.key(head, at), &mean, &covariance)).collect();
                 weights.iter_mut().zip(softmax(&logits)).for_each(|(sum, weight)| *sum += weight / group as f64);
             }
             let valued = weights.iter().zip(SINKS..).map(|(weight, at)| weight * norm(layer.value(head, at)));

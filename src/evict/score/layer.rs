@@ -40,7 +40,9 @@ impl Needs {
         self.attention_from.extend(&other.attention_from);
         self.attention_from.sort_unstable();
         self.attention_from.dedup();
-        debug_assert!(self.queries_from.is_none() || other.queries_from.is_none_or(|from| Some(from) == self.queries_from));
+        debug_assert!(
+            self.queries_from.is_none() || other.queries_from.is_none_or(|from| Some(from) == self.queries_from)
+        );
         self.queries_from = self.queries_from.or(other.queries_from);
         self.keys |= other.keys;
         self.values |= other.values;

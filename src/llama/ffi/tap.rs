@@ -105,7 +105,8 @@ fn layer<'a>(raw: &kvtap::kvtap_layer, needs: &'a Needs) -> Layer<'a> {
     let n = raw.n_entries;
     // SAFETY (of all uses): kvtap.h gives these lengths; the tap sees nothing more while the layer is borrowed,
     // because `seen` holds the context by `&mut`.
-    let doubles = |ptr: *const f64, len: usize| if len == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(ptr, len) } };
+    let doubles =
+        |ptr: *const f64, len: usize| if len == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(ptr, len) } };
     let floats = |ptr: *const f32, len: usize| {
         if ptr.is_null() || len == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(ptr, len) } }
     };

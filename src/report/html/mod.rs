@@ -147,7 +147,7 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
         survival,
         fidelity,
         questions: questions(analysis),
-        comparison_headings: tables::comparison_headings(),
+        comparison_headings: tables::comparison_headings(analysis),
         comparisons: tables::comparisons(analysis),
         condition_headings: tables::condition_headings(analysis),
         conditions: tables::conditions(analysis),
