@@ -355,7 +355,7 @@ mod tests {
         let rule = |text: &str| text.parse::<StopRule>().unwrap();
         assert_eq!(rule(" width < 0.05 ").to_string(), "width<0.05");
         assert!(rule("width<0.05").holds(&interval(-0.02, 0.029)));
-        assert!(!rule("width<0.05").holds(&interval(0.1, 0.15)));
+        assert!(!rule("width<0.05").holds(&interval(0.1, 0.151)));
         for (low, high, sign, margin) in [
             (-0.4, -0.001, true, true),
             (0.001, 0.4, true, true),
