@@ -165,10 +165,12 @@ fn statistics(runs: &[Run], analysis: &Analysis) -> String {
             }
         }
         text.push_str(&format!(
-            " We compared {} on the same examples by two-sided sign-flip permutation tests of the paired differences, with \
-             Holm's correction over all {}.",
+            " We compared {} on the same examples by two-sided sign-flip permutation tests of the paired differences{}.",
             list(&asked),
-            count(analysis.comparisons.len(), "comparison")
+            match analysis.comparisons.len() {
+                1 => String::new(),
+                n => format!(", with Holm's correction over all {}", count(n, "comparison")),
+            }
         ));
     }
     text

@@ -156,7 +156,8 @@ impl RunFacts {
                 name if name.is_empty() => manifest.model.name.clone(),
                 name => name,
             },
-            quantization: gguf("description"),
+            // llama.cpp knows the sizes of known models only.
+            quantization: gguf("description").replace("?B", &parameters(manifest)),
             model_sha256: manifest.model.sha256.clone(),
             data: manifest.data.name.clone(),
             data_sha256: manifest.data.sha256.clone(),
@@ -172,6 +173,15 @@ impl RunFacts {
                 stopped.map(|n| n * each).filter(|&trials| run.trials.len() <= trials).unwrap_or(examples * each)
             }),
         }
+    }
+}
+
+/// The size of the model: `4.99M`.
+fn parameters(manifest: &crate::exp::Manifest) -> String {
+    let n = manifest.model.gguf.get("n_params").and_then(serde_json::Value::as_f64).unwrap_or(0.0);
+    match n {
+        n if n >= 1e9 => format!("{:.1}B", n / 1e9),
+        n => format!("{:.1}M", n / 1e6),
     }
 }
 
