@@ -46,6 +46,14 @@ pub(super) struct Args {
     #[arg(long, help_heading = "Eviction", value_name = "M")]
     keep_last: Option<usize>,
 
+    /// Instead of another budget: hold the cache to B positions while the model generates, without end if need be.
+    #[arg(long, help_heading = "Eviction", value_name = "B")]
+    rolling: Option<usize>,
+
+    /// Positions that --rolling evicts whenever the cache is full [default: 1; 16 for policies with scores].
+    #[arg(long, help_heading = "Eviction", value_name = "N")]
+    every: Option<usize>,
+
     /// Contiguous positions that `random` evicts together.
     #[arg(long, help_heading = "Eviction", value_name = "B", default_value_t = 1)]
     block: usize,
@@ -81,6 +89,10 @@ pub(super) struct Args {
     /// `kv` evicts what was heard; `text` feeds the kept tokens only, as a fresh prompt: the contrast control.
     #[arg(long, help_heading = "Eviction", value_name = "MODE,..", value_delimiter = ',', default_value = "kv")]
     memory: Vec<Memory>,
+
+    /// Also compare predictions with the full cache's on its own answer: KL divergence, likelihood, top-1 agreement.
+    #[arg(long, help_heading = "Generation")]
+    fidelity: bool,
 
     /// Leave the full cache out.
     #[arg(long, help_heading = "Eviction")]
@@ -214,11 +226,21 @@ pub(super) struct SamplingArgs {
     /// Draw from tokens at least this fraction as likely as the most likely.
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     min_p: f32,
+
+    /// Go on when the model ends its turn, up to --n-predict.
+    #[arg(long)]
+    ignore_eos: bool,
 }
 
 impl SamplingArgs {
     pub fn sampling(&self) -> Result<Sampling> {
-        let sampling = Sampling { temperature: self.temp, top_k: self.top_k, top_p: self.top_p, min_p: self.min_p };
+        let sampling = Sampling {
+            temperature: self.temp,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            ignore_eos: self.ignore_eos,
+        };
         sampling.check()?;
         Ok(sampling)
     }
@@ -331,6 +353,8 @@ impl Args {
             layers: self.layers.clone(),
             aggregate: self.aggregate,
             fair: self.fair,
+            rolling: self.rolling,
+            every: self.every,
             baseline: !self.no_baseline,
         };
         let template = self.engine.chat_template()?;
@@ -351,6 +375,7 @@ impl Args {
                 swa_full: self.engine.swa_full,
                 n_batch: self.engine.batch,
                 parallel,
+                fidelity: self.fidelity,
                 gpu_layers: self.engine.gpu_layers,
                 chat_template_sha256: template.map(|text| crate::hex(&Sha256::digest(text))),
             },

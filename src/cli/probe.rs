@@ -11,7 +11,7 @@ use crate::evict::{
     Aggregate, Granularity, HeadKeeps, KeepSet, Layers, Memory, Positions, Protect, Ratio, Scope, Scores, TrialSeed,
     parse_ranges,
 };
-use crate::exp::{Condition, Demands, Grid, forgetting, read_before};
+use crate::exp::{Condition, Demands, Grid, forgetting, read_before, roll};
 use crate::llama::{Answer, ContextSettings, Cut, Forgetting, Model, Prompt, Reader, Sampler, Token, Turn};
 use crate::span::{Span, labels};
 use crate::{Error, Result};
@@ -60,6 +60,14 @@ pub(super) struct Args {
     #[arg(long, help_heading = "Eviction", value_name = "M", conflicts_with = "evict")]
     keep_last: Option<usize>,
 
+    /// Hold the cache to B positions while the model generates, as in `exp`.
+    #[arg(long, help_heading = "Eviction", value_name = "B", conflicts_with_all = ["evict", "logits", "forced", "scores"])]
+    rolling: Option<usize>,
+
+    /// Positions that --rolling evicts whenever the cache is full.
+    #[arg(long, help_heading = "Eviction", value_name = "N")]
+    every: Option<usize>,
+
     /// Contiguous positions that `random` evicts together.
     #[arg(long, help_heading = "Eviction", value_name = "B", default_value_t = 1)]
     block: usize,
@@ -73,7 +81,7 @@ pub(super) struct Args {
     evict: Option<String>,
 
     /// Free whole positions (`token`), or let each `layer` or each KV `head` keep its own.
-    #[arg(long, help_heading = "Eviction", value_name = "UNIT", default_value = "token")]
+    #[arg(long, help_heading = "Eviction", value_name = "UNIT", default_value = "token", conflicts_with = "evict")]
     granularity: Granularity,
 
     /// The layers that forget: all, global or local.
@@ -81,11 +89,11 @@ pub(super) struct Args {
     layers: Layers,
 
     /// How the scores of layers and heads become one: mean, max or rank-mean.
-    #[arg(long, help_heading = "Eviction", value_name = "HOW", default_value = "mean")]
+    #[arg(long, help_heading = "Eviction", value_name = "HOW", default_value = "mean", conflicts_with = "evict")]
     aggregate: Aggregate,
 
     /// Split the budget over the spans of the prompt in proportion to their length.
-    #[arg(long, help_heading = "Eviction")]
+    #[arg(long, help_heading = "Eviction", conflicts_with = "evict")]
     fair: bool,
 
     /// Survivors `keep` their RoPE positions or are moved together (`compact`).
@@ -156,7 +164,11 @@ pub(super) fn execute(args: Args) -> Result<()> {
     let seed = TrialSeed(args.seed);
 
     interrupt::install()?;
-    let needed = prompt.tokens.len() + forced.len() + n_predict;
+    let answered = forced.len() + n_predict;
+    let needed = match condition.rolling {
+        Some(rolling) => prompt.tokens.len().max(rolling.budget) + 1,
+        None => prompt.tokens.len() + answered,
+    };
     let context = args.engine.context(&model, u32::try_from(needed).unwrap_or(u32::MAX));
     if needed > context.n_ctx as usize {
         return Err(Error::input(format!(
@@ -166,38 +178,34 @@ pub(super) fn execute(args: Args) -> Result<()> {
     }
     let context = ContextSettings { flash_attn: demands.flash_attn, tap: demands.tap, ..context };
     let mut reader = Reader::private(&model, context)?;
-    let read = &prompt.tokens[..read_before(&condition, &prompt)?];
-    let scores = score.map(|score| reader.scores(read, &[score])).transpose()?.map(|mut scores| scores.remove(0));
-    let forgetting = match &args.evict {
-        None => forgetting(&condition, &prompt, seed, &model, scores.as_ref())?,
-        Some(ranges) => {
-            let keep = KeepSet::without_ranges(prompt.n_cached(), &parse_ranges(ranges)?)?;
-            let (positions, memory, layers) = (args.positions, args.memory, args.layers);
-            Forgetting { positions, memory, layers, ..Forgetting::new(keep) }
+    let mut sampler = Sampler::new(&sampling, seed.sampler());
+    let (mut full, mut scores) = (None, None);
+    let (forgetting, outcome) = if let Some(rolling) = condition.rolling {
+        let (forgetting, cut, answer) = roll(&condition, rolling, &prompt, seed, &mut reader, &mut sampler, n_predict)?;
+        (forgetting, Outcome { cut, answer, logits: Vec::new() })
+    } else {
+        let read = &prompt.tokens[..read_before(&condition, &prompt)?];
+        scores = score.map(|score| reader.scores(read, &[score])).transpose()?.map(|mut scores| scores.remove(0));
+        let forgetting = match &args.evict {
+            None => forgetting(&condition, &prompt, seed, &model, scores.as_ref())?,
+            Some(ranges) => {
+                let keep = KeepSet::without_ranges(prompt.n_cached(), &parse_ranges(ranges)?)?;
+                let (positions, memory, layers) = (args.positions, args.memory, args.layers);
+                Forgetting { positions, memory, layers, ..Forgetting::new(keep) }
+            }
+        };
+        // The full cache first, for the eyes: the cut answer means little alone.
+        if !args.json && n_predict > 0 && forgetting.n_kept() < prompt.n_cached() {
+            let mut sampler = Sampler::new(&sampling, seed.sampler());
+            let all = Forgetting::new(KeepSet::all(prompt.n_cached()));
+            full = Some(Outcome::of(&mut reader, &prompt, &all, &forced, &mut sampler, n_predict)?.answer);
         }
+        let outcome = Outcome::of(&mut reader, &prompt, &forgetting, &forced, &mut sampler, n_predict)?;
+        (forgetting, outcome)
     };
-    let mut run = |forgetting: &Forgetting| -> Result<Outcome> {
-        let mut cut = reader.cut(&prompt, forgetting)?;
-        let start = cut;
-        let mut sampler = Sampler::new(&sampling, seed.sampler());
-        let (mut rows, mut next) = (Vec::new(), None);
-        for &token in std::iter::once(&prompt.tokens[prompt.n_cached()]).chain(&forced) {
-            let logits = reader.step(&mut cut, token)?;
-            rows.extend_from_slice(logits);
-            next = Some(sampler.next(logits)?);
-        }
-        let first = next.expect("at least one token was fed");
-        let answer = reader.go_on(&mut cut, first, &mut sampler, n_predict)?;
-        Ok(Outcome { cut: start, answer, logits: rows })
-    };
-    // The full cache first, for the eyes: the cut answer means little alone.
-    let full = (!args.json && n_predict > 0 && forgetting.n_kept() < prompt.n_cached())
-        .then(|| run(&Forgetting::new(KeepSet::all(prompt.n_cached()))))
-        .transpose()?;
-    let cut = run(&forgetting)?;
 
     if let Some(path) = &args.logits {
-        write_npy(path, &cut.logits, model.n_vocab())?;
+        write_npy(path, &outcome.logits, model.n_vocab())?;
     }
     if let (Some(path), Some(scores)) = (&args.scores, &scores) {
         let bytes = serde_json::to_vec(&score_file(&condition, scores, &model)).expect("plain data");
@@ -215,17 +223,16 @@ pub(super) fn execute(args: Args) -> Result<()> {
             "kept_by_head": forgetting.heads.as_ref().map(kept_by_head),
             "spans": prompt.spans,
             "survival": survival(&prompt, &forgetting),
-            "next_pos": cut.cut.next_pos,
-            "cells_used_before": cut.cut.cells_before.map(|cells| cells.used),
-            "cells_used_after": cut.cut.cells_after.map(|cells| cells.used),
-            "text": cut.answer.text,
-            "tokens_out": cut.answer.tokens,
-            "stop_reason": cut.answer.stop.as_str(),
+            "next_pos": outcome.cut.next_pos,
+            "cells_used_before": outcome.cut.cells_before.map(|cells| cells.used),
+            "cells_used_after": outcome.cut.cells_after.map(|cells| cells.used),
+            "text": outcome.answer.text,
+            "tokens_out": outcome.answer.tokens,
+            "stop_reason": outcome.answer.stop.as_str(),
             "condition": args.name(&condition),
         }));
     }
-    let full = full.map(|outcome| outcome.answer);
-    print(&prompt_view::render(&prompt, &forgetting, &args.name(&condition), full.as_ref(), &cut.answer, n_predict))
+    print(&prompt_view::render(&prompt, &forgetting, &args.name(&condition), full.as_ref(), &outcome.answer, n_predict))
 }
 
 struct Outcome {
@@ -233,6 +240,30 @@ struct Outcome {
     cut: Cut,
     answer: Answer,
     logits: Vec<f32>,
+}
+
+impl Outcome {
+    /// Reads the prompt, cuts it, feeds the forced tokens and goes on from there.
+    fn of(
+        reader: &mut Reader,
+        prompt: &Prompt,
+        forgetting: &Forgetting,
+        forced: &[Token],
+        sampler: &mut Sampler,
+        n_predict: usize,
+    ) -> Result<Self> {
+        let start = reader.cut(prompt, forgetting)?;
+        let mut cut = start;
+        let (mut logits, mut next) = (Vec::new(), None);
+        for &token in std::iter::once(&prompt.tokens[prompt.n_cached()]).chain(forced) {
+            let row = reader.step(&mut cut, token)?;
+            logits.extend_from_slice(row);
+            next = Some(sampler.next(row)?);
+        }
+        let first = next.expect("at least one token was fed");
+        let answer = reader.go_on(&mut cut, first, sampler, n_predict)?;
+        Ok(Outcome { cut: start, answer, logits })
+    }
 }
 
 impl Args {
@@ -245,7 +276,8 @@ impl Args {
     }
 
     fn condition(&self) -> Result<Condition> {
-        let has_budget = self.ratio.is_some() || self.keep_first.is_some() || self.keep_last.is_some();
+        let has_budget =
+            self.rolling.is_some() || self.ratio.is_some() || self.keep_first.is_some() || self.keep_last.is_some();
         let policy = self.policy.as_deref().unwrap_or(if has_budget { "random" } else { "none" });
         let grid = Grid {
             policies: vec![policy.to_owned()],
@@ -261,6 +293,8 @@ impl Args {
             layers: vec![self.layers],
             aggregate: self.aggregate,
             fair: self.fair,
+            rolling: self.rolling,
+            every: self.every,
             baseline: false,
         };
         Ok(grid.conditions()?.remove(0))

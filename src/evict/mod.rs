@@ -18,6 +18,7 @@ mod none;
 mod protect;
 mod random;
 mod ratio;
+mod rolling;
 mod score;
 mod seed;
 mod streaming;
@@ -29,6 +30,7 @@ pub use keep::{KeepSet, parse_ranges, ranges_text};
 pub use mode::{Granularity, Layers, Memory, Positions, Scope};
 pub use protect::Protect;
 pub use ratio::{Ratio, parse_ratios};
+pub use rolling::RollingBudget;
 pub use score::{Aggregate, Attention, Heads, Layer, Needs, Queries, Rope, Score, Scores};
 pub use seed::TrialSeed;
 

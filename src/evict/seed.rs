@@ -43,6 +43,11 @@ impl TrialSeed {
         TrialSeed::derive(self.0, &format!("layer {layer} head {head}"), 0)
     }
 
+    /// The seed of one eviction of many under a rolling budget.
+    pub fn of_eviction(self, index: usize) -> Self {
+        TrialSeed::derive(self.0, &format!("eviction {index}"), 0)
+    }
+
     /// Shuffles in place (Fisher-Yates on a ChaCha8 stream: the same on every machine and version).
     pub(super) fn shuffle<T>(self, items: &mut [T]) {
         let key = Sha256::new().chain_update(b"kvllama eviction").chain_update(self.0.to_le_bytes()).finalize();

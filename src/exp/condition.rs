@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::evict::{
-    self, Aggregate, Budget, DEFAULT_SINKS, Granularity, Layers, Memory, Positions, Protect, Ratio, Scope, Score,
+    self, Aggregate, Budget, DEFAULT_SINKS, Granularity, Layers, Memory, Positions, Protect, Ratio, RollingBudget,
+    Scope, Score,
 };
 
 /// Everything that identifies a column of the experiment except the example and the repeat.
@@ -40,6 +41,9 @@ pub struct Condition {
     /// Whether each part of the prompt survives in proportion to its length.
     #[serde(default)]
     pub fair: bool,
+    /// Whether the cache is held to a budget while the model generates.
+    #[serde(default)]
+    pub rolling: Option<RollingBudget>,
 }
 
 impl Condition {
@@ -57,6 +61,7 @@ impl Condition {
             layers: Layers::All,
             aggregate: Aggregate::Mean,
             fair: false,
+            rolling: None,
         }
     }
 
@@ -91,14 +96,20 @@ impl fmt::Display for Condition {
         if self.is_baseline() {
             return Ok(());
         }
-        match self.budget {
-            Budget::Ratio { ratio, sinks } => {
+        match (self.budget, self.rolling) {
+            (_, Some(RollingBudget { budget, every })) => {
+                write!(f, "@rolling={budget}/every={every}")?;
+                if let Some(sinks) = self.sinks().filter(|&sinks| sinks != DEFAULT_SINKS) {
+                    write!(f, "/sinks={sinks}")?;
+                }
+            }
+            (Budget::Ratio { ratio, sinks }, None) => {
                 write!(f, "@{ratio}")?;
                 if self.sinks().is_some() && sinks != DEFAULT_SINKS {
                     write!(f, "/sinks={sinks}")?;
                 }
             }
-            Budget::Window { keep_first, keep_last } => write!(f, "@{keep_first}+{keep_last}")?,
+            (Budget::Window { keep_first, keep_last }, None) => write!(f, "@{keep_first}+{keep_last}")?,
         }
         if self.block > 1 {
             write!(f, "/block={}", self.block)?;

@@ -120,7 +120,10 @@ impl Sights {
     /// Notes what a condition needs.
     pub fn need(&mut self, condition: &Condition, prompt: &Prompt) -> Result<()> {
         let (Some(score), read) = (condition.score(), read_before(condition, prompt)?) else { return Ok(()) };
-        if self.0.iter().all(|(len, known, _)| (*len, known.name()) != (read, score.name())) {
+        // Under a rolling budget the prompt is read and scored by the trial itself.
+        if condition.rolling.is_none()
+            && self.0.iter().all(|(len, known, _)| (*len, known.name()) != (read, score.name()))
+        {
             self.0.push((read, score, None));
         }
         Ok(())

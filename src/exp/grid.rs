@@ -2,9 +2,13 @@
 
 use super::Condition;
 use crate::evict::{
-    self, Aggregate, Budget, DEFAULT_SINKS, Granularity, Layers, Memory, Policy, Positions, Protect, Ratio, Scope,
+    self, Aggregate, Budget, DEFAULT_SINKS, Granularity, Layers, Memory, Policy, Positions, Protect, Ratio,
+    RollingBudget, Scope,
 };
 use crate::{Error, Result};
+
+/// Evictions at once under a rolling budget whose policy has scores: ranking costs more than evicting.
+const SCORED_EVERY: usize = 16;
 
 /// The dimensions of the experiment, as asked for.
 #[derive(Debug, Clone)]
@@ -35,6 +39,10 @@ pub struct Grid {
     pub aggregate: Aggregate,
     /// Whether each part of the prompt survives in proportion to its length.
     pub fair: bool,
+    /// Most positions in the cache while the model generates, instead of another budget.
+    pub rolling: Option<usize>,
+    /// How many a rolling budget evicts at once; by default 1, and 16 where scores have to be computed.
+    pub every: Option<usize>,
     /// Whether the full cache is added.
     pub baseline: bool,
 }
@@ -104,6 +112,15 @@ impl Grid {
                  --memory kv alone, not with {positions} and {memory}"
             )));
         }
+        let rolling = self.rolling.map(|budget| {
+            let every = self.every.unwrap_or(if policy.score().is_some() { SCORED_EVERY } else { 1 });
+            RollingBudget { budget, every }
+        });
+        if rolling.is_some() && !(everywhere && memory == Memory::Kv && scope == Scope::Prompt && !self.fair) {
+            return Err(Error::input(
+                "--rolling goes with --granularity token, --layers all, --memory kv and --scope prompt alone, without --fair",
+            ));
+        }
         if self.fair && matches!(budget, Budget::Window { .. }) {
             return Err(Error::input("--fair shares out a --ratio; it does not go with --keep-last"));
         }
@@ -123,15 +140,28 @@ impl Grid {
                 _ => Aggregate::default(),
             },
             fair: self.fair,
+            rolling,
         };
         if condition.sinks().is_none() {
             condition.budget = without_sinks(budget);
+        }
+        if let Some(rolling) = rolling {
+            condition.budget = rolling.after_eviction(condition.sinks().unwrap_or(0))?;
         }
         Ok(condition)
     }
 
     fn budgets(&self) -> Result<Vec<Budget>> {
         let sinks = self.keep_first.unwrap_or(DEFAULT_SINKS);
+        if self.rolling.is_some() {
+            return match (self.ratios.is_empty(), self.keep_last) {
+                (true, None) => Ok(vec![Budget::Window { keep_first: sinks, keep_last: 0 }]),
+                _ => Err(Error::input("--rolling is a budget; it goes with neither --ratio nor --keep-last")),
+            };
+        }
+        if self.every.is_some() {
+            return Err(Error::input("--every belongs to --rolling"));
+        }
         match (self.ratios.is_empty(), self.keep_last) {
             (false, Some(_)) => {
                 Err(Error::input("--ratio and --keep-last both say how many positions survive; give one of them"))
@@ -183,6 +213,8 @@ mod tests {
             layers: vec![Layers::All],
             aggregate: Aggregate::Mean,
             fair: false,
+            rolling: None,
+            every: None,
             baseline: true,
         }
     }
@@ -244,6 +276,25 @@ mod tests {
             Grid { memories: vec![Memory::Text], layers: vec![Layers::All], ..heads.clone() }.conditions().is_err()
         );
         assert!(Grid { policies: vec!["sinks+streaming".into()], ..heads }.conditions().is_err());
+    }
+
+    #[test]
+    fn a_rolling_budget_is_a_budget() {
+        let rolling = Grid { ratios: Vec::new(), rolling: Some(64), block: 1, baseline: false, ..grid() };
+        assert_eq!(names(&rolling), ["random@rolling=64/every=1", "streaming@rolling=64/every=1"]);
+        let conditions = Grid { policies: vec!["h2o".into()], ..rolling.clone() }.conditions().unwrap();
+        assert_eq!(conditions[0].to_string(), "h2o@rolling=64/every=16");
+        assert_eq!(conditions[0].budget, Budget::Window { keep_first: 0, keep_last: 48 });
+        for bad in [
+            Grid { ratios: vec!["0.5".parse().unwrap()], ..rolling.clone() },
+            Grid { every: Some(60), ..rolling.clone() },
+            Grid { every: Some(0), ..rolling.clone() },
+            Grid { rolling: Some(5), ..rolling.clone() },
+            Grid { fair: true, ..rolling },
+            Grid { every: Some(2), ..grid() },
+        ] {
+            assert!(bad.conditions().is_err(), "{bad:?}");
+        }
     }
 
     #[test]

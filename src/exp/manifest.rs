@@ -134,6 +134,7 @@ impl Manifest {
             ("swa-full", json(&generation.swa_full)),
             ("batch", json(&generation.n_batch)),
             ("parallel", json(&generation.parallel)),
+            ("fidelity", json(&generation.fidelity)),
             ("gpu-layers", json(&generation.gpu_layers)),
             ("chat-template", json(&generation.chat_template_sha256)),
             ("shard", json(&self.settings.shard)),
@@ -188,6 +189,7 @@ pub(super) mod tests {
             swa_full: true,
             n_batch: 512,
             parallel: 1,
+            fidelity: false,
             gpu_layers: None,
             chat_template_sha256: None,
         };

@@ -42,8 +42,8 @@ impl Plan {
         let plan = Plan { settings, examples, prompt_tokens };
         let limit = n_ctx.unwrap_or_else(|| model.n_ctx_train()) as usize;
         let longest = plan.prompt_tokens.iter().enumerate().max_by_key(|&(_, tokens)| tokens);
-        if let Some((index, tokens)) = longest
-            && tokens + plan.settings.generation.n_predict > limit
+        if let Some((index, &tokens)) = longest
+            && plan.positions(tokens, 1) > limit
         {
             return Err(Error::input(format!(
                 "example `{}` has {tokens} tokens; with --n-predict {} that exceeds the context of {limit}; lower \
@@ -57,8 +57,17 @@ impl Plan {
     /// Positions the context must hold: the longest prompt, shared, and an answer for each lane.
     pub fn n_ctx(&self) -> u32 {
         let longest = self.prompt_tokens.iter().max().copied().unwrap_or(0);
-        let Generation { n_predict, parallel, .. } = self.settings.generation;
-        u32::try_from(longest + n_predict * parallel as usize).unwrap_or(u32::MAX)
+        let Generation { parallel, fidelity, .. } = self.settings.generation;
+        u32::try_from(self.positions(longest, parallel as usize + usize::from(fidelity))).unwrap_or(u32::MAX)
+    }
+
+    /// Positions for a prompt and `answers` side by side. A rolling budget bounds what it needs.
+    fn positions(&self, prompt: usize, answers: usize) -> usize {
+        let conditions = &self.settings.conditions;
+        let rolling = conditions.iter().filter_map(|condition| condition.rolling).map(|rolling| rolling.budget).max();
+        let growing = conditions.iter().any(|condition| condition.rolling.is_none());
+        let answers = if growing { self.settings.generation.n_predict * answers } else { 1 };
+        (prompt + answers).max(rolling.unwrap_or(0) + 1)
     }
 
     /// The prompts as the model reads them, for the run directory.

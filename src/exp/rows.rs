@@ -55,6 +55,12 @@ pub struct TrialRow {
     /// Whether each part of the prompt survived in proportion to its length.
     #[serde(default)]
     pub fair: bool,
+    /// Most positions in the cache while the model generated; empty without a rolling budget.
+    #[serde(default)]
+    pub rolling: Option<usize>,
+    /// How many were evicted whenever it was full.
+    #[serde(default)]
+    pub every: Option<usize>,
     /// Whether evicted cells were given back.
     #[serde(default = "yes")]
     pub freed: bool,

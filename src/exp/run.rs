@@ -1,16 +1,14 @@
 //! The loop: read, forget, answer, score, write.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::{Condition, InstructionRow, Key, Plan, Resumed, Sights, Store, TrialRow, forgetting, prompt_of};
-use crate::data::{Example, RUBRIC};
-use crate::evict::{Budget, Scores, ranges_text};
-use crate::llama::{Answer, ContextSettings, Cut, Forgetting, Job, Model, Prompt, Reader, Sampler};
-use crate::score;
-use crate::span::Label;
+use super::means::Means;
+use super::trial::Trial;
+use super::{Generation, InstructionRow, Plan, Resumed, Sights, Store, TrialRow, prompt_of};
+use crate::evict::KeepSet;
+use crate::llama::{Answer, ContextSettings, Cut, Forgetting, Job, Model, Prompt, Reader};
 use crate::{Error, Result};
 
 /// Watches a run.
@@ -53,16 +51,20 @@ pub fn run(
     resumed: Resumed,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
-    let mut run = Run { means: Means::new(plan, &resumed), outcome: Outcome::default(), store, observer };
+    let generation = &plan.settings.generation;
+    let means = Means::new(plan, &resumed);
+    let outcome = Outcome::default();
+    let mut run = Run { model, context, generation, aside: None, means, outcome, store, observer };
     run.observer.started(plan.n_trials(), run.means.finished);
-    let lanes = plan.settings.generation.parallel;
+    // Beside the conditions, the full cache they are compared with.
+    let lanes = generation.parallel + u32::from(generation.fidelity);
     let mut reader: Option<Reader> = None;
     for example in &plan.examples {
         let pending: Vec<_> = plan.trials(example).filter(|(_, key)| !resumed.done.contains_key(key)).collect();
         if !pending.is_empty() {
             let reader = match &mut reader {
                 Some(reader) => reader,
-                none => none.insert(Reader::sharing(model, context.clone(), lanes)?),
+                none => none.insert(Reader::sharing(model, run.context.clone(), lanes)?),
             };
             let prompt = prompt_of(model, example)?;
             let trials = pending.iter().map(|(condition, key)| Trial {
@@ -74,8 +76,9 @@ pub fn run(
                 model,
                 run_id,
                 kv_bytes_per_position: reader.context().kv_bytes_per_position(),
+                fidelity: None,
             });
-            run.example(reader, &prompt, trials.collect(), plan.settings.generation.n_predict)?;
+            run.example(reader, &prompt, trials.collect())?;
         }
         if run.observer.settled(&example.id).is_break() {
             break;
@@ -96,8 +99,13 @@ pub fn run(
     Ok(outcome)
 }
 
-/// What changes while a run goes on.
+/// A run that goes on.
 struct Run<'a> {
+    model: &'a Arc<Model>,
+    context: ContextSettings,
+    generation: &'a Generation,
+    /// For conditions that cannot share the reading, beside one that holds the full cache.
+    aside: Option<Reader>,
     means: Means,
     outcome: Outcome,
     store: &'a mut Store,
@@ -107,42 +115,111 @@ struct Run<'a> {
 impl Run<'_> {
     /// Runs the pending trials of one example: side by side those that share the reading of the
     /// prompt, if there are lanes for it, then the others one by one.
-    fn example(&mut self, reader: &mut Reader, prompt: &Prompt, trials: Vec<Trial>, n_predict: usize) -> Result<()> {
+    fn example(&mut self, reader: &mut Reader, prompt: &Prompt, trials: Vec<Trial>) -> Result<()> {
+        let settings = self.generation;
         let mut sights = Sights::default();
         for trial in &trials {
             // A scope that the prompt lacks is the trial's own failure, below.
             let _ = sights.need(trial.condition, prompt);
         }
         if let Err(error) = sights.look(reader, prompt) {
-            if matches!(error, Error::Interrupted) {
-                return Err(error);
-            }
-            return trials.iter().try_for_each(|trial| self.commit(&trial.failed(&error), &[]));
+            return self.fail_all(&trials, error);
         }
-        let (mut together, mut alone) = (Vec::new(), Vec::new());
+        let (mut rolling, mut together, mut alone) = (Vec::new(), Vec::new(), Vec::new());
         for trial in trials {
+            if trial.condition.rolling.is_some() {
+                rolling.push(trial);
+                continue;
+            }
             match sights.of(trial.condition, prompt).and_then(|scores| trial.forgetting(scores)) {
                 Err(error) => self.commit(&trial.failed(&error), &[])?,
                 Ok(forgetting) => {
                     let job = Job { sampler: trial.sampler(), id: trial, forgetting };
-                    let side_by_side = reader.lanes() > 1 && job.forgetting.can_share();
-                    if side_by_side { &mut together } else { &mut alone }.push(job);
+                    if job.forgetting.can_share() { &mut together } else { &mut alone }.push(job);
                 }
             }
         }
-        reader.answer_all(prompt, together, n_predict, |job, cut, answer| self.finish(&job, &cut, answer))?;
+        if settings.fidelity
+            && let Err(error) = self.fidelity(reader, prompt, &mut together, &mut alone)
+        {
+            let trials: Vec<_> = together.into_iter().chain(alone).map(|job| job.id).collect();
+            return self.fail_all(&trials, error);
+        }
+        if settings.parallel > 1 {
+            let at_once = settings.parallel as usize;
+            let n_predict = settings.n_predict;
+            reader
+                .answer_all(prompt, at_once, together, n_predict, |job, cut, answer| self.finish(&job, &cut, answer))?;
+        } else {
+            together.append(&mut alone);
+            alone = together;
+        }
         for mut job in alone {
             let answered = reader.cut(prompt, &job.forgetting).and_then(|mut cut| {
-                let answer = reader.answer(prompt, &mut cut, &mut job.sampler, n_predict)?;
+                let answer = reader.answer(prompt, &mut cut, &mut job.sampler, settings.n_predict)?;
                 Ok((cut, answer))
             });
             match answered {
                 Ok((cut, answer)) => self.finish(&job, &cut, answer)?,
-                Err(Error::Interrupted) => return Err(Error::Interrupted),
-                Err(error) => self.commit(&job.id.failed(&error), &[])?,
+                Err(error) => self.fail_all(&[job.id], error)?,
+            }
+        }
+        for trial in rolling {
+            match trial.roll(reader, settings.n_predict) {
+                Ok((forgetting, cut, answer)) => {
+                    self.finish(&Job { sampler: trial.sampler(), id: trial, forgetting }, &cut, answer)?;
+                }
+                Err(error) => self.fail_all(&[trial], error)?,
             }
         }
         Ok(())
+    }
+
+    /// Compares the predictions of each condition with the full cache's, on the answer that the full cache gives.
+    fn fidelity<'t>(
+        &mut self,
+        reader: &mut Reader,
+        prompt: &Prompt,
+        together: &mut [Job<Trial<'t>>],
+        alone: &mut [Job<Trial<'t>>],
+    ) -> Result<()> {
+        let at_once = reader.lanes() - 1;
+        let repeats: BTreeSet<u32> = together.iter().chain(alone.iter()).map(|job| job.id.key.repeat).collect();
+        let mut answer = None;
+        for repeat in repeats {
+            let mut of_repeat: Vec<_> = together.iter_mut().filter(|job| job.id.key.repeat == repeat).collect();
+            let mut aside: Vec<_> = alone.iter_mut().filter(|job| job.id.key.repeat == repeat).collect();
+            let first = of_repeat.first().or(aside.first()).expect("the repeat is of one of them");
+            if answer.is_none() || !self.generation.sampling.is_greedy() {
+                let full = Forgetting::new(KeepSet::all(prompt.n_cached()));
+                let mut cut = reader.cut(prompt, &full)?;
+                let mut sampler = first.id.sampler();
+                answer = Some(reader.answer(prompt, &mut cut, &mut sampler, self.generation.n_predict)?.tokens);
+            }
+            let Some(answer) = answer.as_deref().filter(|answer| !answer.is_empty()) else { continue };
+            for group in of_repeat.chunks_mut(at_once) {
+                let cuts: Vec<_> = group.iter().map(|job| &job.forgetting).collect();
+                let found = reader.fidelity(prompt, answer, &cuts)?;
+                group.iter_mut().zip(found).for_each(|(job, fidelity)| job.id.fidelity = Some(fidelity));
+            }
+            for job in &mut aside {
+                let other = match &mut self.aside {
+                    Some(other) => other,
+                    none => none.insert(Reader::private(self.model, self.context.clone())?),
+                };
+                let mut cut = other.cut(prompt, &job.forgetting)?;
+                job.id.fidelity = Some(reader.fidelity_aside(prompt, answer, other, &mut cut)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives trials that failed their rows, unless the run was interrupted.
+    fn fail_all(&mut self, trials: &[Trial], error: Error) -> Result<()> {
+        if matches!(error, Error::Interrupted) {
+            return Err(error);
+        }
+        trials.iter().try_for_each(|trial| self.commit(&trial.failed(&error), &[]))
     }
 
     fn finish(&mut self, job: &Job<Trial>, cut: &Cut, answer: Answer) -> Result<()> {
@@ -165,193 +242,4 @@ impl Run<'_> {
         self.observer.trial(row, self.means.of(&row.condition));
         Ok(())
     }
-}
-
-/// By condition, in the order of the rows: mean score, finished trials.
-pub fn means(trials: &[TrialRow]) -> Vec<(String, Option<f64>, usize)> {
-    let mut means = Means { by_condition: BTreeMap::new(), finished: 0 };
-    let mut order: Vec<&str> = Vec::new();
-    for row in trials.iter().filter(|row| row.error.is_empty()) {
-        means.add(&row.condition, &row.example_id, row.mean_score);
-        if !order.contains(&row.condition.as_str()) {
-            order.push(&row.condition);
-        }
-    }
-    order.into_iter().map(|name| (name.to_owned(), means.of(name), means.trials(name))).collect()
-}
-
-/// Running means by condition: the mean over examples of the mean over repeats, so that repeats
-/// never count as independent examples.
-struct Means {
-    by_condition: BTreeMap<String, Mean>,
-    finished: usize,
-}
-
-#[derive(Default)]
-struct Mean {
-    trials: usize,
-    /// By example: sum and number of scores.
-    examples: BTreeMap<String, (f64, usize)>,
-    /// Sum over examples of their means.
-    sum: f64,
-}
-
-impl Means {
-    fn new(plan: &Plan, resumed: &Resumed) -> Self {
-        let mut means = Means { by_condition: BTreeMap::new(), finished: 0 };
-        for example in &plan.examples {
-            for (_, key) in plan.trials(example) {
-                if let Some(score) = resumed.done.get(&key) {
-                    means.add(&key.condition, &key.example, *score);
-                }
-            }
-        }
-        means
-    }
-
-    fn add(&mut self, condition: &str, example: &str, score: Option<f64>) {
-        self.finished += 1;
-        let mean = self.by_condition.entry(condition.to_owned()).or_default();
-        mean.trials += 1;
-        let Some(score) = score else { return };
-        let (sum, count) = mean.examples.entry(example.to_owned()).or_default();
-        if *count > 0 {
-            mean.sum -= *sum / *count as f64;
-        }
-        *sum += score;
-        *count += 1;
-        mean.sum += *sum / *count as f64;
-    }
-
-    fn of(&self, condition: &str) -> Option<f64> {
-        let mean = self.by_condition.get(condition)?;
-        (!mean.examples.is_empty()).then(|| mean.sum / mean.examples.len() as f64)
-    }
-
-    fn trials(&self, condition: &str) -> usize {
-        self.by_condition.get(condition).map_or(0, |mean| mean.trials)
-    }
-}
-
-/// One (example, condition, repeat).
-struct Trial<'a> {
-    plan: &'a Plan,
-    example: &'a Example,
-    prompt: &'a Prompt,
-    condition: &'a Condition,
-    key: &'a Key,
-    model: &'a Model,
-    run_id: &'a str,
-    kv_bytes_per_position: u64,
-}
-
-impl Trial<'_> {
-    fn forgetting(&self, scores: Option<&Scores>) -> Result<Forgetting> {
-        forgetting(self.condition, self.prompt, self.plan.seed(self.key), self.model, scores)
-    }
-
-    fn sampler(&self) -> Sampler {
-        Sampler::new(&self.plan.settings.generation.sampling, self.plan.seed(self.key).sampler())
-    }
-
-    fn rows(&self, forgetting: &Forgetting, cut: &Cut, answer: Answer) -> Result<(TrialRow, Vec<InstructionRow>)> {
-        let instructions = self.score(forgetting, &answer.text)?;
-        Ok((self.row(forgetting, cut, answer, &instructions), instructions))
-    }
-
-    fn row(&self, forgetting: &Forgetting, cut: &Cut, answer: Answer, instructions: &[InstructionRow]) -> TrialRow {
-        let decode_s = answer.decode.as_secs_f64();
-        let (len, n_kept) = (forgetting.keep.len(), forgetting.n_kept());
-        let mut row = TrialRow {
-            n_kept,
-            n_evicted: len - n_kept,
-            evicted_ranges: ranges_text(forgetting.keep.evicted()),
-            kv_bytes_full: self.kv_bytes_per_position * len as u64,
-            kv_bytes_kept: self.kv_bytes_kept(forgetting),
-            n_generated: answer.tokens.len(),
-            stop_reason: answer.stop.as_str().to_owned(),
-            prefill_ms: thousandths(cut.prefill, 1e3),
-            evict_us: thousandths(cut.evict, 1e6),
-            decode_ms: thousandths(answer.decode, 1e3),
-            tokens_per_s: (decode_s > 0.0).then(|| (answer.tokens.len() as f64 / decode_s * 100.0).round() / 100.0),
-            response: answer.text,
-            ..self.identity()
-        };
-        row.settle(instructions);
-        row
-    }
-
-    /// What cells are not freed is held still; layers that do not forget hold everything.
-    fn kv_bytes_kept(&self, forgetting: &Forgetting) -> u64 {
-        let layers = self.model.kv_layers();
-        let forgetful = layers.iter().filter(|layer| forgetting.layers.include(layer.local)).count() as u64;
-        let keep = &forgetting.keep;
-        let freed = self.kv_bytes_per_position * keep.n_evicted() as u64 * forgetful / layers.len().max(1) as u64;
-        self.kv_bytes_per_position * keep.len() as u64 - freed
-    }
-
-    fn failed(&self, error: &Error) -> TrialRow {
-        TrialRow { error: error.to_string(), ..self.identity() }
-    }
-
-    /// The cells that say which trial this is.
-    fn identity(&self) -> TrialRow {
-        let condition = self.condition;
-        let (ratio, keep_first, keep_last) = match condition.budget {
-            Budget::Ratio { ratio, .. } => (ratio.to_string(), condition.sinks(), None),
-            Budget::Window { keep_first, keep_last } => (String::new(), Some(keep_first), Some(keep_last)),
-        };
-        TrialRow {
-            run_id: self.run_id.to_owned(),
-            example_id: self.key.example.clone(),
-            condition: self.key.condition.clone(),
-            policy: condition.policy.clone(),
-            ratio,
-            keep_first,
-            keep_last,
-            positions: condition.positions.to_string(),
-            scope: condition.scope.to_string(),
-            protect: condition.protect.to_string(),
-            memory: condition.memory.to_string(),
-            block: condition.block,
-            granularity: condition.granularity,
-            layers: condition.layers,
-            aggregate: condition.aggregate,
-            fair: condition.fair,
-            freed: condition.frees(),
-            repeat: self.key.repeat,
-            seed: self.plan.seed(self.key).0,
-            n_prompt: self.prompt.tokens.len(),
-            ..TrialRow::default()
-        }
-    }
-
-    fn score(&self, forgetting: &Forgetting, response: &str) -> Result<Vec<InstructionRow>> {
-        let rows = self.example.instructions.iter().enumerate().map(|(index, instruction)| {
-            let verdict = match instruction.kind.as_str() {
-                RUBRIC => None,
-                kind => Some(score::check(kind, &instruction.kwargs, response)?),
-            };
-            let span = self.prompt.span(Label::Instruction(index));
-            let mut row = InstructionRow {
-                example_id: self.key.example.clone(),
-                condition: self.key.condition.clone(),
-                repeat: self.key.repeat,
-                instruction: index,
-                kind: instruction.kind.clone(),
-                n_tokens: span.map(|span| span.range().len()),
-                survival: span.map(|span| forgetting.survival(span.range())),
-                pass_strict: verdict.as_ref().map(|verdict| u8::from(verdict.strict)),
-                pass_loose: verdict.as_ref().map(|verdict| u8::from(verdict.loose)),
-                ..InstructionRow::default()
-            };
-            row.settle();
-            Ok(row)
-        });
-        rows.collect()
-    }
-}
-
-fn thousandths(duration: Duration, per_second: f64) -> f64 {
-    (duration.as_secs_f64() * per_second * 1e3).round() / 1e3
 }

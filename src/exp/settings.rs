@@ -42,6 +42,9 @@ pub struct Generation {
     pub n_batch: u32,
     /// Conditions answered side by side; what a batch is made of changes low bits.
     pub parallel: u32,
+    /// Whether predictions are compared with those of the full cache.
+    #[serde(default)]
+    pub fidelity: bool,
     /// Layers on the GPU; `None` for all.
     pub gpu_layers: Option<u32>,
     /// SHA-256 of a chat template that replaces the model's own.

@@ -83,7 +83,9 @@ impl Context {
             return Err(Error::failed(format!("sequence {seq} goes on at position {next}, not {first}")));
         }
         let (size, last) = (self.n_ctx(), tokens.len().saturating_sub(1));
-        if first + tokens.len() > size {
+        // Positions beyond the size are well where evictions left cells free.
+        let free = || self.cells(seq).map_or(0, |cells| (cells.size - cells.used) as usize);
+        if first + tokens.len() > size && tokens.len() > free() {
             return Err(Error::input(format!(
                 "{} tokens at position {first} do not fit a context of {size} positions; raise --ctx or shorten the prompt",
                 tokens.len()
@@ -108,7 +110,7 @@ impl Context {
 
     /// Decodes one batch of at most `n_batch` entries, whose positions continue their sequences.
     pub fn decode(&mut self, slots: &[Slot]) -> Result<()> {
-        debug_assert!(slots.len() <= self.settings.n_batch as usize);
+        debug_assert!(slots.len() <= self.settings.n_batch.max(self.settings.n_seq) as usize);
         debug_assert!(slots.iter().all(|slot| (0..self.settings.n_seq as i32).contains(&slot.seq)));
         if slots.is_empty() {
             return Ok(());

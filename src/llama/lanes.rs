@@ -33,17 +33,18 @@ struct Lane<Id> {
 }
 
 impl Reader {
-    /// Answers all `jobs` on one prompt, as many at a time as the reader has lanes. `done` gets each
+    /// Answers all `jobs` on one prompt, `at_once` of them at a time (the reader has so many lanes). `done` gets each
     /// as it finishes.
     pub fn answer_all<Id>(
         &mut self,
         prompt: &Prompt,
+        at_once: usize,
         jobs: impl IntoIterator<Item = Job<Id>>,
         n_predict: usize,
         mut done: impl FnMut(Job<Id>, Cut, Answer) -> Result<()>,
     ) -> Result<()> {
         let mut jobs = jobs.into_iter();
-        let mut lanes: Vec<Option<Lane<Id>>> = (0..self.lanes()).map(|_| None).collect();
+        let mut lanes: Vec<Option<Lane<Id>>> = (0..at_once.min(self.lanes())).map(|_| None).collect();
         loop {
             for (index, lane) in lanes.iter_mut().enumerate().filter(|(_, lane)| lane.is_none()) {
                 let Some(job) = jobs.next() else { break };
@@ -61,7 +62,7 @@ impl Reader {
                 let next = active.job.sampler.next(self.context.logits(row)?)?;
                 active.cut.next_pos += 1;
                 active.next = next;
-                let stop = if self.context.model().is_end_of_generation(next) {
+                let stop = if active.job.sampler.stops_at(self.context.model(), next) {
                     StopReason::EndOfTurn
                 } else if active.tokens.len() == n_predict {
                     StopReason::Length
@@ -80,7 +81,7 @@ impl Reader {
         }
     }
 
-    fn fork_cut(&mut self, prompt: &Prompt, forgetting: &Forgetting, seq: i32) -> Result<Cut> {
+    pub(super) fn fork_cut(&mut self, prompt: &Prompt, forgetting: &Forgetting, seq: i32) -> Result<Cut> {
         debug_assert!(forgetting.can_share());
         let prefill: Duration = self.read_shared(&prompt.tokens[..prompt.n_cached()])?;
         self.context.fork(SHARED, seq);

@@ -4,26 +4,31 @@
 //! - [`Prompt`]: a conversation rendered with the model's own template, tokenized, with [spans](crate::span).
 //! - [`Context`]: sequences in a KV cache: decode, evict, compact, fork, logits.
 //! - [`Reader`]: one prompt read, cut and answered, as the experiment means it; one condition at a time, or many in lanes.
+//! - [`Fidelity`]: how far a cut moves the predictions; [`Rolling`]: a cache held small while it generates.
 //! - [`Sampler`]: from logits to the next token; [`Grammar`]: the same within a grammar.
 //!
 //! `ffi` is the only file with unsafe code.
 
 mod context;
 mod ffi;
+mod fidelity;
 mod grammar;
 mod lanes;
 mod model;
 mod prompt;
 mod reader;
+mod rolling;
 mod sampler;
 mod template;
 
 pub use context::{Context, Slot};
+pub use fidelity::Fidelity;
 pub use grammar::Grammar;
 pub use lanes::Job;
 pub use model::{Facts, KvLayer, Model};
 pub use prompt::{Mark, Prompt};
 pub use reader::{Answer, Cut, Forgetting, Reader, StopReason};
+pub use rolling::Rolling;
 pub use sampler::{Sampler, Sampling};
 pub use template::Turn;
 

@@ -153,8 +153,7 @@ impl Reader {
     /// If the context has no tap, or if the model does not show what a policy looks at.
     pub fn scores(&mut self, tokens: &[Token], policies: &[&dyn Score]) -> Result<Vec<Scores>> {
         let needs = policies.iter().fold(Needs::default(), |needs, policy| needs.union(&policy.needs(tokens.len())));
-        self.shared = None;
-        self.context.clear();
+        self.forget_reading();
         self.context.observe(SHARED, &needs)?;
         let prefill = self.read_shared(tokens);
         let mut scores = vec![Scores { layers: Vec::new() }; policies.len()];
@@ -177,8 +176,7 @@ impl Reader {
             self.context.fork(SHARED, FORK);
             return self.apply(FORK, forgetting, prefill);
         }
-        self.shared = None;
-        self.context.clear();
+        self.forget_reading();
         let start = Instant::now();
         if forgetting.memory == Memory::Text {
             let kept: Vec<Token> = forgetting.keep.kept().into_iter().flatten().map(|at| cached[at]).collect();
@@ -204,6 +202,12 @@ impl Reader {
         Ok(cut)
     }
 
+    /// Empties the cache.
+    pub(super) fn forget_reading(&mut self) {
+        self.shared = None;
+        self.context.clear();
+    }
+
     /// Makes sure [`SHARED`] holds these tokens. Its cells always start at the first, so that a
     /// condition computes the same bits whatever ran before it.
     pub(super) fn read_shared(&mut self, cached: &[Token]) -> Result<Duration> {
@@ -212,8 +216,7 @@ impl Reader {
         {
             return Ok(*prefill);
         }
-        self.shared = None;
-        self.context.clear();
+        self.forget_reading();
         let start = Instant::now();
         self.context.read(SHARED, cached, 0, false)?;
         let prefill = start.elapsed();
@@ -269,7 +272,7 @@ impl Reader {
         let start = Instant::now();
         let (mut tokens, mut next) = (Vec::new(), first);
         let stop = loop {
-            if self.context.model().is_end_of_generation(next) {
+            if sampler.stops_at(self.context.model(), next) {
                 break StopReason::EndOfTurn;
             }
             if tokens.len() == n_predict {

@@ -6,7 +6,7 @@ use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 use serde::{Deserialize, Serialize};
 
-use super::Token;
+use super::{Model, Token};
 use crate::{Error, Result};
 
 /// How the next token is chosen.
@@ -20,11 +20,14 @@ pub struct Sampling {
     pub top_p: f32,
     /// Only tokens at least this fraction as likely as the most likely; 0 for all.
     pub min_p: f32,
+    /// Go on when the model ends its turn.
+    #[serde(default)]
+    pub ignore_eos: bool,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0 }
+        Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, ignore_eos: false }
     }
 }
 
@@ -53,13 +56,17 @@ impl Sampling {
 }
 
 /// Draws tokens; one per sequence, seeded.
-pub struct Sampler(Option<LlamaSampler>);
+pub struct Sampler {
+    /// None: greedy.
+    chain: Option<LlamaSampler>,
+    ignore_eos: bool,
+}
 
 impl Sampler {
     /// llama.cpp's samplers in llama.cpp's order: top-k, top-p, min-p, temperature, draw.
     pub fn new(sampling: &Sampling, seed: u32) -> Self {
         if sampling.is_greedy() {
-            return Sampler(None);
+            return Sampler { chain: None, ignore_eos: sampling.ignore_eos };
         }
         let mut chain = Vec::new();
         if sampling.top_k > 0 {
@@ -73,7 +80,12 @@ impl Sampler {
         }
         chain.push(LlamaSampler::temp(sampling.temperature));
         chain.push(LlamaSampler::dist(seed));
-        Sampler(Some(LlamaSampler::chain_simple(chain)))
+        Sampler { chain: Some(LlamaSampler::chain_simple(chain)), ignore_eos: sampling.ignore_eos }
+    }
+
+    /// Whether the answer ends at this token.
+    pub fn stops_at(&self, model: &Model, token: Token) -> bool {
+        !self.ignore_eos && model.is_end_of_generation(token)
     }
 
     /// The next token. Among equally likely ones greedy takes the lowest id.
@@ -92,7 +104,7 @@ impl Sampler {
                 "the model's logits are not finite: the weights or the KV cache type are broken",
             ));
         }
-        let Some(chain) = &mut self.0 else { return Ok(id(best)) };
+        let Some(chain) = &mut self.chain else { return Ok(id(best)) };
         let data =
             logits.iter().enumerate().map(|(index, &logit)| LlamaTokenData::new(LlamaToken(id(index)), logit, 0.0));
         let mut candidates = LlamaTokenDataArray::from_iter(data, false);

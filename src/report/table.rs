@@ -82,6 +82,8 @@ pub enum Budget {
     Ratio(String),
     /// So many of the first and of the last positions survive.
     Window(usize, usize),
+    /// At most so many positions while the model generates, so many evicted at once.
+    Rolling(usize, usize),
 }
 
 impl Budget {
@@ -89,7 +91,7 @@ impl Budget {
     pub fn ratio(&self) -> Option<f64> {
         match self {
             Budget::Ratio(text) => text.parse().ok(),
-            Budget::Window(..) => None,
+            Budget::Window(..) | Budget::Rolling(..) => None,
         }
     }
 
@@ -98,6 +100,8 @@ impl Budget {
         match self {
             Budget::Ratio(text) => text.clone(),
             Budget::Window(first, last) => format!("{first}+{last}"),
+            Budget::Rolling(budget, 1) => format!("rolling {budget}"),
+            Budget::Rolling(budget, every) => format!("rolling {budget} (by {every})"),
         }
     }
 }
@@ -107,12 +111,14 @@ impl Factors {
         let window = row.ratio.is_empty();
         Factors {
             policy: row.policy.clone(),
-            budget: if window {
+            budget: if let (Some(budget), Some(every)) = (row.rolling, row.every) {
+                Budget::Rolling(budget, every)
+            } else if window {
                 Budget::Window(row.keep_first.unwrap_or(0), row.keep_last.unwrap_or(0))
             } else {
                 Budget::Ratio(row.ratio.clone())
             },
-            sinks: if window { None } else { row.keep_first },
+            sinks: if window && row.rolling.is_none() { None } else { row.keep_first },
             positions: row.positions.clone(),
             scope: row.scope.clone(),
             protect: row.protect.clone(),

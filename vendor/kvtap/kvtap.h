@@ -88,6 +88,7 @@ struct kvtap_layer {
     int32_t d_v;
     int32_t window;            // 0: global
     size_t n_entries;
+    const int32_t * positions; // [n_entries], ascending
     const double * sums;       // [n_sums][n_head_kv][n_entries]: attention weights, summed over queries, averaged over the query heads of a group
     const float * keys;        // [n_entries][n_head_kv][d_k] after RoPE, or NULL
     const float * values;      // [n_entries][n_head_kv][d_v], or NULL
@@ -106,7 +107,8 @@ bool kvtap_eval(struct ggml_tensor * tensor, bool ask, void * tap);
 // Forgets what was seen and looks at `seq` from the next decode on. Without `wants` it stops looking.
 void kvtap_observe(kvtap_tap * tap, const struct llama_context * ctx, int32_t seq, const struct kvtap_wants * wants);
 
-// Starts the attention sums anew and drops all entries but those at `kept` (ascending positions).
+// Drops all entries but those at `kept` (ascending positions). Attention sums start anew, but one that starts where the
+// sum of the same index did goes on.
 void kvtap_retain(kvtap_tap * tap, const int32_t * kept, size_t n_kept, const int32_t * sums_from, size_t n_sums);
 
 // What was seen of layer number `index`, counted over the layers that have keys and values; false if there is none.

@@ -364,7 +364,24 @@ void kvtap_retain(kvtap_tap * tap, const int32_t * kept, size_t n_kept, const in
         entries.push_back(tap->entries[i]);
     }
     tap->entries = std::move(entries);
+    const auto before = tap->sums_from;
+    std::vector<decltype(layer_state::sums)> old_sums;
+    for (auto & layer : tap->layers) {
+        old_sums.push_back(std::move(layer.sums));
+    }
     start_sums(tap, sums_from, n_sums);
+    for (size_t l = 0; l < tap->layers.size(); ++l) {
+        for (size_t s = 0; s < n_sums && s < before.size(); ++s) {
+            if (before[s] != sums_from[s]) {
+                continue;
+            }
+            for (size_t h = 0; h < old_sums[l][s].size(); ++h) {
+                for (size_t i = 0; i < indices.size(); ++i) {
+                    tap->layers[l].sums[s][h][i] = old_sums[l][s][h][indices[i]];
+                }
+            }
+        }
+    }
 }
 
 bool kvtap_seen(kvtap_tap * tap, size_t index, kvtap_layer * out, bool * complete) {
@@ -402,6 +419,7 @@ bool kvtap_seen(kvtap_tap * tap, size_t index, kvtap_layer * out, bool * complet
         layer.d_v,
         layer.window,
         tap->entries.size(),
+        tap->entries.data(),
         layer.flat_sums.data(),
         tap->keys ? layer.keys.data() : nullptr,
         tap->values ? layer.values.data() : nullptr,

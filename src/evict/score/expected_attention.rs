@@ -38,7 +38,7 @@ impl Score for ExpectedAttention {
         let Some(queries) = layer.queries.as_ref().filter(|_| len > SINKS) else {
             return vec![vec![0.0; len]; layer.kv_heads]; // nothing but sinks
         };
-        let rotation = Rotation::mean(layer, len);
+        let rotation = Rotation::mean(layer, layer.next_position());
         let group = layer.heads / layer.kv_heads;
         let mut scores = layer.per_head(|head| {
             let mut weights = vec![0.0; len - SINKS];
@@ -72,11 +72,11 @@ struct Rotation {
 }
 
 impl Rotation {
-    fn mean(layer: &Layer, len: usize) -> Self {
+    fn mean(layer: &Layer, next: usize) -> Self {
         let pair = |rope: &Rope, pair: usize| {
             let (i, j) = rope.pair(pair);
             let (mut cos, mut sin) = (0.0, 0.0);
-            for position in len..len + FUTURE {
+            for position in next..next + FUTURE {
                 let angle = rope.angle(position, pair);
                 cos += angle.cos();
                 sin += angle.sin();

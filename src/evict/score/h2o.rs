@@ -23,8 +23,7 @@ impl Score for H2o {
     }
 
     fn score(&self, layer: &Layer) -> Heads {
-        let seen_by = |at: usize| (layer.len - at).min(layer.window.unwrap_or(usize::MAX)) as f64;
-        let head = |sums: &&[f64]| sums.iter().enumerate().map(|(at, sum)| sum / seen_by(at)).collect();
+        let head = |sums: &&[f64]| sums.iter().enumerate().map(|(at, sum)| sum / layer.seen_by(at) as f64).collect();
         layer.attention_from(0).iter().map(head).collect()
     }
 }

@@ -66,8 +66,10 @@ pub struct Layer<'a> {
     pub index: u32,
     /// Length of its sliding window; `None` for a global layer.
     pub window: Option<usize>,
-    /// Positions.
+    /// Positions that are scored.
     pub len: usize,
+    /// Where they stand in the sequence, ascending: `0..len` unless some were evicted before.
+    pub positions: &'a [i32],
     /// Query heads.
     pub heads: usize,
     /// KV heads. Query head `h` reads KV head `h * kv_heads / heads`.
@@ -105,6 +107,18 @@ impl Layer<'_> {
     pub fn attention_from(&self, from: usize) -> &[&[f64]] {
         let found = self.attention.iter().find(|attention| attention.from == position(from));
         &found.expect("the policy asked for it").sums
+    }
+
+    /// How many queries could attend to a position.
+    pub fn seen_by(&self, at: usize) -> usize {
+        let next = self.next_position();
+        let queries = next - self.positions[at].unsigned_abs() as usize;
+        queries.min(self.window.unwrap_or(usize::MAX))
+    }
+
+    /// The position that comes next in the sequence.
+    pub fn next_position(&self) -> usize {
+        self.positions.last().map_or(0, |&last| last.unsigned_abs() as usize + 1)
     }
 
     /// A score for each KV head.

@@ -8,6 +8,7 @@ fn layer<'a>(keys: &'a [f32], values: &'a [f32], sums: Vec<Attention<'a>>, len: 
         index: 0,
         window: None,
         len,
+        positions: &[0, 1, 2, 3, 4, 5][..len],
         heads: 2,
         kv_heads: 1,
         d_k: 2,

@@ -390,8 +390,9 @@ impl RawContext {
         let mut params = unsafe { sys::llama_context_default_params() };
         let threads = i32::try_from(settings.threads).unwrap_or(i32::MAX);
         params.n_ctx = settings.n_ctx;
-        params.n_batch = settings.n_batch;
-        params.n_ubatch = settings.n_batch;
+        // A batch holds a chunk of a prompt, or one token of each sequence; it is never split.
+        params.n_batch = settings.n_batch.max(settings.n_seq);
+        params.n_ubatch = params.n_batch;
         params.n_seq_max = settings.n_seq;
         params.n_outputs_max = settings.n_seq.max(1); // one row of logits a sequence
         params.n_threads = threads;

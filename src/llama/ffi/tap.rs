@@ -120,6 +120,7 @@ fn layer<'a>(raw: &kvtap::kvtap_layer, needs: &'a Needs) -> Layer<'a> {
         index: u32::try_from(raw.layer).unwrap_or(0),
         window: (raw.window > 0).then(|| size(raw.window)),
         len: n,
+        positions: if n == 0 { &[] } else { unsafe { std::slice::from_raw_parts(raw.positions, n) } },
         heads,
         kv_heads,
         d_k,

@@ -1,0 +1,48 @@
+//! A condition with a rolling budget, carried out.
+
+use super::Condition;
+use crate::Result;
+use crate::evict::{self, RollingBudget, Scores, TrialSeed, View};
+use crate::llama::{Answer, Cut, Forgetting, Prompt, Reader, Rolling, Sampler};
+
+/// Reads the prompt, cuts the cache down to the condition's rolling budget and generates under it. What is returned of
+/// the eviction is the first cut, over the prompt.
+///
+/// # Errors
+/// If the budget cannot be met, or as [`Reader::roll`].
+pub fn roll(
+    condition: &Condition,
+    budget: RollingBudget,
+    prompt: &Prompt,
+    seed: TrialSeed,
+    reader: &mut Reader,
+    sampler: &mut Sampler,
+    n_predict: usize,
+) -> Result<(Forgetting, Cut, Answer)> {
+    let policy = evict::policy(&condition.policy)?;
+    let in_prompt = condition.protect.mask(prompt.n_cached(), &prompt.spans);
+    let choose = |origins: &[usize], scores: Option<&Scores>, eviction: usize| {
+        let protected: Vec<bool> = origins.iter().map(|&at| in_prompt.get(at).copied().unwrap_or(false)).collect();
+        let scores = scores.map_or_else(Vec::new, |scores| scores.aggregate(condition.aggregate, |_| true));
+        let view = View {
+            candidates: 0..origins.len(),
+            protected: &protected,
+            budget: condition.budget,
+            seed: seed.of_eviction(eviction),
+            block: condition.block,
+            sinks: if evict::with_sinks(&condition.policy) { condition.sinks().unwrap_or(0) } else { 0 },
+            scores: &scores,
+            segments: &[],
+        };
+        evict::evict(policy, origins.len(), &view)
+    };
+    let rolling = Rolling {
+        budget: budget.budget,
+        every: budget.every,
+        positions: condition.positions,
+        score: policy.score(),
+        choose: &choose,
+    };
+    let (cut, keep, answer) = reader.roll(prompt, &rolling, sampler, n_predict)?;
+    Ok((Forgetting { positions: condition.positions, ..Forgetting::new(keep) }, cut, answer))
+}

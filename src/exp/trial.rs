@@ -1,0 +1,149 @@
+//! One trial and its rows.
+
+use std::time::Duration;
+
+use super::{Condition, InstructionRow, Key, Plan, TrialRow, forgetting, roll};
+use crate::data::{Example, RUBRIC};
+use crate::evict::{Budget, Scores, ranges_text};
+use crate::llama::{Answer, Cut, Fidelity, Forgetting, Model, Prompt, Reader, Sampler};
+use crate::score;
+use crate::span::Label;
+use crate::{Error, Result};
+
+/// One (example, condition, repeat).
+pub(super) struct Trial<'a> {
+    pub plan: &'a Plan,
+    pub example: &'a Example,
+    pub prompt: &'a Prompt,
+    pub condition: &'a Condition,
+    pub key: &'a Key,
+    pub model: &'a Model,
+    pub run_id: &'a str,
+    pub kv_bytes_per_position: u64,
+    /// Against the full cache, where that was asked for.
+    pub fidelity: Option<Fidelity>,
+}
+
+impl Trial<'_> {
+    pub fn forgetting(&self, scores: Option<&Scores>) -> Result<Forgetting> {
+        forgetting(self.condition, self.prompt, self.plan.seed(self.key), self.model, scores)
+    }
+
+    /// Generates under the condition's rolling budget.
+    pub fn roll(&self, reader: &mut Reader, n_predict: usize) -> Result<(Forgetting, Cut, Answer)> {
+        let budget = self.condition.rolling.expect("the condition has one");
+        let seed = self.plan.seed(self.key);
+        roll(self.condition, budget, self.prompt, seed, reader, &mut self.sampler(), n_predict)
+    }
+
+    pub fn sampler(&self) -> Sampler {
+        Sampler::new(&self.plan.settings.generation.sampling, self.plan.seed(self.key).sampler())
+    }
+
+    pub fn rows(&self, forgetting: &Forgetting, cut: &Cut, answer: Answer) -> Result<(TrialRow, Vec<InstructionRow>)> {
+        let instructions = self.score(forgetting, &answer.text)?;
+        Ok((self.row(forgetting, cut, answer, &instructions), instructions))
+    }
+
+    fn row(&self, forgetting: &Forgetting, cut: &Cut, answer: Answer, instructions: &[InstructionRow]) -> TrialRow {
+        let decode_s = answer.decode.as_secs_f64();
+        let (len, n_kept) = (forgetting.keep.len(), forgetting.n_kept());
+        let mut row = TrialRow {
+            n_kept,
+            n_evicted: len - n_kept,
+            evicted_ranges: ranges_text(forgetting.keep.evicted()),
+            kv_bytes_full: self.kv_bytes_per_position * len as u64,
+            kv_bytes_kept: self.kv_bytes_kept(forgetting),
+            n_generated: answer.tokens.len(),
+            nll: self.fidelity.map(|fidelity| fidelity.nll),
+            kl_mean: self.fidelity.map(|fidelity| fidelity.kl_mean),
+            top1_agree: self.fidelity.map(|fidelity| fidelity.top1_agree),
+            stop_reason: answer.stop.as_str().to_owned(),
+            prefill_ms: thousandths(cut.prefill, 1e3),
+            evict_us: thousandths(cut.evict, 1e6),
+            decode_ms: thousandths(answer.decode, 1e3),
+            tokens_per_s: (decode_s > 0.0).then(|| (answer.tokens.len() as f64 / decode_s * 100.0).round() / 100.0),
+            response: answer.text,
+            ..self.identity()
+        };
+        row.settle(instructions);
+        row
+    }
+
+    /// What cells are not freed is held still; layers that do not forget hold everything.
+    fn kv_bytes_kept(&self, forgetting: &Forgetting) -> u64 {
+        let layers = self.model.kv_layers();
+        let forgetful = layers.iter().filter(|layer| forgetting.layers.include(layer.local)).count() as u64;
+        let keep = &forgetting.keep;
+        let freed = self.kv_bytes_per_position * keep.n_evicted() as u64 * forgetful / layers.len().max(1) as u64;
+        self.kv_bytes_per_position * keep.len() as u64 - freed
+    }
+
+    pub fn failed(&self, error: &Error) -> TrialRow {
+        TrialRow { error: error.to_string(), ..self.identity() }
+    }
+
+    /// The cells that say which trial this is.
+    fn identity(&self) -> TrialRow {
+        let condition = self.condition;
+        let (ratio, keep_first, keep_last) = match condition.budget {
+            _ if condition.rolling.is_some() => (String::new(), condition.sinks(), None),
+            Budget::Ratio { ratio, .. } => (ratio.to_string(), condition.sinks(), None),
+            Budget::Window { keep_first, keep_last } => (String::new(), Some(keep_first), Some(keep_last)),
+        };
+        TrialRow {
+            run_id: self.run_id.to_owned(),
+            example_id: self.key.example.clone(),
+            condition: self.key.condition.clone(),
+            policy: condition.policy.clone(),
+            ratio,
+            keep_first,
+            keep_last,
+            positions: condition.positions.to_string(),
+            scope: condition.scope.to_string(),
+            protect: condition.protect.to_string(),
+            memory: condition.memory.to_string(),
+            block: condition.block,
+            granularity: condition.granularity,
+            layers: condition.layers,
+            aggregate: condition.aggregate,
+            fair: condition.fair,
+            rolling: condition.rolling.map(|rolling| rolling.budget),
+            every: condition.rolling.map(|rolling| rolling.every),
+            freed: condition.frees(),
+            repeat: self.key.repeat,
+            seed: self.plan.seed(self.key).0,
+            n_prompt: self.prompt.tokens.len(),
+            ..TrialRow::default()
+        }
+    }
+
+    fn score(&self, forgetting: &Forgetting, response: &str) -> Result<Vec<InstructionRow>> {
+        let rows = self.example.instructions.iter().enumerate().map(|(index, instruction)| {
+            let verdict = match instruction.kind.as_str() {
+                RUBRIC => None,
+                kind => Some(score::check(kind, &instruction.kwargs, response)?),
+            };
+            let span = self.prompt.span(Label::Instruction(index));
+            let mut row = InstructionRow {
+                example_id: self.key.example.clone(),
+                condition: self.key.condition.clone(),
+                repeat: self.key.repeat,
+                instruction: index,
+                kind: instruction.kind.clone(),
+                n_tokens: span.map(|span| span.range().len()),
+                survival: span.map(|span| forgetting.survival(span.range())),
+                pass_strict: verdict.as_ref().map(|verdict| u8::from(verdict.strict)),
+                pass_loose: verdict.as_ref().map(|verdict| u8::from(verdict.loose)),
+                ..InstructionRow::default()
+            };
+            row.settle();
+            Ok(row)
+        });
+        rows.collect()
+    }
+}
+
+fn thousandths(duration: Duration, per_second: f64) -> f64 {
+    (duration.as_secs_f64() * per_second * 1e3).round() / 1e3
+}

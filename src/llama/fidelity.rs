@@ -1,0 +1,134 @@
+//! How far an eviction moves the model's predictions: teacher-forced on one answer, against the full cache.
+
+use super::reader::SHARED;
+use super::{Cut, Forgetting, Prompt, Reader, Slot, Token};
+use crate::Result;
+use crate::evict::KeepSet;
+
+/// Predictions of a cut cache against those of the full one, over the tokens of an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Fidelity {
+    /// Mean negative log-likelihood of the answer's tokens, in nats.
+    pub nll: f64,
+    /// Mean KL divergence of the cut cache's distribution from the full cache's, in nats.
+    pub kl_mean: f64,
+    /// Fraction of tokens at which both find the same token most likely.
+    pub top1_agree: f64,
+}
+
+impl Reader {
+    /// Feeds `answer` to the full cache and, beside it in the same batches, to caches cut by each of `cuts`, which must
+    /// share the reading ([`Forgetting::can_share`]). The reader has one lane more than there are cuts.
+    pub fn fidelity(&mut self, prompt: &Prompt, answer: &[Token], cuts: &[&Forgetting]) -> Result<Vec<Fidelity>> {
+        debug_assert!(cuts.len() < self.lanes());
+        let full = Forgetting::new(KeepSet::all(prompt.n_cached()));
+        let mut lanes = Vec::with_capacity(1 + cuts.len());
+        for (lane, forgetting) in std::iter::once(&full).chain(cuts.iter().copied()).enumerate() {
+            lanes.push(self.fork_cut(prompt, forgetting, SHARED + 1 + lane as i32)?);
+        }
+        let mut sums = vec![Fidelity::default(); cuts.len()];
+        for (&input, &target) in std::iter::zip(&prompt.tokens[prompt.n_cached()..], answer).chain(pairs(answer)) {
+            let slots: Vec<_> = lanes
+                .iter()
+                .map(|lane| Slot { token: input, pos: lane.next_pos as i32, seq: lane.seq, logits: true })
+                .collect();
+            self.context.decode(&slots)?;
+            lanes.iter_mut().for_each(|lane| lane.next_pos += 1);
+            let expected = Prediction::of(self.context.logits(0)?);
+            for (row, sum) in (1..).zip(&mut sums) {
+                sum.add(&expected, &Prediction::of(self.context.logits(row)?), target);
+            }
+        }
+        lanes.iter().for_each(|lane| self.context.forget_sequence(lane.seq));
+        Ok(sums.into_iter().map(|sum| sum.divided_by(answer.len())).collect())
+    }
+
+    /// As [`Reader::fidelity`], for a condition that cannot share the reading: `cut` is of the reader `aside`.
+    pub fn fidelity_aside(
+        &mut self,
+        prompt: &Prompt,
+        answer: &[Token],
+        aside: &mut Reader,
+        cut: &mut Cut,
+    ) -> Result<Fidelity> {
+        let mut full = self.cut(prompt, &Forgetting::new(KeepSet::all(prompt.n_cached())))?;
+        let mut sum = Fidelity::default();
+        for (&input, &target) in std::iter::zip(&prompt.tokens[prompt.n_cached()..], answer).chain(pairs(answer)) {
+            let expected = Prediction::of(self.step(&mut full, input)?);
+            sum.add(&expected, &Prediction::of(aside.step(cut, input)?), target);
+        }
+        self.context.forget_sequence(full.seq);
+        Ok(sum.divided_by(answer.len()))
+    }
+}
+
+/// Each token but the last with the one that follows it.
+fn pairs(answer: &[Token]) -> impl Iterator<Item = (&Token, &Token)> {
+    answer.iter().zip(answer.iter().skip(1))
+}
+
+impl Fidelity {
+    fn add(&mut self, expected: &Prediction, found: &Prediction, target: Token) {
+        self.nll -= found.log_probability(target as usize);
+        self.kl_mean += expected.kl_from(found);
+        self.top1_agree += f64::from(u8::from(expected.best == found.best));
+    }
+
+    fn divided_by(self, tokens: usize) -> Self {
+        let n = tokens as f64;
+        Fidelity { nll: self.nll / n, kl_mean: self.kl_mean / n, top1_agree: self.top1_agree / n }
+    }
+}
+
+/// A distribution over the next token.
+struct Prediction {
+    logits: Vec<f32>,
+    best: usize,
+    log_sum: f64,
+}
+
+impl Prediction {
+    fn of(logits: &[f32]) -> Self {
+        let (best, max) =
+            logits.iter().enumerate().fold(
+                (0, f32::NEG_INFINITY),
+                |(best, max), (id, &logit)| if logit > max { (id, logit) } else { (best, max) },
+            );
+        let sum: f64 = logits.iter().map(|&logit| f64::from(logit - max).exp()).sum();
+        Prediction { logits: logits.to_vec(), best, log_sum: f64::from(max) + sum.ln() }
+    }
+
+    fn log_probability(&self, token: usize) -> f64 {
+        f64::from(self.logits[token]) - self.log_sum
+    }
+
+    /// KL(self || other), never negative by rounding.
+    fn kl_from(&self, other: &Prediction) -> f64 {
+        let terms = (0..self.logits.len()).map(|token| {
+            let log_p = self.log_probability(token);
+            let p = log_p.exp();
+            if p > 0.0 { p * (log_p - other.log_probability(token)) } else { 0.0 }
+        });
+        terms.sum::<f64>().max(0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn divergence_likelihood_and_agreement_follow_their_definitions() {
+        // Probabilities (1/2, 1/4, 1/4) and (1/4, 1/2, 1/4), up to a constant in the logits.
+        let full = Prediction::of(&[2f32.ln() + 3.0, 3.0, 3.0]);
+        let cut = Prediction::of(&[0.0, 2f32.ln(), 0.0]);
+        let mut sum = Fidelity::default();
+        sum.add(&full, &cut, 0);
+        sum.add(&full, &full, 0);
+        let mean = sum.divided_by(2);
+        let kl = 0.5 * 2f64.ln() + 0.25 * 0.5f64.ln();
+        assert!((mean.kl_mean - kl / 2.0).abs() < 1e-6, "{mean:?}");
+        assert!((mean.nll - (4f64.ln() + 2f64.ln()) / 2.0).abs() < 1e-6, "{mean:?}");
+        assert_eq!(mean.top1_agree, 0.5);
+    }
+}

@@ -1,0 +1,177 @@
+//! Rolling budgets: the cache stays small while the model goes on and on.
+//!
+//! StreamingLLM's endless generation (arXiv 2309.17453): whenever the cache is full, some entries go, and the freed cells
+//! take the next tokens. Policies with scores rank what is there anew each time, from what was computed since the last time.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use super::reader::SHARED;
+use super::{Answer, Cut, Prompt, Reader, Sampler, StopReason, Token};
+use crate::evict::{KeepSet, Needs, Positions, Score, Scores};
+use crate::{Error, Result};
+
+/// How the cache is kept small.
+pub struct Rolling<'a> {
+    /// Most positions the cache holds once the prompt has been read.
+    pub budget: usize,
+    /// How many are evicted at once, whenever the cache is full.
+    pub every: usize,
+    /// Whether survivors keep their positions or are moved together each time.
+    pub positions: Positions,
+    /// The scores by which the policy ranks, if it does.
+    pub score: Option<&'a dyn Score>,
+    /// Which of the entries survive, given where they stood when they were read, their scores, and how often this was
+    /// asked before.
+    #[allow(clippy::type_complexity, reason = "named once, here")]
+    pub choose: &'a dyn Fn(&[usize], Option<&Scores>, usize) -> Result<KeepSet>,
+}
+
+/// What the cache holds while it rolls.
+struct Roll<'a> {
+    rolling: &'a Rolling<'a>,
+    /// Positions in the cache, ascending.
+    entries: Vec<usize>,
+    /// Where they stood before any compaction.
+    origins: Vec<usize>,
+    /// How many tokens were read so far.
+    read: usize,
+    next_pos: usize,
+    /// What the tap looks at, in terms of indices into `entries`.
+    needs: Needs,
+    /// Evictions so far.
+    evictions: usize,
+}
+
+impl Reader {
+    /// Reads the prompt whole, cuts the cache down to the budget and holds it there while it generates up to `n_predict`
+    /// tokens. The keep set is that of the first cut, over the prompt.
+    ///
+    /// # Errors
+    /// If `compact` is asked for where the cache of a sliding window would lose what it needs.
+    pub fn roll(
+        &mut self,
+        prompt: &Prompt,
+        rolling: &Rolling,
+        sampler: &mut Sampler,
+        n_predict: usize,
+    ) -> Result<(Cut, KeepSet, Answer)> {
+        let window = self.context.model().facts().sliding_window as usize;
+        if rolling.positions == Positions::Compact && window > 0 && rolling.budget > window {
+            return Err(Error::input(format!(
+                "--rolling {} with --positions compact: budgets beyond the sliding window of {window} positions cannot be \
+                 compacted again and again; lower --rolling or use --positions keep",
+                rolling.budget
+            )));
+        }
+        let cached = &prompt.tokens[..prompt.n_cached()];
+        let start = Instant::now();
+        self.forget_reading();
+        let needs = rolling.score.map(|score| score.needs(cached.len())).unwrap_or_default();
+        if rolling.score.is_some() {
+            self.context.observe(SHARED, &needs)?;
+        }
+        self.context.read(SHARED, cached, 0, false)?;
+        let mut cut = Cut {
+            seq: SHARED,
+            next_pos: cached.len(),
+            prefill: start.elapsed(),
+            evict: Duration::ZERO,
+            cells_before: self.context.cells(SHARED),
+            cells_after: None,
+        };
+        let (entries, next_pos): (Vec<_>, _) = ((0..cached.len()).collect(), cached.len());
+        let mut roll =
+            Roll { rolling, origins: entries.clone(), entries, read: next_pos, next_pos, needs, evictions: 0 };
+        let evict = Instant::now();
+        let keep = roll.shrink(self)?;
+        cut.evict = evict.elapsed();
+        cut.cells_after = self.context.cells(SHARED);
+        cut.next_pos = roll.next_pos;
+        let answer = roll.generate(self, prompt.tokens[prompt.n_cached()], sampler, n_predict);
+        if rolling.score.is_some() {
+            self.context.look_away();
+        }
+        Ok((cut, keep, answer?))
+    }
+}
+
+impl Roll<'_> {
+    fn generate(&mut self, reader: &mut Reader, last: Token, sampler: &mut Sampler, n: usize) -> Result<Answer> {
+        let start = Instant::now();
+        let (mut tokens, mut next) = (Vec::new(), last);
+        let stop = loop {
+            if self.entries.len() >= self.rolling.budget {
+                self.shrink(reader)?;
+            }
+            reader.context.read(SHARED, &[next], self.next_pos, true)?;
+            self.entries.push(self.next_pos);
+            self.origins.push(self.read);
+            self.next_pos += 1;
+            self.read += 1;
+            next = sampler.next(reader.context.logits(0)?)?;
+            if sampler.stops_at(reader.context.model(), next) {
+                break StopReason::EndOfTurn;
+            }
+            if tokens.len() < n {
+                tokens.push(next);
+            }
+            if tokens.len() == n {
+                break StopReason::Length;
+            }
+        };
+        let text = reader.context.model().text(&tokens);
+        Ok(Answer { tokens, text, stop, decode: start.elapsed() })
+    }
+
+    /// Cuts the cache down so that `every` more positions fit, and returns which entries stayed.
+    fn shrink(&mut self, reader: &mut Reader) -> Result<KeepSet> {
+        let context = &mut reader.context;
+        let mut keep = KeepSet::all(self.entries.len());
+        if self.entries.len() > self.rolling.budget - self.rolling.every {
+            let scores = match self.rolling.score {
+                None => None,
+                Some(score) => {
+                    let mut scores = Scores { layers: Vec::new() };
+                    context.seen(&self.needs, |layer| scores.layers.push((layer.index, score.score(layer))))?;
+                    Some(scores)
+                }
+            };
+            keep = (self.rolling.choose)(&self.origins, scores.as_ref(), self.evictions)?;
+            self.evictions += 1;
+            let kept = keep.kept();
+            let at = |ranges: &[Range<usize>], of: &[usize]| -> Vec<usize> {
+                ranges.iter().cloned().flatten().map(|index| of[index]).collect()
+            };
+            context.evict(SHARED, &ranges(&at(keep.evicted(), &self.entries)), crate::evict::Layers::All)?;
+            (self.entries, self.origins) = (at(&kept, &self.entries), at(&kept, &self.origins));
+            if self.rolling.positions == Positions::Compact {
+                context.compact(SHARED, &ranges(&self.entries))?;
+                self.entries = (0..self.entries.len()).collect();
+                self.next_pos = self.entries.len();
+            }
+        }
+        if let Some(score) = self.rolling.score {
+            // What the policy will look at when the cache is full again: it speaks of the entries as 0..budget.
+            self.needs = score.needs(self.rolling.budget);
+            let position = |&index: &i32| {
+                let index = index.unsigned_abs() as usize;
+                let beyond = || self.next_pos + index - self.entries.len();
+                pos(self.entries.get(index).copied().unwrap_or_else(beyond))
+            };
+            let from: Vec<i32> = self.needs.attention_from.iter().map(position).collect();
+            let kept: Vec<i32> = self.entries.iter().copied().map(pos).collect();
+            context.retain_seen(&kept, &from);
+        }
+        Ok(keep)
+    }
+}
+
+/// Ascending positions as maximal ranges.
+fn ranges(positions: &[usize]) -> Vec<Range<usize>> {
+    positions.chunk_by(|a, b| a + 1 == *b).map(|run| run[0]..run[run.len() - 1] + 1).collect()
+}
+
+fn pos(position: usize) -> i32 {
+    i32::try_from(position).expect("contexts are smaller than 2^31 positions")
+}
