@@ -6,7 +6,7 @@ import json
 import warnings
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 from statsmodels.api import Logit, add_constant
 from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.multitest import multipletests
@@ -63,6 +63,26 @@ def table(a, b):
     return {"a": a, "b": b, "kappa": cohens_kappa(np.array(both)).kappa}
 
 
+def sequence(x, alpha):
+    """Hedged capital confidence sequence of Waudby-Smith & Ramdas (2024), straight from the paper: at every time the
+    whole product anew, and its ends by root finding. src/stats rounds them outwards to thousandths."""
+    x = (np.array(x) + 1) / 2
+    n, t = len(x), np.arange(1, len(x) + 1)
+    mean = (0.5 + np.cumsum(x)) / (t + 1)
+    variance = np.append(0.25, (0.25 + np.cumsum((x - mean) ** 2)) / (t + 1))[:n]
+    bet = np.sqrt(2 * np.log(2 / alpha) / (variance * t * np.log(t + 1)))
+    up = lambda m, n: np.sum(np.log1p(np.minimum(bet[:n], 0.5 / m) * (x[:n] - m))) - np.log(2 / alpha)
+    down = lambda m, n: np.sum(np.log1p(-np.minimum(bet[:n], 0.5 / (1 - m)) * (x[:n] - m))) - np.log(2 / alpha)
+    tiny, low, high, path = 1e-9, 0.0, 1.0, []
+    for n in t:
+        if up(tiny, n) > 0:
+            low = max(low, optimize.brentq(up, tiny, 1 - tiny, args=(n,), xtol=1e-14))
+        if down(1 - tiny, n) > 0:
+            high = min(high, optimize.brentq(down, tiny, 1 - tiny, args=(n,), xtol=1e-14))
+        path.append([np.floor(low * 2000) / 1000 - 1, np.ceil(high * 2000) / 1000 - 1])
+    return {"x": (2 * x - 1).tolist(), "level": 1 - alpha, "path": np.round(path, 12).tolist()}
+
+
 p = rng.random(12).tolist() + [0.001, 0.002, 0.002]
 print(json.dumps(default=lambda value: value.tolist(), obj={
     "paired": [paired(n, levels, shift) for n, levels, shift in [(10, 4, 1), (15, 3, 1), (18, 5, 0.5), (40, 4, 1), (120, 5, 0.4)]],
@@ -72,6 +92,9 @@ print(json.dumps(default=lambda value: value.tolist(), obj={
     "mcnemar": [[b, c, stats.binomtest(min(b, c), b + c).pvalue] for b, c in [(0, 1), (5, 1), (10, 10), (2, 30), (300, 350)]],
     "holm": {"p": p, "corrected": multipletests(p, method="holm")[1].tolist()},
     "kappa": [table(*[(rng.random(50) < q).tolist() for q in pair]) for pair in [(0.5, 0.5), (0.9, 0.8)]],
+    "sequence": [sequence(x, alpha) for x, alpha in [
+        (np.round(rng.choice([0, 0, 0, 0.5, -0.5, -1], 150), 12), 0.05),
+        (rng.choice([0, -1], 120, p=[0.97, 0.03]), 0.05 / 7), (np.zeros(40), 0.05), (np.ones(12), 0.05), (rng.uniform(-1, 0.6, 80), 0.2)]],
     # statsmodels' noncentral t; ours is the usual approximation to it.
     "power": [[sd, n, float(np.squeeze(TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8))) * sd] for sd, n in [(0.3, 10), (0.25, 30), (0.4, 120)]],
 }))

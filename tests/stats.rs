@@ -1,8 +1,8 @@
 //! The statistics against SciPy and statsmodels (`scripts/stats-goldens.py`), and by simulation.
 
 use kvllama::stats::{
-    cohens_kappa, compare, examples_needed, holm, logistic, mcnemar, mean_bca, minimum_detectable_difference,
-    sign_flip, wilcoxon, wilson,
+    ConfidenceSequence, cohens_kappa, compare, examples_needed, holm, logistic, mcnemar, mean_bca,
+    minimum_detectable_difference, sign_flip, wilcoxon, wilson,
 };
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
@@ -126,6 +126,46 @@ fn the_bca_interval_covers_the_truth() {
         .count();
     let coverage = covered as f64 / runs as f64;
     assert!(coverage >= 0.93, "{coverage}");
+}
+
+#[test]
+fn the_confidence_sequence_equals_the_paper() {
+    for case in goldens()["sequence"].as_array().unwrap() {
+        let mut sequence = ConfidenceSequence::new(case["level"].as_f64().unwrap());
+        for (x, ends) in numbers(&case["x"]).into_iter().zip(case["path"].as_array().unwrap()) {
+            sequence.push(x);
+            let estimate = sequence.estimate();
+            close(estimate.low, ends[0].as_f64().unwrap(), 1e-9);
+            close(estimate.high, ends[1].as_f64().unwrap(), 1e-9);
+        }
+    }
+}
+
+#[test]
+fn the_confidence_sequence_covers_the_truth_at_every_look() {
+    type Draw = fn(&mut ChaCha8Rng) -> f64;
+    let distributions: [(&str, f64, Draw); 6] = [
+        ("scores of four instructions", -0.3, |rng| score(rng, 0.6, 4) - score(rng, 0.9, 4)),
+        ("no difference", 0.0, |rng| score(rng, 0.5, 3) - score(rng, 0.5, 3)),
+        ("hardly ever a loss of everything", -0.02, |rng| -f64::from(u8::from(uniform(rng) < 0.02))),
+        ("nearly always a loss of everything", -0.95, |rng| -f64::from(u8::from(uniform(rng) < 0.95))),
+        ("skewed", -1.0 / 3.0, |rng| -uniform(rng).powi(2)),
+        ("two points", 0.0, |rng| if uniform(rng) < 0.5 { 1.0 } else { -1.0 }),
+    ];
+    let (paths, looks) = (1_000, 200);
+    for (name, mean, draw) in distributions {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let covered = (0..paths)
+            .filter(|_| {
+                let mut sequence = ConfidenceSequence::new(0.95);
+                // An interval never grows again: the last is the narrowest.
+                (0..looks).for_each(|_| sequence.push(draw(&mut rng)));
+                let estimate = sequence.estimate();
+                estimate.low <= mean && mean <= estimate.high
+            })
+            .count();
+        assert!(covered * 100 >= paths * 95, "{name}: {covered} of {paths} paths");
+    }
 }
 
 #[test]

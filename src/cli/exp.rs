@@ -14,6 +14,7 @@ use super::progress::Progress;
 use super::{interrupt, print, print_json};
 use crate::data::{self, Example, bundled};
 use crate::evict::{Aggregate, Granularity, Layers, Memory, Positions, Protect, Ratio, Scope, parse_ratios};
+use crate::exp::stop::{self, StopRule, Watch};
 use crate::exp::{self, Build, DataFacts, Demands, Generation, Grid, Manifest, Outcome, Plan, Settings, Store};
 use crate::judge::stage::Outcome as Judged;
 use crate::llama::{ContextSettings, Model, Sampling};
@@ -113,6 +114,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Examples and trials")]
     repeats: u32,
 
+    /// End the run as soon as confidence sequences allow it: `width<W` when every difference from the full cache is known
+    /// to within W, `decided` when the sign of each is, `decided:M` when each is, or is known to be within +-M of 0.
+    /// Looking after every example inflates no error; examples are visited in a seeded, shuffled order.
+    #[arg(long, value_name = "RULE", help_heading = "Examples and trials")]
+    stop_when: Option<StopRule>,
+
     /// Seed of the run: with the example and the repeat it determines every draw.
     #[arg(long, value_name = "S", default_value_t = 1, help_heading = "Examples and trials")]
     seed: u64,
@@ -166,7 +173,8 @@ Examples:
   kvllama exp --policy streaming,random --ratio 0.1..0.9:0.2 --repeats 3 --out results/curve
   kvllama exp --model gemma-3-12b-it-q4_0 --policy streaming --keep-first 100 --keep-last 100
   kvllama exp --policy snapkv,h2o,random --ratio 0.25,0.5,0.75 --fidelity
-  kvllama exp --policy random --ratio 0.5 --memory kv,text     heard and forgotten, against never heard";
+  kvllama exp --policy random --ratio 0.5 --memory kv,text     heard and forgotten, against never heard
+  kvllama exp --policy random --ratio 0.9 --stop-when decided  no more examples than it takes";
 
 /// How many conditions answer side by side.
 #[derive(Debug, Clone, Copy)]
@@ -244,7 +252,10 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let (examples, data) = args.examples()?;
     let model = args.engine.load(args.dry_run)?;
     model.template()?;
-    let plan = Plan::new(settings, examples, &model, args.engine.ctx)?;
+    let mut plan = Plan::new(settings, examples, &model, args.engine.ctx)?;
+    if args.stop_when.is_some() {
+        stop::compared(&plan)?;
+    }
     let n_ctx = plan.n_ctx().max(args.engine.ctx.unwrap_or(0));
     let demands = Demands::of(&plan.settings.conditions, args.engine.flash_attn, args.engine.kv_type)?;
     let context = ContextSettings {
@@ -269,8 +280,19 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
         tracing::warn!("{} failed trials of an earlier run will be tried again", resumed.failed);
     }
     let mut progress = Progress::new(&directory, quiet, std::io::stderr().is_terminal());
-    let result = exp::run(&plan, &model, context, &manifest.run_id, &mut store, resumed, &mut progress);
+    let (result, stopped) = match args.stop_when {
+        None => (exp::run(&plan, &model, context, &manifest.run_id, &mut store, resumed, &mut progress), None),
+        Some(rule) => {
+            let mut watch = Watch::new(rule, &mut plan, &directory, &resumed, &mut progress)?;
+            let result = exp::run(&plan, &model, context, &manifest.run_id, &mut store, resumed, &mut watch);
+            let stopped = result.is_ok().then(|| watch.conclude(&directory)).transpose()?;
+            (result, stopped)
+        }
+    };
     progress.finish();
+    if let Some(stopped) = stopped {
+        progress.say(&stopped);
+    }
     if let Err(Error::Interrupted) = result {
         tracing::warn!("stopped; go on with --out {}", directory.display());
     }

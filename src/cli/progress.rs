@@ -44,6 +44,13 @@ impl Progress {
         }
     }
 
+    /// Says something, unless nothing is to be said.
+    pub fn say(&self, text: &str) {
+        if !self.quiet {
+            Self::line(text);
+        }
+    }
+
     fn line(text: &str) {
         // Nobody may be listening; the rows are what counts.
         let _ = writeln!(anstream::stderr(), "{text}");

@@ -5,6 +5,7 @@
 //! - [`Plan`]: the settings met with a model and a data set: prompts, trials, sizes.
 //! - [`Store`]: the run directory: durable rows, resume, lock.
 //! - [`run`]: the loop.
+//! - [`stop`]: when it may end early.
 //! - [`Rows`]: a finished run's rows in memory, to be scored anew; [`rescore`] does it by rule.
 
 mod condition;
@@ -20,6 +21,7 @@ mod roll;
 mod rows;
 mod run;
 mod settings;
+pub mod stop;
 mod store;
 mod trial;
 

@@ -1,6 +1,7 @@
 //! The loop: read, forget, answer, score, write.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::means::Means;
@@ -16,6 +17,11 @@ pub trait Observer {
     fn started(&mut self, trials: usize, finished: usize);
     /// A trial is on the disk. `mean` is the running mean of its condition.
     fn trial(&mut self, row: &TrialRow, mean: Option<f64>);
+    /// All trials of an example are on the disk, now or earlier. Breaking ends the run here.
+    fn settled(&mut self, example: &str) -> ControlFlow<()> {
+        let _ = example;
+        ControlFlow::Continue(())
+    }
 }
 
 /// What a run came to.
@@ -55,26 +61,28 @@ pub fn run(
     let mut reader: Option<Reader> = None;
     for example in &plan.examples {
         let pending: Vec<_> = plan.trials(example).filter(|(_, key)| !resumed.done.contains_key(key)).collect();
-        if pending.is_empty() {
-            continue;
+        if !pending.is_empty() {
+            let reader = match &mut reader {
+                Some(reader) => reader,
+                none => none.insert(Reader::sharing(model, run.context.clone(), lanes)?),
+            };
+            let prompt = prompt_of(model, example)?;
+            let trials = pending.iter().map(|(condition, key)| Trial {
+                plan,
+                example,
+                prompt: &prompt,
+                condition,
+                key,
+                model,
+                run_id,
+                kv_bytes_per_position: reader.context().kv_bytes_per_position(),
+                fidelity: None,
+            });
+            run.example(reader, &prompt, trials.collect())?;
         }
-        let reader = match &mut reader {
-            Some(reader) => reader,
-            none => none.insert(Reader::sharing(model, run.context.clone(), lanes)?),
-        };
-        let prompt = prompt_of(model, example)?;
-        let trials = pending.iter().map(|(condition, key)| Trial {
-            plan,
-            example,
-            prompt: &prompt,
-            condition,
-            key,
-            model,
-            run_id,
-            kv_bytes_per_position: reader.context().kv_bytes_per_position(),
-            fidelity: None,
-        });
-        run.example(reader, &prompt, trials.collect())?;
+        if run.observer.settled(&example.id).is_break() {
+            break;
+        }
     }
     let Run { means, mut outcome, .. } = run;
     outcome.finished = means.finished;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
+use crate::exp::stop::Stopping;
 use crate::exp::{INSTRUCTIONS, InstructionRow, MANIFEST, Manifest, PromptRow, TRIALS, TrialRow, read_prompts};
 use crate::{Error, Result};
 
@@ -22,6 +23,8 @@ pub struct Run {
     pub instructions: Vec<InstructionRow>,
     /// The prompts; `None` where the run holds none.
     pub prompts: Option<Vec<PromptRow>>,
+    /// The stopping rule it ran under, if any.
+    pub stopping: Option<Stopping>,
     /// Files whose last line is still being written, or was torn.
     pub torn: Vec<&'static str>,
 }
@@ -67,6 +70,7 @@ fn read(directory: &Path) -> Result<Run> {
         trials: rows(directory, TRIALS, &mut torn)?,
         instructions: rows(directory, INSTRUCTIONS, &mut torn)?,
         prompts: read_prompts(directory)?,
+        stopping: Stopping::read(directory)?,
         directory: directory.to_owned(),
         torn,
     };

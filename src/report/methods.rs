@@ -98,6 +98,19 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
         1 => ".".to_owned(),
         repeats => format!(", {repeats} times per example and condition."),
     });
+    if let Some(stop) = analysis.stopping.iter().find(|stop| stop.run == index) {
+        say(format!(
+            "Examples were visited in an order shuffled by the seed, under the stopping rule {} on betting confidence \
+             sequences of the paired differences from the full cache (Waudby-Smith and Ramdas 2024; {:.0}% together, \
+             Bonferroni over conditions); {}.",
+            stop.rule,
+            100.0 * stop.level,
+            match stop.stopped_after {
+                Some(after) => format!("it held after {after} of {} examples", stop.of),
+                None => format!("it did not hold within {}", count(stop.of, "example")),
+            }
+        ));
+    }
     let judged = run.instructions.iter().any(|row| row.judge_score.is_some());
     let ruled = run.instructions.iter().any(|row| row.pass_strict.is_some());
     say(match (ruled, judged) {
@@ -152,10 +165,12 @@ fn statistics(runs: &[Run], analysis: &Analysis) -> String {
             }
         }
         text.push_str(&format!(
-            " We compared {} on the same examples by two-sided sign-flip permutation tests of the paired differences, with \
-             Holm's correction over all {}.",
+            " We compared {} on the same examples by two-sided sign-flip permutation tests of the paired differences{}.",
             list(&asked),
-            count(analysis.comparisons.len(), "comparison")
+            match analysis.comparisons.len() {
+                1 => String::new(),
+                n => format!(", with Holm's correction over all {}", count(n, "comparison")),
+            }
         ));
     }
     text

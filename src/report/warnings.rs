@@ -26,6 +26,8 @@ const NAMES: usize = 4;
 pub enum Warning {
     /// Trials failed and are in no mean.
     Failed { failed: usize, first: String },
+    /// A stopping rule ended the run.
+    Stopped { run: String, rule: String, after: usize, of: usize },
     /// Trials that the settings ask for are missing.
     Unfinished { run: String, finished: usize, planned: usize },
     /// A last line was not whole.
@@ -67,6 +69,7 @@ impl Warning {
     pub fn kind(&self) -> &'static str {
         match self {
             Warning::Failed { .. } => "failed",
+            Warning::Stopped { .. } => "stopped",
             Warning::Unfinished { .. } => "unfinished",
             Warning::Torn { .. } => "torn",
             Warning::NoBaseline { .. } => "no_baseline",
@@ -96,6 +99,12 @@ impl fmt::Display for Warning {
                 "{} failed and {} in no mean (the first: {first}). Rerun the experiment's command to try again.",
                 count(*failed, "trial"),
                 if *failed == 1 { "is" } else { "are" }
+            ),
+            Warning::Stopped { run, rule, after, of } => write!(
+                f,
+                "{run} stopped after {after} of {of} examples, when its rule ({rule}) held. p-values and bootstrap \
+                 intervals take the number of examples as fixed in advance and do not account for that: cite the \
+                 anytime intervals.",
             ),
             Warning::Unfinished { run, finished, planned } => write!(
                 f,
@@ -231,6 +240,11 @@ fn rows(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
     if let Some(first) = table.columns.iter().flat_map(|column| &column.failed).flatten().next() {
         let first = format!("{} {}: {}", first.example_id, first.condition, first.error);
         found.push(Warning::Failed { failed, first });
+    }
+    for stop in &analysis.stopping {
+        let run = analysis.runs[stop.run].name.clone();
+        let stopped = |after| Warning::Stopped { run, rule: stop.rule.to_string(), after, of: stop.of };
+        found.extend(stop.stopped_after.map(stopped));
     }
     for (run, facts) in analysis.runs.iter().enumerate() {
         if let Some(planned) = facts.planned.filter(|&planned| facts.finished + facts.failed < planned) {

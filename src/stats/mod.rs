@@ -11,6 +11,7 @@ mod multiple;
 mod paired;
 mod power;
 mod proportion;
+mod sequence;
 mod tally;
 mod wilcoxon;
 
@@ -21,6 +22,7 @@ pub use multiple::holm;
 pub use paired::{Comparison, compare, sign_flip};
 pub use power::{examples_needed, minimum_detectable_difference};
 pub use proportion::{mcnemar, wilson};
+pub use sequence::ConfidenceSequence;
 pub use wilcoxon::wilcoxon;
 
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::{Condition, Resampling, parallel, survival};
+use super::{Condition, Resampling, parallel, stopping, survival};
 use crate::report::table::{Column, Factors};
 use crate::report::{Table, words};
 use crate::stats::{self, Estimate};
@@ -86,6 +86,10 @@ pub struct Comparison {
     pub mean_b: f64,
     /// Mean of `b - a`, with its interval over examples.
     pub difference: Estimate,
+    /// Against the full cache, in a run under a stopping rule: the interval that holds whenever one
+    /// stops, for all conditions together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anytime: Option<Estimate>,
     /// Two-sided sign-flip permutation test: the headline test.
     pub p_permutation: f64,
     /// The same after Holm's correction over all comparisons of the report.
@@ -134,6 +138,7 @@ pub(super) fn comparisons(table: &Table, conditions: &[Condition], resampling: R
         Some((question, a, b, compared))
     });
     let computed: Vec<_> = computed.into_iter().flatten().collect();
+    let anytime = stopping::anytime(table, conditions);
     let corrected = stats::holm(&computed.iter().map(|(.., compared)| compared.p_permutation).collect::<Vec<_>>());
     computed
         .into_iter()
@@ -150,6 +155,7 @@ pub(super) fn comparisons(table: &Table, conditions: &[Condition], resampling: R
                 mean_a: compared.mean_a,
                 mean_b: compared.mean_b,
                 difference,
+                anytime: anytime.get(&b).copied().filter(|_| question == Question::Baseline),
                 p_permutation: compared.p_permutation,
                 p_holm,
                 p_wilcoxon: compared.p_wilcoxon,
@@ -241,7 +247,11 @@ fn sentence(comparison: &Comparison, conditions: &[Condition]) -> String {
     let (a, b) = (&conditions[comparison.a], &conditions[comparison.b]);
     let loss = comparison.difference.point <= 0.0;
     let shown = if loss { words::negated(&comparison.difference) } else { comparison.difference };
-    let size = words::estimate(&shown);
+    let mut size = words::estimate(&shown);
+    if let Some(anytime) = &comparison.anytime {
+        let shown = if loss { words::negated(anytime) } else { *anytime };
+        size.push_str(&format!(" (anytime {})", words::interval(&shown)));
+    }
     let side = if loss { "below" } else { "above" };
     let claim = match comparison.question {
         Question::Baseline if loss => format!("{} costs {size} of the score", b.words),

@@ -2,12 +2,14 @@
 
 mod compare;
 mod conditions;
+mod stopping;
 mod summary;
 mod survival;
 mod why;
 
 pub use compare::{Comparison, McNemar, Question};
 pub use conditions::{Condition, Cost, Fidelity};
+pub use stopping::EarlyStop;
 pub use survival::{Bin, SurvivalCurve};
 pub use why::{Agreement, NoiseFloor, Place, Row};
 
@@ -43,6 +45,8 @@ pub struct Analysis {
     pub curves: Vec<Curve>,
     /// All comparisons: one family for Holm's correction.
     pub comparisons: Vec<Comparison>,
+    /// The runs under a stopping rule.
+    pub stopping: Vec<EarlyStop>,
     /// How far identical conditions differ by chance of the machine or the sampler.
     pub noise_floor: Option<NoiseFloor>,
     /// By type of instruction: the score in each condition.
@@ -116,6 +120,7 @@ pub fn analyze(runs: &[Run], level: f64, seed: u64) -> Analysis {
         n_left_out: table.left_out,
         curves: curves(&table, &conditions),
         comparisons: compare::comparisons(&table, &conditions, resampling),
+        stopping: stopping::stops(&table),
         noise_floor: why::noise_floor(&table),
         types: why::types(&table, resampling),
         places: why::places(&table, resampling),
@@ -151,7 +156,8 @@ impl RunFacts {
                 name if name.is_empty() => manifest.model.name.clone(),
                 name => name,
             },
-            quantization: gguf("description"),
+            // llama.cpp knows the sizes of known models only.
+            quantization: gguf("description").replace("?B", &parameters(manifest)),
             model_sha256: manifest.model.sha256.clone(),
             data: manifest.data.name.clone(),
             data_sha256: manifest.data.sha256.clone(),
@@ -160,11 +166,22 @@ impl RunFacts {
             devices: manifest.build.devices.clone(),
             finished: run.trials.len() - failed,
             failed,
-            planned: settings
-                .shard
-                .is_none()
-                .then_some(examples * settings.conditions.len() * settings.repeats as usize),
+            planned: settings.shard.is_none().then(|| {
+                let each = settings.conditions.len() * settings.repeats as usize;
+                let stopped = run.stopping.as_ref().and_then(|stopping| stopping.stopped_after);
+                // A stopped run that was taken up again is to be finished like any other.
+                stopped.map(|n| n * each).filter(|&trials| run.trials.len() <= trials).unwrap_or(examples * each)
+            }),
         }
+    }
+}
+
+/// The size of the model: `4.99M`.
+fn parameters(manifest: &crate::exp::Manifest) -> String {
+    let n = manifest.model.gguf.get("n_params").and_then(serde_json::Value::as_f64).unwrap_or(0.0);
+    match n {
+        n if n >= 1e9 => format!("{:.1}B", n / 1e9),
+        n => format!("{:.1}M", n / 1e6),
     }
 }
 

@@ -27,8 +27,9 @@ pub fn forest(rows: &[Difference], axis: &str, width: f64) -> Svg {
     let (head, foot) = (8.0, 46.0);
     let mut svg = Svg::new(width, head + row * rows.len() as f64 + foot);
     let reach = rows.iter().flat_map(|row| [row.value.low.abs(), row.value.high.abs()]).fold(0.05, f64::max);
-    let low = rows.iter().map(|row| row.value.low).fold(0.0, f64::min).min(-0.1 * reach);
-    let high = rows.iter().map(|row| row.value.high).fold(0.0, f64::max).max(0.1 * reach);
+    // Some air: no interval ends at the edge.
+    let low = rows.iter().map(|row| row.value.low).fold(0.0, f64::min).min(-0.05 * reach) - 0.05 * reach;
+    let high = rows.iter().map(|row| row.value.high).fold(0.0, f64::max).max(0.05 * reach) + 0.05 * reach;
     let x = |value: f64| left + (value - low) / (high - low) * (width - left - right);
     let bottom = svg.height - foot;
     let step = [0.02, 0.05, 0.1, 0.2, 0.5, 1.0].into_iter().find(|step| (x(*step) - x(0.0)) > 44.0).unwrap_or(1.0);

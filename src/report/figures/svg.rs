@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 /// Classes of series, in both style sheets.
 pub const SERIES: usize = 8;
 
+/// White around a stand-alone file.
+const MARGIN: f64 = 12.0;
+
 /// A drawing of a fixed size in user units.
 #[derive(Debug, Clone)]
 pub struct Svg {
@@ -141,11 +144,11 @@ impl Svg {
 
     /// A file of its own, on white.
     pub fn standalone(&self, title: &str) -> String {
-        let (width, height) = (self.width, self.height);
+        let (width, height, edge) = (self.width + 2.0 * MARGIN, self.height + 2.0 * MARGIN, -MARGIN);
         format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"{edge} {edge} {width:.0} {height:.0}\" width=\"{width:.0}\" \
              height=\"{height:.0}\" role=\"img\">\n<title>{}</title>\n<style>{}</style>\n\
-             <rect width=\"{width:.0}\" height=\"{height:.0}\" fill=\"#ffffff\"/>\n{}\n</svg>\n",
+             <rect x=\"{edge}\" y=\"{edge}\" width=\"{width:.0}\" height=\"{height:.0}\" fill=\"#ffffff\"/>\n{}\n</svg>\n",
             escape(title),
             include_str!("figure.css"),
             self.body.replace("/><", "/>\n<").replace("</text><", "</text>\n<")

@@ -4,13 +4,14 @@
 //! without a single `<`, and the content security policy runs our own script only.
 
 mod data;
+mod prose;
 mod tables;
 
 use std::path::Path;
 
 use base64::Engine as _;
-use minijinja::Environment;
 use minijinja::value::Serde;
+use minijinja::{Environment, Value};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -129,6 +130,7 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
         sections.into_iter().filter(|(there, ..)| *there).map(|(_, id, name)| Section { id, name }).collect();
     let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
     let mut environment = Environment::new();
+    environment.add_filter("prose", |text: &str| Value::from_safe_string(prose::prose(text)));
     environment.add_template("page.html", TEMPLATE).expect("the page's template is valid");
     let template = environment.get_template("page.html").expect("just added");
     let context = Context {
@@ -147,7 +149,7 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
         survival,
         fidelity,
         questions: questions(analysis),
-        comparison_headings: tables::comparison_headings(),
+        comparison_headings: tables::comparison_headings(analysis),
         comparisons: tables::comparisons(analysis),
         condition_headings: tables::condition_headings(analysis),
         conditions: tables::conditions(analysis),

@@ -237,7 +237,7 @@
     });
     const heading = (text, type) => make('th', { scope: 'col', class: type }, text);
     byId('verdicts').replaceChildren(
-      make('caption', {}, 'Each instruction: how much of it survived, and whether it was followed.'),
+      make('caption', { class: 'unseen' }, 'Each instruction: how much of it survived, and whether it was followed.'),
       make('thead', {}, make('tr', {}, heading('instruction'), heading('survived', 'num'),
         heading(conditions[state.against].words), heading(conditions[state.condition].words))),
       make('tbody', {}, ...rows));

@@ -56,10 +56,14 @@ pub struct ComparisonRow {
 }
 
 /// Columns of [`comparisons`].
-pub fn comparison_headings() -> Vec<Heading> {
-    headings(&[
+pub fn comparison_headings(analysis: &Analysis) -> Vec<Heading> {
+    let anytime = has_anytime(analysis)
+        .then_some(("anytime", "Interval that holds whenever a run is stopped, for all conditions together"));
+    let first = [
         ("comparison", "The condition, and what it is compared with"),
         ("difference", "Mean paired difference of the score, and its interval"),
+    ];
+    let others = [
         ("p (Holm)", "Sign-flip permutation test, corrected over all comparisons of this report"),
         ("p (raw)", "Sign-flip permutation test before the correction"),
         ("p (Wilcoxon)", "Wilcoxon's signed-rank test, uncorrected"),
@@ -69,7 +73,12 @@ pub fn comparison_headings() -> Vec<Heading> {
         ("detectable", "The difference that 80 of 100 such experiments would find at 0.05"),
         ("needed", "Examples that a difference of the observed size needs for that"),
         ("n", "Examples that both conditions have"),
-    ])
+    ];
+    headings(&first.into_iter().chain(anytime).chain(others).collect::<Vec<_>>())
+}
+
+fn has_anytime(analysis: &Analysis) -> bool {
+    analysis.comparisons.iter().any(|comparison| comparison.anytime.is_some())
 }
 
 /// Rows of the table of comparisons.
@@ -84,9 +93,15 @@ pub fn comparisons(analysis: &Analysis) -> Vec<ComparisonRow> {
             question: comparison.question,
             significant: comparison.is_significant(),
             p_holm: comparison.p_holm,
-            cells: vec![
-                Cell::new(number(comparison.difference.point), Some(comparison.difference.point))
-                    .with(interval(&comparison.difference)),
+            cells: [Cell::new(number(comparison.difference.point), Some(comparison.difference.point))
+                .with(interval(&comparison.difference))]
+            .into_iter()
+            .chain(has_anytime(analysis).then(|| {
+                // Sorted by the distance from 0 that is certain.
+                let certain = comparison.anytime.map(|anytime| anytime.low.max(-anytime.high));
+                Cell::new(comparison.anytime.as_ref().map_or("–".to_owned(), interval), certain)
+            }))
+            .chain([
                 p(comparison.p_holm),
                 p(comparison.p_permutation),
                 p(comparison.p_wilcoxon),
@@ -104,7 +119,8 @@ pub fn comparisons(analysis: &Analysis) -> Vec<ComparisonRow> {
                 Cell::number(Some(comparison.detectable).filter(|detectable| *detectable > 0.0), number),
                 Cell::number(comparison.examples_needed.map(|needed| needed as f64), |needed| decimals(needed, 0)),
                 Cell::new(comparison.n.to_string(), Some(comparison.n as f64)),
-            ],
+            ])
+            .collect(),
         })
         .collect()
 }
