@@ -45,16 +45,7 @@ fn main() -> kvllama::Result<()> {
 fn keep_set(name: &str, len: usize) -> KeepSet {
     let budget = Budget::Ratio { ratio: "0.5".parse().expect("a ratio"), sinks: DEFAULT_SINKS };
     let protected = vec![false; len];
-    let view = View {
-        candidates: 0..len,
-        protected: &protected,
-        budget,
-        seed: TrialSeed(1),
-        block: 1,
-        sinks: 0,
-        scores: &[],
-        segments: &[],
-    };
+    let view = View::new(0..len, &protected, budget, TrialSeed(1));
     evict(policy(name).expect("a policy"), len, &view).expect("a budget that can be met")
 }
 

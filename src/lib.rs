@@ -16,7 +16,7 @@
 //!
 //! let protected = vec![false; prompt.n_cached()];
 //! let budget = Budget::Ratio { ratio: "0.25".parse()?, sinks: DEFAULT_SINKS };
-//! let view = View { candidates: 0..prompt.n_cached(), protected: &protected, budget, seed: TrialSeed(1), block: 1 };
+//! let view = View::new(0..prompt.n_cached(), &protected, budget, TrialSeed(1));
 //! let keep = evict(policy("random")?, prompt.n_cached(), &view)?;
 //!
 //! let mut reader = Reader::private(&model, ContextSettings { n_ctx: 256, ..ContextSettings::default() })?;
@@ -30,7 +30,7 @@
 //!
 //! - [`evict`]: which positions survive. Pure functions; a policy is one file and one line.
 //! - [`span`]: labelled token ranges of a prompt, which policies protect and survival is measured on.
-//! - [`llama`]: the llama.cpp boundary: models, prompts, KV caches, sampling. All unsafe code is in `llama/ffi.rs`.
+//! - [`llama`]: the llama.cpp boundary: models, prompts, KV caches, sampling. All unsafe code is in `llama/ffi`.
 //! - [`data`]: examples and their instructions: bundled, loaded, checked, imported, generated.
 //! - [`score`]: rules that say whether an instruction was followed.
 //! - [`report`]: what a run says: terminal, page, figures.

@@ -22,7 +22,7 @@ class Config:
     theta_global: float = 1e6
     theta_local: float = 1e4
     epsilon: float = 1e-6
-    context: int = 1024
+    context: int = 2048
 
 
 def norm(x, weight, epsilon=1e-6):

@@ -24,6 +24,7 @@ EVICTIONS_FROM = 0.22  # share of the steps
 SLOTS = 4096  # tokens of a batch, padding included
 POOL = 1200  # samples sorted by length together, so that batches hold little padding
 LONGEST = 700
+RESTART_STEPS, RESTART_RATE = 800, 0.4
 
 
 def evict(rng, ids, tags, sample, mode):
@@ -142,7 +143,10 @@ class Optimizer:
 
 
 def rate(step, steps):
-    """Share of the full learning rate: a short warm-up, a plateau, a straight fall."""
+    """Share of the full learning rate: a short warm-up, a plateau, a straight fall; then a smaller fall once more (a warm
+    restart, arXiv 1608.03983), which took the last errors of copying."""
+    if step >= steps:
+        return RESTART_RATE * max(0.02, 1 - (step - steps) / RESTART_STEPS)
     progress = step / steps
     return min(1, (step + 1) / 60) * (1 if progress < 0.45 else max(0.02, (1 - progress) / 0.55))
 
@@ -172,10 +176,11 @@ def main():
     log = (arguments.out / "train.log").open("a")
     print(sum(p.numel() for p in model.parameters()), "parameters, from step", step, file=log, flush=True)
     losses = []
-    while step < arguments.steps:
+    last = arguments.steps + RESTART_STEPS
+    while step < last:
         started = time.time()
         if not batches:
-            batches = pool(rng, tokenizer, step / arguments.steps)
+            batches = pool(rng, tokenizer, min(1, step / arguments.steps))
         batch = batches.pop()
         ids, lengths, at, targets, evicted = tensors(batch)
         loss = F.cross_entropy(model(ids, lengths, at, evicted).flatten(0, 1), targets.flatten())
@@ -192,7 +197,7 @@ def main():
             print(f"step {step} loss {mean(False):.4f} evicted {mean(True):.4f} rate {rate(step, arguments.steps):.2f} "
                   f"tokens {tokens / 1e6:.2f}M samples {samples} seconds {seconds:.0f}", file=log, flush=True)
             losses = []
-        if step % 100 == 0 or step == arguments.steps:
+        if step % 100 == 0 or step == last:
             torch.save(dict(config=asdict(model.config), model=model.state_dict(), optimizer=optimizer.state(), rng=rng.getstate(),
                             batches=batches, step=step, seconds=seconds, tokens=tokens, samples=samples), path.with_suffix(".tmp"))
             os.replace(path.with_suffix(".tmp"), path)

@@ -51,10 +51,13 @@ fn read(path: &Path) -> Result<Table> {
 }
 
 fn unknown(path: &Path, key: &str, command: &clap::Command) -> Error {
-    let mut known: Vec<_> =
-        command.get_arguments().filter_map(clap::Arg::get_long).filter(|&long| long != "config").collect();
-    known.sort_unstable();
-    Error::input(format!("{}: unknown key `{key}`; known are {}", path.display(), known.join(", ")))
+    let known = command.get_arguments().filter_map(clap::Arg::get_long).filter(|&long| long != "config");
+    let nearest = known.max_by(|a, b| strsim::jaro(a, key).total_cmp(&strsim::jaro(b, key))).unwrap_or_default();
+    Error::input(format!(
+        "{}: unknown key `{key}`, did you mean `{nearest}`? Keys are the long options of `kvllama {} --help`",
+        path.display(),
+        command.get_name()
+    ))
 }
 
 fn text(path: &Path, key: &str, value: &Value) -> Result<String> {
@@ -127,7 +130,7 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_wrong_types_are_refused() {
-        assert!(merged("polcy = 'random'", &[]).unwrap_err().contains("unknown key `polcy`; known are"));
+        assert!(merged("polcy = 'random'", &[]).unwrap_err().contains("unknown key `polcy`, did you mean `policy`?"));
         assert!(merged("config = 'x'", &[]).unwrap_err().contains("unknown key `config`"));
         assert!(merged("no-baseline = 'yes'", &[]).unwrap_err().contains("must be true or false"));
         assert!(merged("policy = [['a']]", &[]).unwrap_err().contains("list within a list"));

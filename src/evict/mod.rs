@@ -59,7 +59,12 @@ pub struct View<'a> {
     pub segments: &'a [Range<usize>],
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    /// A view with one budget for all candidates, no sinks of its own, no scores, and blocks of one position.
+    pub fn new(candidates: Range<usize>, protected: &'a [bool], budget: Budget, seed: TrialSeed) -> Self {
+        Self { candidates, protected, budget, seed, block: 1, sinks: 0, scores: &[], segments: &[] }
+    }
+
     /// The candidates that may be evicted, in ascending order.
     pub fn evictable(&self) -> impl DoubleEndedIterator<Item = usize> + '_ {
         self.candidates.clone().filter(|&position| !self.protected[position])

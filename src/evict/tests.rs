@@ -11,16 +11,7 @@ fn ratio(text: &str) -> Budget {
 fn run(name: &str, budget: Budget, len: usize, protected: &[usize], seed: u64, block: usize) -> Result<KeepSet> {
     let mut mask = vec![false; len];
     protected.iter().for_each(|&position| mask[position] = true);
-    let view = View {
-        candidates: 0..len,
-        protected: &mask,
-        budget,
-        seed: TrialSeed(seed),
-        block,
-        sinks: 0,
-        scores: &[],
-        segments: &[],
-    };
+    let view = View { block, ..View::new(0..len, &mask, budget, TrialSeed(seed)) };
     evict(policy(name).unwrap(), len, &view)
 }
 

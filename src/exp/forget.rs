@@ -73,14 +73,11 @@ pub fn forgetting(
     let is_forgetful = |index| layers.iter().any(|layer| layer.index == index);
     let aggregate = scores.map_or_else(Vec::new, |scores| scores.aggregate(condition.aggregate, is_forgetful));
     let view = View {
-        candidates,
-        protected: &protected,
-        budget: condition.budget,
-        seed,
         block: condition.block,
         sinks: if evict::with_sinks(&condition.policy) { condition.sinks().unwrap_or(0) } else { 0 },
         scores: &aggregate,
         segments: &segments,
+        ..View::new(candidates, &protected, condition.budget, seed)
     };
     let policy = evict::policy(&condition.policy)?;
     let common = |keep| Forgetting {

@@ -24,15 +24,12 @@ pub fn roll(
     let choose = |origins: &[usize], scores: Option<&Scores>, eviction: usize| {
         let protected: Vec<bool> = origins.iter().map(|&at| in_prompt.get(at).copied().unwrap_or(false)).collect();
         let scores = scores.map_or_else(Vec::new, |scores| scores.aggregate(condition.aggregate, |_| true));
+        let seed = seed.of_eviction(eviction);
         let view = View {
-            candidates: 0..origins.len(),
-            protected: &protected,
-            budget: condition.budget,
-            seed: seed.of_eviction(eviction),
             block: condition.block,
             sinks: if evict::with_sinks(&condition.policy) { condition.sinks().unwrap_or(0) } else { 0 },
             scores: &scores,
-            segments: &[],
+            ..View::new(0..origins.len(), &protected, condition.budget, seed)
         };
         evict::evict(policy, origins.len(), &view)
     };

@@ -52,16 +52,9 @@ fn attention_is_summed_normalized_and_pooled() {
 
 #[test]
 fn of_equal_scores_the_later_position_is_kept() {
-    let view = View {
-        candidates: 0..5,
-        protected: &[false; 5],
-        budget: crate::evict::Budget::Window { keep_first: 0, keep_last: 3 },
-        seed: crate::evict::TrialSeed(0),
-        block: 1,
-        sinks: 0,
-        scores: &[9.0, 1.0, 2.0, 2.0, 0.0],
-        segments: &[],
-    };
+    let budget = crate::evict::Budget::Window { keep_first: 0, keep_last: 3 };
+    let view =
+        View { scores: &[9.0, 1.0, 2.0, 2.0, 0.0], ..View::new(0..5, &[false; 5], budget, crate::evict::TrialSeed(0)) };
     // The last always survives, whatever its score.
     assert_eq!(super::super::evict(&Lowest(KNorm), 5, &view).unwrap().kept(), [0..1, 3..5]);
     let sinks = View { sinks: 1, scores: &[0.5, 1.0, 2.0, 2.0, 0.0], ..view };
