@@ -53,15 +53,16 @@ class Sample:
         return tasks.answer(self, range(len(self.instructions)) if heard is None else heard)
 
 
-def draw(rng, n_instructions, filler_words, held_out=False):
-    """A random sample: so many instructions (a range), so many words of filler (a range)."""
+def draw(rng, n_instructions, filler_words, held_out=False, invented=(0, 0.15)):
+    """A random sample: so many instructions (a range), so many words of filler (a range). `invented` is the share of
+    invented words among topics, and among keywords."""
     while True:
         kinds = _kinds(rng, rng.randint(*n_instructions))
         # Held-out combinations are rare: the demo set takes nothing else, training everything else.
         if held_out_combination(kinds) == (held_out and len(kinds) >= 3):
             break
     while True:
-        sample = _sample(rng, kinds, held_out)
+        sample = _sample(rng, kinds, held_out, invented)
         if sample:
             break
     _lay_out(rng, sample, rng.randint(*filler_words))
@@ -84,13 +85,14 @@ def _invented(rng, held_out, make):
             return word
 
 
-def _sample(rng, kinds, held_out):
+def _sample(rng, kinds, held_out, invented):
     words = lambda chosen, pool: [w for w in pool if (w in chosen) == held_out]
-    topic = rng.choice(words(HELD_OUT_TOPICS, world.NOUNS))
+    invent = lambda parts: "".join(rng.choice(world.SYLLABLES) for _ in range(parts))
+    new_word = lambda: _invented(rng, held_out, lambda: invent(rng.choice([2, 3])))
+    topic = new_word() if invented[0] and rng.random() < invented[0] else rng.choice(words(HELD_OUT_TOPICS, world.NOUNS))
     way = rng.randrange(len(world.REQUESTS))
     request = world.REQUESTS[way].format(topic) + (f" for my {rng.choice(world.RELATIVES)}" if rng.random() < 0.4 else "")
     request += "?" if request.startswith("What") else "."
-    invent = lambda parts: "".join(rng.choice(world.SYLLABLES) for _ in range(parts))
     taken = {topic}
 
     def word(pool):
@@ -103,8 +105,8 @@ def _sample(rng, kinds, held_out):
         return text[0].upper() + text[1:]
 
     def keyword():
-        if rng.random() < 0.15:
-            return _invented(rng, held_out, lambda: invent(rng.choice([2, 3])))
+        if rng.random() < invented[1]:
+            return new_word()
         return word(words(HELD_OUT_KEYWORDS, world.NOUNS))
 
     password = _invented(rng, held_out, lambda: invent(2) + f"{rng.randrange(100):02}")

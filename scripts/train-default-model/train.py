@@ -24,7 +24,8 @@ EVICTIONS_FROM = 0.22  # share of the steps
 SLOTS = 4096  # tokens of a batch, padding included
 POOL = 1200  # samples sorted by length together, so that batches hold little padding
 LONGEST = 700
-RESTART_STEPS, RESTART_RATE = 800, 0.4
+# Warm restarts after the main fall: steps, share of the full rate, shares of invented words (topics, keywords).
+RESTARTS = [(800, 0.4, (0, 0.15)), (700, 0.4, (0.4, 0.4))]
 
 
 def evict(rng, ids, tags, sample, mode):
@@ -46,13 +47,15 @@ def evict(rng, ids, tags, sample, mode):
     return evicted, [i for i in heard if i in left]
 
 
-def pool(rng, tokenizer, progress):
+def pool(rng, tokenizer, step, steps):
     """A shuffled list of batches: (ids, prompt lengths, answer positions, targets, evicted or None)."""
+    progress = step / steps
+    extra = {"invented": restart(step, steps)[3]} if step >= steps else {}
     _, n_instructions, fillers = next(stage for stage in STAGES if progress < stage[0] or stage is STAGES[-1])
     modes = ["none"] if progress < EVICTIONS_FROM else ["none"] * 5 + ["random"] * 3 + ["spans"] * 2
     by_mode = {}
     for _ in range(POOL):
-        sample = prompts.draw(rng, n_instructions, rng.choice(fillers))
+        sample = prompts.draw(rng, n_instructions, rng.choice(fillers), **extra)
         ids, tags = tokenizer.prompt(sample)
         mode = rng.choice(modes)
         evicted, heard = evict(rng, ids, tags, sample, mode)
@@ -142,11 +145,20 @@ class Optimizer:
         self.step_count, self.momentum, self.moments = state["step_count"], state["momentum"], state["moments"]
 
 
+def restart(step, steps):
+    """The warm restart that a step after the main fall belongs to, with its first step."""
+    for length, share, invented in RESTARTS:
+        if step < steps + length:
+            return steps, length, share, invented
+        steps += length
+
+
 def rate(step, steps):
-    """Share of the full learning rate: a short warm-up, a plateau, a straight fall; then a smaller fall once more (a warm
-    restart, arXiv 1608.03983), which took the last errors of copying."""
+    """Share of the full learning rate: a short warm-up, a plateau, a straight fall; then smaller falls (warm restarts,
+    arXiv 1608.03983), the last on many invented words, so that words never trained on are copied well."""
     if step >= steps:
-        return RESTART_RATE * max(0.02, 1 - (step - steps) / RESTART_STEPS)
+        start, length, share, _ = restart(step, steps)
+        return share * max(0.02, 1 - (step - start) / length)
     progress = step / steps
     return min(1, (step + 1) / 60) * (1 if progress < 0.45 else max(0.02, (1 - progress) / 0.55))
 
@@ -176,11 +188,11 @@ def main():
     log = (arguments.out / "train.log").open("a")
     print(sum(p.numel() for p in model.parameters()), "parameters, from step", step, file=log, flush=True)
     losses = []
-    last = arguments.steps + RESTART_STEPS
+    last = arguments.steps + sum(length for length, _, _ in RESTARTS)
     while step < last:
         started = time.time()
         if not batches:
-            batches = pool(rng, tokenizer, min(1, step / arguments.steps))
+            batches = pool(rng, tokenizer, step, arguments.steps)
         batch = batches.pop()
         ids, lengths, at, targets, evicted = tensors(batch)
         loss = F.cross_entropy(model(ids, lengths, at, evicted).flatten(0, 1), targets.flatten())

@@ -1,8 +1,8 @@
 //! The settings met with a model and a data set.
 
-use super::{Condition, Generation, Key, PromptRow, Settings};
+use super::{Condition, Generation, Key, PromptRow, Settings, read_before};
 use crate::data::Example;
-use crate::evict::TrialSeed;
+use crate::evict::{Memory, Positions, TrialSeed};
 use crate::llama::{Mark, Model, Prompt, Turn};
 use crate::span::Label;
 use crate::{Error, Result};
@@ -16,6 +16,8 @@ pub struct Plan {
     pub examples: Vec<Example>,
     /// Prompt tokens, by example.
     pub prompt_tokens: Vec<usize>,
+    /// The most tokens that a condition's scope leaves to be read after the eviction.
+    late_tokens: usize,
 }
 
 impl Plan {
@@ -34,12 +36,16 @@ impl Plan {
         if examples.is_empty() {
             return Err(Error::input("no example is selected; check --limit and --shard"));
         }
-        let mut prompt_tokens = Vec::with_capacity(examples.len());
+        let (mut prompt_tokens, mut late_tokens) = (Vec::with_capacity(examples.len()), 0);
         for example in &examples {
             let at = |error: Error| Error::input(format!("example `{}`: {error}", example.id));
-            prompt_tokens.push(prompt_of(model, example).map_err(at)?.tokens.len());
+            let prompt = prompt_of(model, example).map_err(at)?;
+            prompt_tokens.push(prompt.tokens.len());
+            // A scope that the prompt lacks is the trial's own failure.
+            let read_before = settings.conditions.iter().filter_map(|condition| read_before(condition, &prompt).ok());
+            late_tokens = late_tokens.max(read_before.map(|read| prompt.n_cached() - read).max().unwrap_or(0));
         }
-        let plan = Plan { settings, examples, prompt_tokens };
+        let plan = Plan { settings, examples, prompt_tokens, late_tokens };
         let limit = n_ctx.unwrap_or_else(|| model.n_ctx_train()) as usize;
         let longest = plan.prompt_tokens.iter().enumerate().max_by_key(|&(_, tokens)| tokens);
         if let Some((index, &tokens)) = longest
@@ -54,11 +60,36 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Positions the context must hold: the longest prompt, shared, and an answer for each lane.
+    /// Positions the context must hold: the longest prompt, shared; for each lane an answer and what it reads after its
+    /// eviction; a second prompt where examples overlap.
     pub fn n_ctx(&self) -> u32 {
-        let longest = self.prompt_tokens.iter().max().copied().unwrap_or(0);
+        let longest = self.longest_prompt();
         let Generation { parallel, fidelity, .. } = self.settings.generation;
-        u32::try_from(self.positions(longest, parallel as usize + usize::from(fidelity))).unwrap_or(u32::MAX)
+        let lanes = parallel as usize + usize::from(fidelity);
+        let second = if self.overlaps() { longest } else { 0 };
+        u32::try_from(self.positions(longest, lanes) + self.late_tokens * lanes + second).unwrap_or(u32::MAX)
+    }
+
+    /// Whether the next prompt is read while lanes of the one before still answer, so that the batch does not run dry.
+    /// It is where every condition answers from the shared reading, and where a second prompt takes little memory
+    /// beside the answers.
+    pub fn overlaps(&self) -> bool {
+        let Generation { parallel, fidelity, n_predict, .. } = self.settings.generation;
+        let in_lanes = |condition: &Condition| {
+            condition.positions == Positions::Keep
+                && condition.memory == Memory::Kv
+                && condition.rolling.is_none()
+                && condition.score().is_none()
+                && condition.frees()
+        };
+        parallel > 1
+            && !fidelity
+            && self.settings.conditions.iter().all(in_lanes)
+            && self.longest_prompt() <= parallel as usize * n_predict / 4
+    }
+
+    fn longest_prompt(&self) -> usize {
+        self.prompt_tokens.iter().max().copied().unwrap_or(0)
     }
 
     /// Positions for a prompt and `answers` side by side. A rolling budget bounds what it needs.

@@ -1,6 +1,6 @@
 //! The loop: read, forget, answer, score, write.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::means::Means;
 use super::trial::Trial;
 use super::{Generation, InstructionRow, Plan, Resumed, Sights, Store, TrialRow, prompt_of};
 use crate::evict::KeepSet;
-use crate::llama::{Answer, ContextSettings, Cut, Forgetting, Job, Model, Prompt, Reader};
+use crate::llama::{Answer, ContextSettings, Cut, Forgetting, Job, Lanes, Model, Prompt, Reader};
 use crate::{Error, Result};
 
 /// Watches a run.
@@ -21,6 +21,10 @@ pub trait Observer {
     fn settled(&mut self, example: &str) -> ControlFlow<()> {
         let _ = example;
         ControlFlow::Continue(())
+    }
+    /// Whether [`Observer::settled`] may break.
+    fn may_break(&self) -> bool {
+        false
     }
 }
 
@@ -53,24 +57,28 @@ pub fn run(
 ) -> Result<Outcome> {
     let generation = &plan.settings.generation;
     let means = Means::new(plan, &resumed);
-    let outcome = Outcome::default();
-    let mut run = Run { model, context, generation, aside: None, means, outcome, store, observer };
+    // An observer that may end the run after an example must not find the next one half done.
+    let overlap = plan.overlaps() && !observer.may_break();
+    let (outcome, unsettled) = (Outcome::default(), VecDeque::new());
+    let mut run = Run { model, context, generation, overlap, aside: None, means, outcome, unsettled, store, observer };
     run.observer.started(plan.n_trials(), run.means.finished);
     // Beside the conditions, the full cache they are compared with.
-    let lanes = generation.parallel + u32::from(generation.fidelity);
+    let n_lanes = generation.parallel + u32::from(generation.fidelity);
+    let mut lanes = Lanes::new(generation.parallel as usize, generation.n_predict);
     let mut reader: Option<Reader> = None;
     for example in &plan.examples {
         let pending: Vec<_> = plan.trials(example).filter(|(_, key)| !resumed.done.contains_key(key)).collect();
+        run.unsettled.push_back((&example.id, pending.len()));
         if !pending.is_empty() {
             let reader = match &mut reader {
                 Some(reader) => reader,
-                none => none.insert(Reader::sharing(model, run.context.clone(), lanes)?),
+                none => none.insert(Reader::sharing(model, run.context.clone(), n_lanes)?),
             };
-            let prompt = prompt_of(model, example)?;
-            let trials = pending.iter().map(|(condition, key)| Trial {
+            let prompt = Arc::new(prompt_of(model, example)?);
+            let trials = pending.into_iter().map(|(condition, key)| Trial {
                 plan,
                 example,
-                prompt: &prompt,
+                prompt: prompt.clone(),
                 condition,
                 key,
                 model,
@@ -78,11 +86,15 @@ pub fn run(
                 kv_bytes_per_position: reader.context().kv_bytes_per_position(),
                 fidelity: None,
             });
-            run.example(reader, &prompt, trials.collect())?;
+            run.example(reader, &mut lanes, &prompt, trials.collect())?;
         }
-        if run.observer.settled(&example.id).is_break() {
+        if run.settle().is_break() {
             break;
         }
+    }
+    if let Some(reader) = &mut reader {
+        reader.drain(&mut lanes, |job, cut, answer| run.finish(&job, &cut, answer))?;
+        let _ = run.settle();
     }
     let Run { means, mut outcome, .. } = run;
     outcome.finished = means.finished;
@@ -104,18 +116,28 @@ struct Run<'a> {
     model: &'a Arc<Model>,
     context: ContextSettings,
     generation: &'a Generation,
+    /// Whether the next prompt may be read while lanes of the one before still answer.
+    overlap: bool,
     /// For conditions that cannot share the reading, beside one that holds the full cache.
     aside: Option<Reader>,
     means: Means,
     outcome: Outcome,
+    /// Examples begun, each with how many of its trials are not on the disk.
+    unsettled: VecDeque<(&'a str, usize)>,
     store: &'a mut Store,
     observer: &'a mut dyn Observer,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     /// Runs the pending trials of one example: side by side those that share the reading of the
     /// prompt, if there are lanes for it, then the others one by one.
-    fn example(&mut self, reader: &mut Reader, prompt: &Prompt, trials: Vec<Trial>) -> Result<()> {
+    fn example(
+        &mut self,
+        reader: &mut Reader,
+        lanes: &mut Lanes<Trial<'a>>,
+        prompt: &Prompt,
+        trials: Vec<Trial<'a>>,
+    ) -> Result<()> {
         let settings = self.generation;
         let mut sights = Sights::default();
         for trial in &trials {
@@ -146,10 +168,13 @@ impl Run<'_> {
             return self.fail_all(&trials, error);
         }
         if settings.parallel > 1 {
-            let at_once = settings.parallel as usize;
-            let n_predict = settings.n_predict;
-            reader
-                .answer_all(prompt, at_once, together, n_predict, |job, cut, answer| self.finish(&job, &cut, answer))?;
+            let mut done = |job: Job<Trial>, cut: Cut, answer| self.finish(&job, &cut, answer);
+            for job in together {
+                reader.enter(lanes, prompt, job, &mut done)?;
+            }
+            if !self.overlap {
+                reader.drain(lanes, |job, cut, answer| self.finish(&job, &cut, answer))?;
+            }
         } else {
             together.append(&mut alone);
             alone = together;
@@ -173,6 +198,15 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Tells the observer of the examples whose trials are all on the disk, in the order of the plan.
+    fn settle(&mut self) -> ControlFlow<()> {
+        while let Some((example, 0)) = self.unsettled.front() {
+            self.observer.settled(example)?;
+            self.unsettled.pop_front();
+        }
+        ControlFlow::Continue(())
     }
 
     /// Compares the predictions of each condition with the full cache's, on the answer that the full cache gives.
@@ -231,6 +265,9 @@ impl Run<'_> {
 
     fn commit(&mut self, row: &TrialRow, instructions: &[InstructionRow]) -> Result<()> {
         self.store.append(row, instructions)?;
+        if let Some((_, left)) = self.unsettled.iter_mut().find(|(example, _)| *example == row.example_id) {
+            *left -= 1;
+        }
         if row.error.is_empty() {
             self.means.add(&row.condition, &row.example_id, row.mean_score);
         } else {

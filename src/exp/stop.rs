@@ -263,6 +263,10 @@ impl Observer for Watch<'_> {
         self.observer.trial(row, mean);
     }
 
+    fn may_break(&self) -> bool {
+        true
+    }
+
     fn settled(&mut self, example: &str) -> ControlFlow<()> {
         self.visited += 1;
         let (scores, repeats) = (&mut self.scores, self.repeats);

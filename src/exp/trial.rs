@@ -1,5 +1,6 @@
 //! One trial and its rows.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Condition, InstructionRow, Key, Plan, TrialRow, forgetting, roll};
@@ -14,9 +15,9 @@ use crate::{Error, Result};
 pub(super) struct Trial<'a> {
     pub plan: &'a Plan,
     pub example: &'a Example,
-    pub prompt: &'a Prompt,
+    pub prompt: Arc<Prompt>,
     pub condition: &'a Condition,
-    pub key: &'a Key,
+    pub key: Key,
     pub model: &'a Model,
     pub run_id: &'a str,
     pub kv_bytes_per_position: u64,
@@ -26,18 +27,18 @@ pub(super) struct Trial<'a> {
 
 impl Trial<'_> {
     pub fn forgetting(&self, scores: Option<&Scores>) -> Result<Forgetting> {
-        forgetting(self.condition, self.prompt, self.plan.seed(self.key), self.model, scores)
+        forgetting(self.condition, &self.prompt, self.plan.seed(&self.key), self.model, scores)
     }
 
     /// Generates under the condition's rolling budget.
     pub fn roll(&self, reader: &mut Reader, n_predict: usize) -> Result<(Forgetting, Cut, Answer)> {
         let budget = self.condition.rolling.expect("the condition has one");
-        let seed = self.plan.seed(self.key);
-        roll(self.condition, budget, self.prompt, seed, reader, &mut self.sampler(), n_predict)
+        let seed = self.plan.seed(&self.key);
+        roll(self.condition, budget, &self.prompt, seed, reader, &mut self.sampler(), n_predict)
     }
 
     pub fn sampler(&self) -> Sampler {
-        Sampler::new(&self.plan.settings.generation.sampling, self.plan.seed(self.key).sampler())
+        Sampler::new(&self.plan.settings.generation.sampling, self.plan.seed(&self.key).sampler())
     }
 
     pub fn rows(&self, forgetting: &Forgetting, cut: &Cut, answer: Answer) -> Result<(TrialRow, Vec<InstructionRow>)> {
@@ -112,7 +113,7 @@ impl Trial<'_> {
             every: condition.rolling.map(|rolling| rolling.every),
             freed: condition.frees(),
             repeat: self.key.repeat,
-            seed: self.plan.seed(self.key).0,
+            seed: self.plan.seed(&self.key).0,
             n_prompt: self.prompt.tokens.len(),
             ..TrialRow::default()
         }

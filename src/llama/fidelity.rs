@@ -24,7 +24,7 @@ impl Reader {
         let full = Forgetting::new(KeepSet::all(prompt.n_cached()));
         let mut lanes = Vec::with_capacity(1 + cuts.len());
         for (lane, forgetting) in std::iter::once(&full).chain(cuts.iter().copied()).enumerate() {
-            lanes.push(self.fork_cut(prompt, forgetting, SHARED + 1 + lane as i32)?);
+            lanes.push(self.fork_cut(prompt, forgetting, SHARED + 1 + lane as i32, false)?);
         }
         let mut sums = vec![Fidelity::default(); cuts.len()];
         for (&input, &target) in std::iter::zip(&prompt.tokens[prompt.n_cached()..], answer).chain(pairs(answer)) {

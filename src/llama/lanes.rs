@@ -1,8 +1,9 @@
-//! One prompt, many memories: conditions that share a reading of the prompt answer side by side.
+//! Many memories side by side: conditions that share a reading of their prompt answer in one batch.
 //!
 //! The prompt's cells are shared by every lane; each lane is a sequence with its own entries
 //! removed. One batch holds the next token of every lane, so the weights are read once for all. A
-//! lane that finishes takes the next job at once.
+//! lane that finishes takes the next job at once; the next prompt is read while lanes of the one
+//! before still answer, for their cells outlive the reading they were forked from.
 //!
 //! What a batch is made of changes low bits of the logits (ggml-org/llama.cpp#7052), so late greedy
 //! tokens may differ from those of [`Reader::answer`]; the first token's logits agree within float noise.
@@ -23,69 +24,152 @@ pub struct Job<Id> {
     pub sampler: Sampler,
 }
 
+/// Jobs at work in the sequences of a reader.
+pub struct Lanes<Id> {
+    lanes: Vec<Option<Lane<Id>>>,
+    n_predict: usize,
+}
+
 struct Lane<Id> {
     job: Job<Id>,
     cut: Cut,
+    /// Which reading it was forked from.
+    reading: u64,
     start: Instant,
+    /// What the reader had spent on reading when the lane started: no part of its answer.
+    read_before: Duration,
     /// The next token to be decoded.
     next: Token,
     tokens: Vec<Token>,
 }
 
-impl Reader {
-    /// Answers all `jobs` on one prompt, `at_once` of them at a time (the reader has so many lanes). `done` gets each
-    /// as it finishes.
-    pub fn answer_all<Id>(
-        &mut self,
-        prompt: &Prompt,
-        at_once: usize,
-        jobs: impl IntoIterator<Item = Job<Id>>,
-        n_predict: usize,
-        mut done: impl FnMut(Job<Id>, Cut, Answer) -> Result<()>,
-    ) -> Result<()> {
-        let mut jobs = jobs.into_iter();
-        let mut lanes: Vec<Option<Lane<Id>>> = (0..at_once.min(self.lanes())).map(|_| None).collect();
-        loop {
-            for (index, lane) in lanes.iter_mut().enumerate().filter(|(_, lane)| lane.is_none()) {
-                let Some(job) = jobs.next() else { break };
-                let cut = self.fork_cut(prompt, &job.forgetting, SHARED + 1 + index as i32)?;
-                let next = prompt.tokens[prompt.n_cached()];
-                *lane = Some(Lane { job, cut, start: Instant::now(), next, tokens: Vec::new() });
-            }
-            let slots: Vec<_> = lanes.iter().flatten().map(Lane::slot).collect();
-            if slots.is_empty() {
-                return Ok(());
-            }
-            self.context.decode(&slots)?;
-            for (row, lane) in lanes.iter_mut().filter(|lane| lane.is_some()).enumerate() {
-                let Some(active) = lane else { continue };
-                let next = active.job.sampler.next(self.context.logits(row)?)?;
-                active.cut.next_pos += 1;
-                active.next = next;
-                let stop = if active.job.sampler.stops_at(self.context.model(), next) {
-                    StopReason::EndOfTurn
-                } else if active.tokens.len() == n_predict {
-                    StopReason::Length
-                } else {
-                    active.tokens.push(next);
-                    if active.tokens.len() < n_predict {
-                        continue;
-                    }
-                    StopReason::Length
-                };
-                let Lane { job, cut, start, tokens, .. } = lane.take().expect("checked above");
-                self.context.forget_sequence(cut.seq);
-                let text = self.context.model().text(&tokens);
-                done(job, cut, Answer { tokens, text, stop, decode: start.elapsed() })?;
-            }
-        }
+impl<Id> Lanes<Id> {
+    /// `at_once` empty lanes (the reader they are used with has at least as many) for answers of up to `n_predict` tokens.
+    pub fn new(at_once: usize, n_predict: usize) -> Self {
+        Lanes { lanes: (0..at_once).map(|_| None).collect(), n_predict }
     }
 
-    pub(super) fn fork_cut(&mut self, prompt: &Prompt, forgetting: &Forgetting, seq: i32) -> Result<Cut> {
+    /// Whether no job is at work.
+    pub fn is_empty(&self) -> bool {
+        self.lanes.iter().all(Option::is_none)
+    }
+
+    /// Whether every lane has a job.
+    pub fn is_full(&self) -> bool {
+        self.lanes.iter().all(Option::is_some)
+    }
+}
+
+impl Reader {
+    /// Puts a job on `prompt` into a free lane. The cache has room for one prompt beside the one being read: where
+    /// lanes of an older one still answer, or all are taken, they go on until it has, and `done` gets what finishes.
+    ///
+    /// # Errors
+    /// If decoding fails or `done` does.
+    pub fn enter<Id>(
+        &mut self,
+        lanes: &mut Lanes<Id>,
+        prompt: &Prompt,
+        job: Job<Id>,
+        mut done: impl FnMut(Job<Id>, Cut, Answer) -> Result<()>,
+    ) -> Result<()> {
+        let cached = &prompt.tokens[..prompt.n_cached()];
+        let in_the_way = |reader: &Reader, lanes: &Lanes<Id>| {
+            let others = lanes.lanes.iter().flatten().any(|lane| lane.reading != reader.reading());
+            lanes.is_full() || (others && !reader.has_read(cached))
+        };
+        while in_the_way(self, lanes) {
+            self.advance(lanes, &mut done)?;
+        }
+        let keep_cells = !lanes.is_empty();
+        let index = lanes.lanes.iter().position(Option::is_none).expect("not all are taken");
+        let cut = self.fork_cut(prompt, &job.forgetting, SHARED + 1 + index as i32, keep_cells)?;
+        lanes.lanes[index] = Some(Lane {
+            job,
+            cut,
+            reading: self.reading(),
+            start: Instant::now(),
+            read_before: self.time_reading(),
+            next: prompt.tokens[prompt.n_cached()],
+            tokens: Vec::new(),
+        });
+        Ok(())
+    }
+
+    /// Answers until all lanes are empty; `done` gets each job as it finishes.
+    ///
+    /// # Errors
+    /// If decoding fails or `done` does.
+    pub fn drain<Id>(
+        &mut self,
+        lanes: &mut Lanes<Id>,
+        mut done: impl FnMut(Job<Id>, Cut, Answer) -> Result<()>,
+    ) -> Result<()> {
+        while !lanes.is_empty() {
+            self.advance(lanes, &mut done)?;
+        }
+        Ok(())
+    }
+
+    /// Decodes the next token of every lane.
+    fn advance<Id>(
+        &mut self,
+        lanes: &mut Lanes<Id>,
+        done: &mut impl FnMut(Job<Id>, Cut, Answer) -> Result<()>,
+    ) -> Result<()> {
+        let slots: Vec<_> = lanes.lanes.iter().flatten().map(Lane::slot).collect();
+        self.context.decode(&slots)?;
+        let n_predict = lanes.n_predict;
+        for (row, lane) in lanes.lanes.iter_mut().filter(|lane| lane.is_some()).enumerate() {
+            let Some(active) = lane else { continue };
+            let next = active.job.sampler.next(self.context.logits(row)?)?;
+            active.cut.next_pos += 1;
+            active.next = next;
+            let stop = if active.job.sampler.stops_at(self.context.model(), next) {
+                StopReason::EndOfTurn
+            } else if active.tokens.len() == n_predict {
+                StopReason::Length
+            } else {
+                active.tokens.push(next);
+                if active.tokens.len() < n_predict {
+                    continue;
+                }
+                StopReason::Length
+            };
+            let Lane { job, cut, start, read_before, tokens, .. } = lane.take().expect("checked above");
+            let decode = start.elapsed().saturating_sub(self.time_reading() - read_before);
+            self.context.forget_sequence(cut.seq);
+            let text = self.context.model().text(&tokens);
+            done(job, cut, Answer { tokens, text, stop, decode })?;
+        }
+        Ok(())
+    }
+
+    /// Reads the prompt, unless it is the one read last, and cuts it in the sequence `seq`. With `keep_cells`, other
+    /// sequences keep what they hold.
+    pub(super) fn fork_cut(
+        &mut self,
+        prompt: &Prompt,
+        forgetting: &Forgetting,
+        seq: i32,
+        keep_cells: bool,
+    ) -> Result<Cut> {
         debug_assert!(forgetting.can_share());
-        let prefill: Duration = self.read_shared(&prompt.tokens[..prompt.n_cached()])?;
+        let cached = &prompt.tokens[..prompt.n_cached()];
+        let prefill = self.read_shared(cached, keep_cells)?;
         self.context.fork(SHARED, seq);
-        self.apply(seq, forgetting, prefill)
+        if forgetting.read_before == cached.len() {
+            return self.apply(seq, forgetting, prefill);
+        }
+        // What follows the eviction is read after it, into cells of its own.
+        self.context.truncate(seq, forgetting.read_before);
+        let mut cut = self.apply(seq, forgetting, prefill)?;
+        let start = Instant::now();
+        let after = &cached[forgetting.read_before..];
+        self.context.read(seq, after, cut.next_pos, false)?;
+        cut.next_pos += after.len();
+        cut.prefill += start.elapsed();
+        Ok(cut)
     }
 }
 

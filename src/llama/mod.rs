@@ -24,7 +24,7 @@ mod template;
 pub use context::{Context, Slot};
 pub use fidelity::Fidelity;
 pub use grammar::Grammar;
-pub use lanes::Job;
+pub use lanes::{Job, Lanes};
 pub use model::{Facts, KvLayer, Model};
 pub use prompt::{Mark, Prompt};
 pub use reader::{Answer, Cut, Forgetting, Reader, StopReason};

@@ -62,7 +62,7 @@ impl Forgetting {
 
     /// Whether the same reading of the prompt serves this and other conditions.
     pub fn can_share(&self) -> bool {
-        self.positions == Positions::Keep && self.memory == Memory::Kv && self.read_before == self.keep.len()
+        self.positions == Positions::Keep && self.memory == Memory::Kv
     }
 }
 
@@ -119,6 +119,8 @@ pub struct Reader {
     pub(super) context: Context,
     /// The tokens in [`SHARED`] and how long reading them took.
     shared: Option<(Vec<Token>, Duration)>,
+    /// How many prompts were read into [`SHARED`], and how long that took in all.
+    readings: (u64, Duration),
     /// Sequences that can fork from [`SHARED`]; 0 for a private reader.
     lanes: u32,
 }
@@ -128,13 +130,13 @@ impl Reader {
     /// `lanes` of them can be answered side by side; each needs cells of its own for its answer.
     pub fn sharing(model: &Arc<Model>, settings: ContextSettings, lanes: u32) -> Result<Self> {
         let context = Context::new(model, ContextSettings { n_seq: 1 + lanes, ..settings })?;
-        Ok(Reader { context, shared: None, lanes })
+        Ok(Reader { context, shared: None, readings: Default::default(), lanes })
     }
 
     /// A reader that reads the prompt anew each time: evicted cells are really freed.
     pub fn private(model: &Arc<Model>, settings: ContextSettings) -> Result<Self> {
         let context = Context::new(model, ContextSettings { n_seq: 1, ..settings })?;
-        Ok(Reader { context, shared: None, lanes: 0 })
+        Ok(Reader { context, shared: None, readings: Default::default(), lanes: 0 })
     }
 
     /// How many conditions can be answered side by side.
@@ -155,7 +157,7 @@ impl Reader {
         let needs = policies.iter().fold(Needs::default(), |needs, policy| needs.union(&policy.needs(tokens.len())));
         self.forget_reading();
         self.context.observe(SHARED, &needs)?;
-        let prefill = self.read_shared(tokens);
+        let prefill = self.read_shared(tokens, false);
         let mut scores = vec![Scores { layers: Vec::new() }; policies.len()];
         let seen = prefill.and_then(|_| {
             self.context.seen(&needs, |layer| {
@@ -172,9 +174,7 @@ impl Reader {
     pub fn cut(&mut self, prompt: &Prompt, forgetting: &Forgetting) -> Result<Cut> {
         let cached = &prompt.tokens[..prompt.n_cached()];
         if self.lanes > 0 && forgetting.can_share() {
-            let prefill = self.read_shared(cached)?;
-            self.context.fork(SHARED, FORK);
-            return self.apply(FORK, forgetting, prefill);
+            return self.fork_cut(prompt, forgetting, FORK, false);
         }
         self.forget_reading();
         let start = Instant::now();
@@ -208,19 +208,40 @@ impl Reader {
         self.context.clear();
     }
 
-    /// Makes sure [`SHARED`] holds these tokens. Its cells always start at the first, so that a
-    /// condition computes the same bits whatever ran before it.
-    pub(super) fn read_shared(&mut self, cached: &[Token]) -> Result<Duration> {
+    /// Whether [`SHARED`] holds these tokens.
+    pub(super) fn has_read(&self, cached: &[Token]) -> bool {
+        self.shared.as_ref().is_some_and(|(tokens, _)| tokens == cached)
+    }
+
+    /// The number of the reading in [`SHARED`].
+    pub(super) fn reading(&self) -> u64 {
+        self.readings.0
+    }
+
+    /// Time spent on reading prompts so far.
+    pub(super) fn time_reading(&self) -> Duration {
+        self.readings.1
+    }
+
+    /// Makes sure [`SHARED`] holds these tokens. Unless other sequences are to keep their cells, its own start at the
+    /// first, so that a condition computes the same bits whatever ran before it.
+    pub(super) fn read_shared(&mut self, cached: &[Token], keep_cells: bool) -> Result<Duration> {
         if let Some((tokens, prefill)) = &self.shared
             && tokens == cached
         {
             return Ok(*prefill);
         }
-        self.forget_reading();
+        if keep_cells {
+            self.shared = None;
+            self.context.forget_sequence(SHARED);
+        } else {
+            self.forget_reading();
+        }
         let start = Instant::now();
         self.context.read(SHARED, cached, 0, false)?;
         let prefill = start.elapsed();
         self.shared = Some((cached.to_vec(), prefill));
+        self.readings = (self.readings.0 + 1, self.readings.1 + prefill);
         Ok(prefill)
     }
 
