@@ -153,7 +153,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     pub(super) config: Option<PathBuf>,
 
-    /// Conditions of an example that answer side by side from one reading of the prompt; `auto` takes all, up to 16. 1 is
+    /// Conditions that answer side by side from one reading of their prompt; `auto` takes all of an example, up to 16. 1 is
     /// the plain reference; more may change late tokens of an answer, because what a batch is made of changes low bits.
     #[arg(long, value_name = "N|auto", default_value = "1", help_heading = "Run")]
     parallel: Parallel,
