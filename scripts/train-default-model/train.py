@@ -25,7 +25,7 @@ SLOTS = 4096  # tokens of a batch, padding included
 POOL = 1200  # samples sorted by length together, so that batches hold little padding
 LONGEST = 700
 # Warm restarts after the main fall: steps, share of the full rate, shares of invented words (topics, keywords).
-RESTARTS = [(800, 0.4, (0, 0.15)), (700, 0.4, (0.4, 0.4))]
+RESTARTS = [(800, 0.4, (0, 0.15)), (600, 0.4, (0.15, 0.25))]
 
 
 def evict(rng, ids, tags, sample, mode):
@@ -148,14 +148,15 @@ class Optimizer:
 def restart(step, steps):
     """The warm restart that a step after the main fall belongs to, with its first step."""
     for length, share, invented in RESTARTS:
-        if step < steps + length:
-            return steps, length, share, invented
-        steps += length
+        start, steps = steps, steps + length
+        if step < steps:
+            break
+    return start, length, share, invented
 
 
 def rate(step, steps):
     """Share of the full learning rate: a short warm-up, a plateau, a straight fall; then smaller falls (warm restarts,
-    arXiv 1608.03983), the last on many invented words, so that words never trained on are copied well."""
+    arXiv 1608.03983), the last with more invented words, so that words never trained on are copied well."""
     if step >= steps:
         start, length, share, _ = restart(step, steps)
         return share * max(0.02, 1 - (step - start) / length)

@@ -57,8 +57,10 @@ def facts(topic, way, count, commas=True, forbidden=(), highlights=0):
     said = {key: [SYNONYMS[w] if w in forbidden else w for w in (value if isinstance(value, list) else [value])]
             for key, value in _FACTS[way].items()}
     first, second, third, fourth = said["adjectives"]
-    topic = f"*{topic}*" if highlights > 0 else topic
-    first = f"*{first}*" if highlights > 1 else first
+    # Never the topic: after an asterisk a word has no space before it, so it is another token, one that a held-out
+    # topic never had in training.
+    first = f"*{first}*" if highlights > 0 else first
+    second = f"*{second}*" if highlights > 1 else second
     sentences = [
         f"The {topic} is {first}, {second} and {third}." if commas else f"The {topic} is {first} and {second}.",
         f"It can {said['verb'][0]} us.",
