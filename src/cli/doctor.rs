@@ -1,7 +1,6 @@
 //! `kvllama doctor`: what this build and this machine can do, and whether a model fits.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use serde_json::json;
 use sysinfo::System;
@@ -10,12 +9,7 @@ use super::engine::EngineArgs;
 use super::{print, print_json};
 use crate::Result;
 use crate::exp::Build;
-use crate::llama::{self, Context, ContextSettings, Memory, MemoryUse, Model};
-
-/// What the process needs beside what llama.cpp accounts for: code, vocabulary, tokenizer tables, buffers.
-const OVERHEAD_BASE: u64 = 40 << 20;
-/// ... and this much for each token of the vocabulary (text, scores, hash tables), as measured on Gemma's 262k.
-const OVERHEAD_PER_TOKEN: u64 = 450;
+use crate::llama::{self, Memory, MemoryUse};
 
 /// Say what this build and this machine can do, and whether a model fits at a context size.
 ///
@@ -36,7 +30,8 @@ pub(super) fn execute(args: Args) -> Result<()> {
     let model = args.engine.load(true)?;
     let context = args.engine.context(&model, model.n_ctx_train().min(2048));
     let build = Build::this(context.threads);
-    let (memory, n_ctx) = predict(&model, context)?;
+    let n_ctx = context.n_ctx;
+    let memory = MemoryUse::predict(&model, context)?;
     let facts = model.facts();
     let free = free_memory();
     let fits = fits(&memory, free);
@@ -44,7 +39,7 @@ pub(super) fn execute(args: Args) -> Result<()> {
         return print_json(&json!({
             "build": build, "devices": llama::devices(), "cpu": llama::system_info(), "memory_available": free,
             "model": {"name": model.name(), "facts": facts, "has_chat_template": model.template().is_ok()},
-            "n_ctx": n_ctx, "predicted": memory, "predicted_total": memory.host.total() + memory.device.total(), "fits": fits,
+            "n_ctx": n_ctx, "predicted": memory, "predicted_total": memory.total(), "fits": fits,
         }));
     }
     let mut out = String::new();
@@ -77,16 +72,8 @@ pub(super) fn execute(args: Args) -> Result<()> {
     print(&out)
 }
 
-/// The memory that a context on `model` will take, without taking it.
-pub(super) fn predict(model: &Arc<Model>, settings: ContextSettings) -> Result<(MemoryUse, usize)> {
-    let context = Context::new(model, settings)?;
-    let mut memory = context.memory_use();
-    memory.host.compute += OVERHEAD_BASE + OVERHEAD_PER_TOKEN * model.n_vocab() as u64;
-    Ok((memory, context.n_ctx()))
-}
-
 /// A few lines on a prediction.
-pub(super) fn memory_text(memory: &MemoryUse, n_ctx: usize) -> String {
+pub(super) fn memory_text(memory: &MemoryUse, n_ctx: u32) -> String {
     let line = |place: &str, memory: &Memory| {
         format!(
             "{place:9} {} = weights {} + KV cache {} + compute {}\n",
@@ -118,7 +105,7 @@ fn free_memory() -> u64 {
     system.available_memory()
 }
 
-fn gib(bytes: u64) -> String {
+pub(super) fn gib(bytes: u64) -> String {
     match bytes as f64 / f64::from(1 << 30) {
         small if small < 0.1 => format!("{:.1} MiB", small * 1024.0),
         large => format!("{large:.2} GiB"),

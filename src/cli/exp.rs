@@ -17,7 +17,7 @@ use crate::evict::{Aggregate, Granularity, Layers, Memory, Positions, Protect, R
 use crate::exp::stop::{self, StopRule, Watch};
 use crate::exp::{self, Build, DataFacts, Demands, Generation, Grid, Manifest, Outcome, Plan, Settings, Store};
 use crate::judge::stage::Outcome as Judged;
-use crate::llama::{ContextSettings, Model, Sampling};
+use crate::llama::{ContextSettings, MemoryUse, Model, Sampling};
 use crate::models;
 use crate::{Error, Result};
 
@@ -466,10 +466,9 @@ fn latest_match(results: &Path, manifest: &Manifest) -> Result<Option<PathBuf>> 
 }
 
 fn dry_run(args: &Args, plan: &Plan, model: &std::sync::Arc<Model>, context: &ContextSettings) -> Result<()> {
-    let (memory, n_ctx) = super::doctor::predict(
-        model,
-        ContextSettings { n_seq: 1 + plan.settings.generation.parallel, ..context.clone() },
-    )?;
+    let n_ctx = context.n_ctx;
+    let settings = ContextSettings { n_seq: 1 + plan.settings.generation.parallel, ..context.clone() };
+    let memory = MemoryUse::predict(model, settings)?;
     let repeats = plan.settings.repeats as usize * plan.settings.conditions.len();
     let prompt_tokens: usize = plan.prompt_tokens.iter().sum();
     let conditions: Vec<_> = plan.settings.conditions.iter().map(ToString::to_string).collect();

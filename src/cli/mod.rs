@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand. Arguments become calls into the library; no logic lives here.
 
+mod bench;
 mod config;
 mod data;
 mod doctor;
@@ -71,6 +72,7 @@ enum Command {
     Policies(policies::Args),
     Data(data::Args),
     Doctor(doctor::Args),
+    Bench(bench::Args),
 }
 
 /// Runs the command line and returns the process's exit code.
@@ -94,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Policies(args) => policies::execute(args),
         Command::Data(args) => data::execute(args, cli.quiet),
         Command::Doctor(args) => doctor::execute(args),
+        Command::Bench(args) => bench::execute(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

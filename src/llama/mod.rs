@@ -14,6 +14,7 @@ mod ffi;
 mod fidelity;
 mod grammar;
 mod lanes;
+mod memory;
 mod model;
 mod prompt;
 mod reader;
@@ -25,6 +26,7 @@ pub use context::{Context, Slot};
 pub use fidelity::Fidelity;
 pub use grammar::Grammar;
 pub use lanes::{Job, Lanes};
+pub use memory::{Memory, MemoryUse, peak_memory};
 pub use model::{Facts, KvLayer, Model};
 pub use prompt::{Mark, Prompt};
 pub use reader::{Answer, Cut, Forgetting, Reader, StopReason};
@@ -183,33 +185,6 @@ pub struct Cells {
     pub used: u32,
     /// Cells that hold a position of the sequence asked for.
     pub sequence: u32,
-}
-
-/// Bytes on one kind of memory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Memory {
-    /// Weights.
-    pub weights: u64,
-    /// Keys and values.
-    pub kv_cache: u64,
-    /// Scratch of the compute graph.
-    pub compute: u64,
-}
-
-impl Memory {
-    /// Everything together.
-    pub fn total(&self) -> u64 {
-        self.weights + self.kv_cache + self.compute
-    }
-}
-
-/// Memory of a model and its context, by where it lies.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct MemoryUse {
-    /// In the machine's memory.
-    pub host: Memory,
-    /// On GPUs.
-    pub device: Memory,
 }
 
 /// A device llama.cpp can compute on.

@@ -1,0 +1,46 @@
+//! What an eviction costs: choosing the keep set, and removing it from the KV cache.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use super::{Row, keep_set, median, timed, tokens};
+use crate::Result;
+use crate::evict::{Layers, POLICIES};
+use crate::llama::{Context, ContextSettings, Model};
+
+const LENGTHS: [usize; 2] = [2_048, 131_072];
+const CACHED: usize = 2_048;
+const RATIO: &str = "0.5";
+/// The fewest and the most ranges to remove.
+const REMOVED: [&str; 2] = ["streaming", "random"];
+const UNIT: &str = "µs per 1,000 positions";
+
+/// Measures every policy's choice (its scores are given: what they cost is the tap's section), and removal on `model`.
+///
+/// # Errors
+/// If the context cannot be made.
+pub fn eviction(model: &Arc<Model>, runs: usize) -> Result<(String, Vec<Row>)> {
+    let mut rows = Vec::new();
+    let mut row = |what: String, len: usize, seconds: Vec<f64>| {
+        rows.push(Row::new(format!("{what}, {len} positions"), median(seconds) * 1e9 / len as f64, UNIT));
+    };
+    for policy in POLICIES.iter().filter(|policy| policy.name() != "none") {
+        for len in LENGTHS {
+            let choose = || timed(|| Ok(black_box(keep_set(policy.name(), RATIO, len)?))).map(|(_, seconds)| seconds);
+            row(format!("choose, {}@{RATIO}", policy.name()), len, (0..runs).map(|_| choose()).collect::<Result<_>>()?);
+        }
+    }
+    let settings = ContextSettings { n_ctx: CACHED as u32, n_seq: 2, ..ContextSettings::default() };
+    let mut context = Context::new(model, settings)?;
+    context.read(0, &tokens(model, CACHED), 0, false)?;
+    for name in REMOVED {
+        let keep = keep_set(name, RATIO, CACHED)?;
+        let mut remove = || {
+            context.fork(0, 1);
+            timed(|| context.evict(1, keep.evicted(), Layers::All)).map(|((), seconds)| seconds)
+        };
+        let seconds = (0..runs).map(|_| remove()).collect::<Result<_>>()?;
+        row(format!("remove, {name}@{RATIO} ({} ranges)", keep.evicted().len()), CACHED, seconds);
+    }
+    Ok(("What is done once a trial, between reading and answering.".to_owned(), rows))
+}

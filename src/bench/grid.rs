@@ -1,0 +1,115 @@
+//! A grid of conditions on one prompt, beside as many separate runs; and whether answering side by side says the same
+//! as answering one by one.
+
+use super::{Bench, Goal, Row, jobs, median, timed};
+use crate::Result;
+use crate::llama::{Context, ContextSettings, Lanes, Prompt, Reader, Slot, Token};
+
+const PROMPT: usize = 512;
+const ANSWER: usize = 32;
+/// Conditions, and how many times as fast as separate runs they ought to be.
+const GRIDS: [(usize, f64); 2] = [(16, 10.0), (64, 14.0)];
+/// Separate runs that are made; for more conditions their time is multiplied.
+const SEPARATE: usize = 16;
+
+pub(super) fn measure(bench: &Bench) -> Result<(String, Vec<Row>)> {
+    let prompt = Prompt::from_tokens(&bench.model, bench.tokens(PROMPT))?;
+    let mut ours = GRIDS.map(|_| Vec::new());
+    let mut separate = Vec::new();
+    for run in 0..bench.runs {
+        for ((conditions, _), seconds) in GRIDS.iter().zip(&mut ours) {
+            seconds.push(bench.load.as_secs_f64() + grid_seconds(bench, &prompt, *conditions)?);
+        }
+        if let Some(peers) = &bench.peers {
+            // Their runs are spread over ours.
+            let (from, to) = (SEPARATE * run / bench.runs, SEPARATE * (run + 1) / bench.runs);
+            for _ in from..to {
+                separate.push(peers.completion(&bench.model.text(&prompt.tokens), ANSWER)?);
+            }
+        }
+    }
+    let mut rows: Vec<_> = GRIDS
+        .iter()
+        .zip(ours)
+        .map(|(&(conditions, goal), seconds)| {
+            let seconds = median(seconds);
+            let row = Row::new(format!("{conditions} conditions"), seconds, "s");
+            if separate.is_empty() {
+                return row;
+            }
+            let theirs = separate.iter().sum::<f64>() * conditions as f64 / separate.len() as f64;
+            row.beside(format!("{conditions} x llama-completion"), theirs, theirs / seconds).goal(Goal::AtLeast(goal))
+        })
+        .collect();
+    rows.extend(equality(bench, &prompt)?);
+    let note = format!(
+        "Conditions of one prompt of {PROMPT} tokens, {ANSWER} new tokens each, against one llama-completion process a \
+         condition. Both sides load the model: ours once, a process each time. {SEPARATE} processes were run; the \
+         time of more is theirs multiplied. Ratio: theirs / ours. Below: what answering side by side changes, against \
+         --parallel 1."
+    );
+    Ok((note, rows))
+}
+
+/// Making the context, reading the prompt once, answering under every condition.
+fn grid_seconds(bench: &Bench, prompt: &Prompt, conditions: usize) -> Result<f64> {
+    let work = || answers(bench, prompt, conditions, conditions);
+    Ok(timed(work)?.1)
+}
+
+/// The answers of every condition, `at_once` of them side by side.
+fn answers(bench: &Bench, prompt: &Prompt, conditions: usize, at_once: usize) -> Result<Vec<Vec<Token>>> {
+    let settings = bench.context(PROMPT + at_once * ANSWER);
+    let mut reader = Reader::sharing(&bench.model, settings, at_once as u32)?;
+    let mut lanes = Lanes::new(at_once, ANSWER);
+    let mut answers = vec![Vec::new(); conditions];
+    for job in jobs(conditions, prompt.n_cached())? {
+        reader.enter(&mut lanes, prompt, job, |job, _, answer| {
+            answers[job.id] = answer.tokens;
+            Ok(())
+        })?;
+    }
+    reader.drain(&mut lanes, |job, _, answer| {
+        answers[job.id] = answer.tokens;
+        Ok(())
+    })?;
+    Ok(answers)
+}
+
+fn equality(bench: &Bench, prompt: &Prompt) -> Result<[Row; 2]> {
+    let (conditions, _) = GRIDS[0];
+    let together = answers(bench, prompt, conditions, conditions)?;
+    let alone = answers(bench, prompt, conditions, 1)?;
+    let identical = together.iter().zip(&alone).filter(|(together, alone)| together == alone).count();
+
+    let (together, alone) = (first_logits(bench, prompt, conditions)?, first_logits(bench, prompt, 1)?);
+    let differences = together.iter().zip(&alone).map(|(one, other)| (one - other).abs());
+    let difference = f64::from(differences.fold(0.0, f32::max));
+    let range = alone.iter().copied().fold(f32::MIN, f32::max) - alone.iter().copied().fold(f32::MAX, f32::min);
+    Ok([
+        Row::new(format!("identical greedy answers of {conditions}"), identical as f64, ""),
+        Row::new(format!("largest difference of first logits (their range is {range:.1})"), difference, ""),
+    ])
+}
+
+/// The first logits of every condition of the smallest grid, one after the other, decoded `at_once` side by side.
+fn first_logits(bench: &Bench, prompt: &Prompt, at_once: usize) -> Result<Vec<f32>> {
+    let settings = ContextSettings { n_seq: 1 + at_once as u32, ..bench.context(PROMPT + at_once) };
+    let mut context = Context::new(&bench.model, settings)?;
+    let n_cached = prompt.n_cached();
+    context.read(0, &prompt.tokens[..n_cached], 0, false)?;
+    let mut found = Vec::new();
+    for group in jobs(GRIDS[0].0, n_cached)?.chunks(at_once) {
+        let mut slots = Vec::new();
+        for (seq, job) in (1..).zip(group) {
+            context.fork(0, seq);
+            context.evict(seq, job.forgetting.keep.evicted(), job.forgetting.layers)?;
+            slots.push(Slot { token: prompt.tokens[n_cached], pos: n_cached as i32, seq, logits: true });
+        }
+        context.decode(&slots)?;
+        for row in 0..group.len() {
+            found.extend_from_slice(context.logits(row)?);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,92 @@
+//! `kvllama bench`: the performance tables, reproducible.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::engine::EngineArgs;
+use super::print;
+use crate::bench::{Bench, Peers, Section};
+use crate::exp::Build;
+use crate::models::ModelSource;
+use crate::{Error, Result, llama};
+
+/// Measure speed and memory, beside llama.cpp's own programs if they are there.
+///
+/// Prints Markdown: the machine, the command, and a table for each section. `memory`: predicted and measured; `single`:
+/// reading and generating; `batch`: 16 sequences on one prompt; `grid`: 16 and 64 conditions beside as many separate
+/// runs; `tap`: what looking at attention costs; `eviction`: choosing and removing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// The sections: memory, single, batch, grid, tap, eviction [default: all].
+    #[arg(value_name = "SECTION")]
+    sections: Vec<Section>,
+
+    /// Runs of which the median is taken.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+
+    /// The directory of llama-bench, llama-batched-bench and llama-completion (scripts/peers.sh builds them).
+    #[arg(long, value_name = "DIR")]
+    peers: Option<PathBuf>,
+
+    /// Also write everything as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kvllama bench single batch --model gemma-3-1b-it-q4_0
+  scripts/peers.sh peers && kvllama bench --model MODEL.gguf --peers peers --json bench.json";
+
+pub(super) fn execute(args: Args) -> Result<()> {
+    if args.engine.ctx.is_some() {
+        return Err(Error::input("each section of the benchmark sizes its own context; leave --ctx out"));
+    }
+    let dry = args.engine.load(true)?;
+    let start = Instant::now();
+    let model = args.engine.load(false)?;
+    let load = start.elapsed();
+    let context = args.engine.context(&model, 0);
+    let peers = args.peers.as_ref().map(|directory| match args.engine.source()? {
+        ModelSource::File(file) => Peers::new(directory, &file, &context, args.engine.gpu_layers),
+        ModelSource::Embedded => {
+            Err(Error::input("the peers cannot read the embedded model; name another with --model"))
+        }
+    });
+    let build = Build::this(context.threads);
+    let command = std::env::args().collect::<Vec<_>>().join(" ");
+    let facts = model.facts();
+    let cpu = llama::system_info();
+    print(&format!(
+        "Machine: {} ({}), {} threads\nModel: {} ({})\nkvllama {} ({}), llama.cpp {}\nCommand: `{command}`\n",
+        build.devices.join(", "),
+        build.platform,
+        build.threads,
+        facts.name.as_deref().unwrap_or("?"),
+        facts.description,
+        build.kvllama,
+        build.git_commit,
+        build.llama_cpp,
+    ))?;
+    let bench = Bench { model, dry, load, context, runs: args.runs as usize, peers: peers.transpose()? };
+    let mut tables = Vec::new();
+    for section in Section::ALL.into_iter().filter(|it| args.sections.is_empty() || args.sections.contains(it)) {
+        let table = bench.section(section)?;
+        print(&format!("\n{}", table.markdown()))?;
+        tables.push(table);
+    }
+    let Some(path) = args.json else { return Ok(()) };
+    let all = json!({
+        "build": build, "cpu": cpu.trim(), "command": command, "model": facts, "load_s": load.as_secs_f64(),
+        "runs": args.runs, "sections": tables,
+    });
+    let text = format!("{}\n", serde_json::to_string_pretty(&all).expect("plain data"));
+    crate::files::write_atomically(&path, text.as_bytes())
+}
