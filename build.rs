@@ -28,7 +28,7 @@ fn main() {
 
     println!("cargo:rustc-env=KVLLAMA_GIT_COMMIT={}", git_commit());
     println!("cargo:rerun-if-changed=vendor/kvtap");
-    println!("cargo:rerun-if-changed=.git/HEAD");
+    println!("cargo:rerun-if-changed=.git/logs/HEAD");
 }
 
 /// The crate exports no include path; cargo knows where its manifest is.

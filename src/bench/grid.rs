@@ -87,7 +87,7 @@ fn equality(bench: &Bench, prompt: &Prompt) -> Result<[Row; 2]> {
     let difference = f64::from(differences.fold(0.0, f32::max));
     let range = alone.iter().copied().fold(f32::MIN, f32::max) - alone.iter().copied().fold(f32::MAX, f32::min);
     Ok([
-        Row::new(format!("identical greedy answers of {conditions}"), identical as f64, ""),
+        Row::new("identical greedy answers", 100.0 * identical as f64 / conditions as f64, "%"),
         Row::new(format!("largest difference of first logits (their range is {range:.1})"), difference, ""),
     ])
 }

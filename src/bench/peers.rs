@@ -39,7 +39,7 @@ impl Peers {
         let (batch, threads) = (settings.n_batch.to_string(), settings.threads.to_string());
         let file = file.display().to_string();
         let mut common: Vec<String> =
-            ["-m", &file, "-t", &threads, "-b", &batch, "-ub", &batch, "-ctk", kv_type, "-ctv", kv_type]
+            ["-m", &file, "-lm", "none", "-t", &threads, "-b", &batch, "-ub", &batch, "-ctk", kv_type, "-ctv", kv_type]
                 .map(str::to_owned)
                 .to_vec();
         if let Some(layers) = gpu_layers {
@@ -52,8 +52,7 @@ impl Peers {
     pub(super) fn single(&self, prompt: usize, answer: usize) -> Result<(f64, f64)> {
         let flash_attn = if self.flash_attn == FlashAttn::Off { "0" } else { "1" };
         let (prompt, answer) = (prompt.to_string(), answer.to_string());
-        let text =
-            self.run(BENCH, &["-p", &prompt, "-n", &answer, "-r", "1", "-fa", flash_attn, "-mmp", "0", "-o", "json"])?;
+        let text = self.run(BENCH, &["-p", &prompt, "-n", &answer, "-r", "1", "-fa", flash_attn, "-o", "json"])?;
         let tests: Vec<Value> = serde_json::from_str(&text).map_err(|error| unclear(BENCH, &error))?;
         let speed = |kind: &str| {
             let test = tests.iter().find(|test| test[kind].as_u64().is_some_and(|tokens| tokens > 0));
@@ -81,7 +80,6 @@ impl Peers {
                 "-kvu",
                 "-fa",
                 self.flash_attn(),
-                "--no-mmap",
                 "--output-format",
                 "jsonl",
             ],
@@ -105,7 +103,6 @@ impl Peers {
             "--temp",
             "0",
             "--ignore-eos",
-            "--no-mmap",
             "--no-warmup",
             "-fa",
             self.flash_attn(),

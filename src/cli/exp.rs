@@ -11,13 +11,14 @@ use super::judge::{self, JudgeArgs};
 use super::judge_view;
 use super::means::{self, Mean};
 use super::progress::Progress;
+use super::room::{self, Size};
 use super::{interrupt, print, print_json};
 use crate::data::{self, Example, bundled};
 use crate::evict::{Aggregate, Granularity, Layers, Memory, Positions, Protect, Ratio, Scope, parse_ratios};
 use crate::exp::stop::{self, StopRule, Watch};
 use crate::exp::{self, Build, DataFacts, Demands, Generation, Grid, Manifest, Outcome, Plan, Settings, Store};
 use crate::judge::stage::Outcome as Judged;
-use crate::llama::{ContextSettings, MemoryUse, Model, Sampling};
+use crate::llama::{ContextSettings, MemoryUse, Sampling, peak_memory};
 use crate::models;
 use crate::{Error, Result};
 
@@ -158,6 +159,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N|auto", default_value = "1", help_heading = "Run")]
     parallel: Parallel,
 
+    /// The most memory to take, such as 10GiB: with --parallel auto, as many conditions answer side by side as fit.
+    #[arg(long, value_name = "SIZE", help_heading = "Run")]
+    memory_limit: Option<Size>,
+
     /// Print the plan (trials, tokens, memory) and stop.
     #[arg(long, help_heading = "Run")]
     dry_run: bool,
@@ -250,23 +255,26 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let settings = args.settings()?;
     let judging = args.judge.check()?;
     let (examples, data) = args.examples()?;
-    let model = args.engine.load(args.dry_run)?;
+    // What can be known without the weights comes first.
+    let model = args.engine.load(true)?;
     model.template()?;
     let mut plan = Plan::new(settings, examples, &model, args.engine.ctx)?;
     if args.stop_when.is_some() {
         stop::compared(&plan)?;
     }
-    let n_ctx = plan.n_ctx().max(args.engine.ctx.unwrap_or(0));
     let demands = Demands::of(&plan.settings.conditions, args.engine.flash_attn, args.engine.kv_type)?;
-    let context = ContextSettings {
-        n_ctx,
-        flash_attn: demands.flash_attn,
-        tap: demands.tap,
-        ..args.engine.context(&model, n_ctx)
+    let context_of = |plan: &Plan| {
+        let n_ctx = plan.n_ctx().max(args.engine.ctx.unwrap_or(0));
+        let engine = args.engine.context(&model, n_ctx);
+        ContextSettings { n_ctx, flash_attn: demands.flash_attn, tap: demands.tap, ..engine }
     };
+    let ours_to_choose = matches!(args.parallel, Parallel::Auto);
+    let memory = room::fit(&mut plan, &model, context_of, ours_to_choose, args.memory_limit)?;
+    let context = context_of(&plan);
     if args.dry_run {
-        return dry_run(&args, &plan, &model, &context);
+        return dry_run(&args, &plan, &memory, context.n_ctx);
     }
+    let model = args.engine.load(false)?;
     interrupt::install()?;
     let build = Build::this(context.threads);
     let manifest = Manifest::new(build, args.engine.model_file(&model)?, data, plan.settings.clone());
@@ -280,6 +288,9 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
         tracing::warn!("{} failed trials of an earlier run will be tried again", resumed.failed);
     }
     let mut progress = Progress::new(&directory, quiet, std::io::stderr().is_terminal());
+    let on_gpu = Some(memory.device.total()).filter(|&bytes| bytes > 0);
+    let on_gpu = on_gpu.map_or_else(String::new, |bytes| format!(", and {} on the GPU", Size(bytes)));
+    progress.say(&format!("memory: {} predicted{on_gpu}", Size(memory.host.total())));
     let (result, stopped) = match args.stop_when {
         None => (exp::run(&plan, &model, context, &manifest.run_id, &mut store, resumed, &mut progress), None),
         Some(rule) => {
@@ -290,6 +301,9 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
         }
     };
     progress.finish();
+    if let Some(peak) = peak_memory() {
+        progress.say(&format!("memory: {} at its peak, {} predicted", Size(peak), Size(memory.host.total())));
+    }
     if let Some(stopped) = stopped {
         progress.say(&stopped);
     }
@@ -465,10 +479,7 @@ fn latest_match(results: &Path, manifest: &Manifest) -> Result<Option<PathBuf>> 
     Ok(found.map(|(_, directory)| directory))
 }
 
-fn dry_run(args: &Args, plan: &Plan, model: &std::sync::Arc<Model>, context: &ContextSettings) -> Result<()> {
-    let n_ctx = context.n_ctx;
-    let settings = ContextSettings { n_seq: 1 + plan.settings.generation.parallel, ..context.clone() };
-    let memory = MemoryUse::predict(model, settings)?;
+fn dry_run(args: &Args, plan: &Plan, memory: &MemoryUse, n_ctx: u32) -> Result<()> {
     let repeats = plan.settings.repeats as usize * plan.settings.conditions.len();
     let prompt_tokens: usize = plan.prompt_tokens.iter().sum();
     let conditions: Vec<_> = plan.settings.conditions.iter().map(ToString::to_string).collect();
@@ -478,7 +489,7 @@ fn dry_run(args: &Args, plan: &Plan, model: &std::sync::Arc<Model>, context: &Co
             "examples": plan.examples.len(), "conditions": conditions, "repeats": plan.settings.repeats,
             "trials": plan.n_trials(), "prompt_tokens": prompt_tokens,
             "longest_prompt": plan.prompt_tokens.iter().max(), "max_generated_tokens": most_generated,
-            "n_ctx": n_ctx, "memory": memory,
+            "parallel": plan.settings.generation.parallel, "n_ctx": n_ctx, "memory": memory,
         }));
     }
     let mut text = format!(
@@ -493,6 +504,6 @@ fn dry_run(args: &Args, plan: &Plan, model: &std::sync::Arc<Model>, context: &Co
         "tokens: {prompt_tokens} of prompts (longest {}), each read for {repeats} trials; at most {most_generated} generated\n",
         plan.prompt_tokens.iter().max().unwrap_or(&0)
     ));
-    text.push_str(&super::doctor::memory_text(&memory, n_ctx));
+    text.push_str(&super::doctor::memory_text(memory, n_ctx));
     print(&text)
 }

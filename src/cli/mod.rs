@@ -17,6 +17,7 @@ mod progress;
 mod prompt_view;
 mod pull;
 mod report;
+mod room;
 mod score;
 
 use std::io::Write as _;

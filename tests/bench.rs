@@ -1,0 +1,47 @@
+//! `kvllama bench` measures what it says, on a tiny model. How fast is not a question for a test.
+
+mod common;
+
+use common::{run, tiny_model};
+use serde_json::Value;
+
+#[test]
+fn every_section_is_measured_printed_and_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("bench.json");
+    let (model, json) = (tiny_model(), file.to_str().unwrap().to_owned());
+    let arguments = ["bench", "--runs=1", "--threads=1", "--model", model.to_str().unwrap(), "--json", &json];
+    let printed = String::from_utf8(run(0, &arguments).stdout).unwrap();
+    let written: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let sections = written["sections"].as_array().unwrap();
+    let names: Vec<_> = sections.iter().map(|section| section["section"].as_str().unwrap()).collect();
+    assert_eq!(names, ["memory", "single", "batch", "grid", "tap", "eviction"]);
+    for section in sections {
+        assert!(printed.contains(&format!("### {}", section["section"].as_str().unwrap())));
+        for row in section["rows"].as_array().unwrap() {
+            let (what, value) = (row["what"].as_str().unwrap(), row["value"].as_f64().unwrap());
+            assert!(printed.contains(&format!("| {what} |")), "{what}");
+            assert!(value > 0.0 || what.contains("difference"), "{what}: {value}");
+        }
+    }
+    // Side by side or one by one, the same is said.
+    let grid = sections[3]["rows"].as_array().unwrap();
+    let row = |part: &str| {
+        let found = grid.iter().find(|row| row["what"].as_str().unwrap().contains(part));
+        found.unwrap_or_else(|| panic!("no row on {part}"))["value"].as_f64().unwrap()
+    };
+    assert!(row("identical greedy answers") >= 90.0);
+    assert!(row("difference of first logits") < 1e-3);
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused_in_a_sentence() {
+    for (arguments, expected) in [
+        (&["bench", "speed"][..], "`speed` is no section of the benchmark"),
+        (&["bench", "--ctx=99"], "leave --ctx out"),
+        (&["bench", "--peers=."], "cannot read the embedded model"),
+    ] {
+        let said = String::from_utf8(run(2, arguments).stderr).unwrap();
+        assert!(said.contains(expected), "{said}");
+    }
+}
