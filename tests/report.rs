@@ -201,8 +201,13 @@ fn figures_are_written_as_svg_and_png() {
         let png = std::fs::read(directory.path().join(format!("{name}.png"))).unwrap();
         assert!(png.starts_with(b"\x89PNG") && png.len() > 5_000, "{name}: {} bytes", png.len());
     }
-    let curve = std::fs::read_to_string(directory.path().join("score-by-ratio.svg")).unwrap();
-    assert!(curve.contains("fraction of the cached prompt evicted") && curve.contains("class=\"band\""));
+    let curve = |directory: &Path| std::fs::read_to_string(directory.join("score-by-ratio.svg")).unwrap();
+    let single = curve(directory.path());
+    assert!(single.contains("fraction of the cached prompt evicted"));
+    assert!(single.contains("class=\"whisker\"") && !single.contains("class=\"band\""), "one ratio makes no curve");
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/results/sample");
+    run(0, &["report", sample, "--json", "--figures", directory.path().to_str().unwrap()]);
+    assert!(curve(directory.path()).contains("class=\"band"), "a curve has a band");
 }
 
 #[test]

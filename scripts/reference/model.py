@@ -1,5 +1,7 @@
 """Gemma 3 in float64 whose KV cache loses entries: an attention mask, no cache, nothing shared with llama.cpp."""
 
+from dataclasses import dataclass
+
 import torch
 from torch.nn.functional import gelu, linear, rms_norm
 
@@ -24,29 +26,47 @@ def rope(x, positions, base):
 
 
 def attend(rows, q, k, v, positions, visible, base, window):
-    """Attention of the queries in `rows` to the visible keys up to themselves, all standing at `positions`."""
+    """Attention of the queries in `rows` to the visible keys up to themselves, all standing at `positions`.
+
+    `visible` is [tokens], or [KV heads, tokens]. Also returns the weights, [heads, rows, tokens].
+    """
     q, k = rope(q[rows], positions[rows], base), rope(k, positions, base)
     group = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
     index = torch.arange(len(k))
     distance = positions[rows, None] - positions
+    visible = visible.expand(q.shape[1] // group, -1).repeat_interleave(group, 0)[:, None]
     mask = visible & (index <= index[rows, None]) & (distance < window)
     scores = torch.einsum("qhd,khd->hqk", q, k) / q.shape[-1] ** 0.5
     weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
-    return torch.einsum("hqk,khd->qhd", weights, v).flatten(1)
+    return torch.einsum("hqk,khd->qhd", weights, v).flatten(1), weights
 
 
-def logits(weights, shape, tokens, n_cached, evicted=(), compact=False, activation=ggml_gelu):
+@dataclass
+class Seen:
+    """What one layer computed for the cached tokens: queries before RoPE, keys after it, values, [tokens, heads, head_dim],
+    and attention weights, [heads, tokens, tokens]."""
+
+    queries: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
+    weights: torch.Tensor
+    rope_base: float
+    window: int
+
+
+def logits(weights, shape, tokens, n_cached, evicted=(), compact=False, activation=ggml_gelu, hidden=None, seen=None):
     """Logits of the tokens from `n_cached` on.
 
     The first `n_cached` tokens are read with nothing missing. Then the positions in `evicted` leave the cache in
     every layer, and the other tokens see what survives: where it stood, or (`compact`) moved together from 0 on.
+    `hidden` maps a layer to a mask [KV heads, n_cached] of what leaves it besides. To the list `seen` each layer adds a
+    `Seen`.
     """
     n = len(tokens)
     stays = torch.tensor([i not in evicted for i in range(n)])
     before = torch.arange(n)
     after = stays.cumsum(0) - 1 if compact else before
-    phases = (slice(0, n_cached), before, torch.ones(n, dtype=torch.bool)), (slice(n_cached, n), after, stays)
 
     def norm(x, name):
         return rms_norm(x, x.shape[-1:], weights[name + ".weight"], NORM_EPSILON)
@@ -64,7 +84,16 @@ def logits(weights, shape, tokens, n_cached, evicted=(), compact=False, activati
         q = norm(project(h, "attn_q", shape.heads), blk + "attn_q_norm")
         k = norm(project(h, "attn_k", shape.kv_heads), blk + "attn_k_norm")
         v = project(h, "attn_v", shape.kv_heads)
-        heard = torch.cat([attend(rows, q, k, v, where, seen, base, window) for rows, where, seen in phases])
+        left = stays.expand(shape.kv_heads, -1).clone()
+        if hidden and layer in hidden:
+            left[:, :n_cached] &= ~hidden[layer]
+        everything = torch.ones_like(left)
+        read, attention = attend(slice(0, n_cached), q, k, v, before, everything, base, window)
+        heard = torch.cat([read, attend(slice(n_cached, n), q, k, v, after, left, base, window)[0]])
+        if seen is not None:
+            cached = slice(0, n_cached)
+            keys = rope(k[cached], before[cached], base)
+            seen.append(Seen(q[cached], keys, v[cached], attention[:, :, :n_cached], base, window))
         x = x + norm(project(heard, "attn_output"), blk + "post_attention_norm")
         h = norm(x, blk + "ffn_norm")
         h = project(activation(project(h, "ffn_gate")) * project(h, "ffn_up"), "ffn_down")

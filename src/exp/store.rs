@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use csv::ByteRecord;
@@ -148,50 +148,104 @@ pub(super) fn ensure_header<Row: Serialize + Default>(path: &Path) -> Result<()>
 }
 
 /// Finds what is finished, and drops what is not: torn lines, failed trials, orphaned instructions.
+///
+/// A run may hold a million trials: each file is read once, both at the same time, and of a row only the key, whether it
+/// failed, and its score are looked at.
 fn recover(trials: &Path, instructions: &Path, resumed: &mut Resumed) -> Result<()> {
-    for (path, name) in [(trials, TRIALS), (instructions, INSTRUCTIONS)] {
-        if drop_torn_line(path)? {
-            resumed.torn.push(name);
-        }
-    }
-    let mut failed = HashSet::new();
-    scan(trials, |row: TrialRow| {
-        if row.error.is_empty() {
-            resumed.done.insert(row.key(), row.mean_score);
-        } else {
-            failed.insert(row.key());
-        }
-    })?;
+    let (mut failed, mut heard) = (HashSet::new(), Vec::new());
+    let (trials_torn, instructions_torn) = std::thread::scope(|scope| {
+        // Rows of one trial follow each other.
+        let other = scope.spawn(|| {
+            repair(instructions, |row, columns| {
+                if heard.last().is_none_or(|last| !columns.is_of(row, last)) {
+                    heard.push(columns.key(row)?);
+                }
+                Some(())
+            })
+        });
+        let torn = repair(trials, |row, columns| {
+            let key = columns.key(row)?;
+            if row[columns.error?].is_empty() {
+                let score = std::str::from_utf8(&row[columns.mean_score?]).ok()?;
+                let score = if score.is_empty() { None } else { Some(score.parse().ok()?) };
+                resumed.done.insert(key, score);
+            } else {
+                failed.insert(key);
+            }
+            Some(())
+        });
+        (torn, other.join().expect("it does not panic"))
+    });
+    let torn = [(trials_torn?, TRIALS), (instructions_torn?, INSTRUCTIONS)];
+    resumed.torn.extend(torn.into_iter().filter_map(|(torn, name)| torn.then_some(name)));
     resumed.failed = failed.len();
     if !failed.is_empty() {
         retain(trials, |row: &TrialRow| row.error.is_empty())?;
     }
-    let mut orphans = 0;
-    scan(instructions, |row: InstructionRow| orphans += usize::from(!resumed.done.contains_key(&row.key())))?;
-    if orphans > 0 {
+    if heard.iter().any(|key| !resumed.done.contains_key(key)) {
         retain(instructions, |row: &InstructionRow| resumed.done.contains_key(&row.key()))?;
     }
     Ok(())
 }
 
-/// Cuts off a last record that is not whole. In both files the last column is no free text, so a
-/// record torn inside a quoted cell always lacks fields.
+/// Where the cells stand that tell what became of a trial.
+struct Columns {
+    key: [Option<usize>; 3],
+    error: Option<usize>,
+    mean_score: Option<usize>,
+}
+
+impl Columns {
+    fn of(headers: &ByteRecord) -> Self {
+        let at = |name: &str| headers.iter().position(|header| header == name.as_bytes());
+        let key = ["example_id", "condition", "repeat"].map(at);
+        Columns { key, error: at("error"), mean_score: at("mean_score") }
+    }
+
+    fn cells<'r>(&self, row: &'r ByteRecord) -> Option<(&'r str, &'r str, u32)> {
+        let text = |column: Option<usize>| std::str::from_utf8(&row[column?]).ok();
+        let [example, condition, repeat] = self.key.map(text);
+        Some((example?, condition?, repeat?.parse().ok()?))
+    }
+
+    fn key(&self, row: &ByteRecord) -> Option<Key> {
+        let (example, condition, repeat) = self.cells(row)?;
+        Some(Key { example: example.to_owned(), condition: condition.to_owned(), repeat })
+    }
+
+    fn is_of(&self, row: &ByteRecord, key: &Key) -> bool {
+        self.cells(row) == Some((&key.example, &key.condition, key.repeat))
+    }
+}
+
+/// Cuts off a last record that is not whole, and says whether there was one. In both files the last column is no free text,
+/// so a record torn inside a quoted cell always lacks fields.
 pub(super) fn drop_torn_line(path: &Path) -> Result<bool> {
+    repair(path, |_, _| Some(()))
+}
+
+/// As [`drop_torn_line`]; shows every whole record to `visit`, which returns `None` for what is none of ours.
+fn repair(path: &Path, mut visit: impl FnMut(&ByteRecord, &Columns) -> Option<()>) -> Result<bool> {
     let io = || Error::io("cannot read", path);
     let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(io())?;
     let length = file.seek(SeekFrom::End(0)).map_err(io())?;
     let mut last = [0];
     file.seek(SeekFrom::End(-1)).and_then(|_| file.read_exact(&mut last)).map_err(io())?;
     file.rewind().map_err(io())?;
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(BufReader::new(&file));
-    let columns = reader.byte_headers().map_err(|error| unreadable(path, &error))?.len();
+    let mut reader = csv::ReaderBuilder::new().flexible(true).buffer_capacity(1 << 20).from_reader(&file);
+    let headers = reader.byte_headers().map_err(|error| unreadable(path, &error))?;
+    let (n_columns, columns) = (headers.len(), Columns::of(headers));
     let mut whole = reader.position().byte();
     let mut record = ByteRecord::new();
     while reader.read_byte_record(&mut record).map_err(|error| unreadable(path, &error))? {
         let end = reader.position().byte();
-        if record.len() != columns || (end >= length && last != [b'\n']) {
+        if record.len() != n_columns || (end >= length && last != [b'\n']) {
             break;
         }
+        visit(&record, &columns).ok_or_else(|| {
+            let line = record.position().map_or(0, csv::Position::line);
+            Error::input(format!("{}, line {line}: this is no row of a run", path.display()))
+        })?;
         whole = end;
     }
     drop(reader);

@@ -58,7 +58,7 @@ pub fn compare(a: &[f64], b: &[f64], level: f64, seed: u64) -> Option<Comparison
 /// Differences that are not 0 up to which all sign patterns are counted.
 const EXACT: usize = 20;
 /// Random sign patterns beyond.
-const FLIPS: usize = 19_999;
+const FLIPS: usize = 99_999;
 
 /// The sign-flip permutation test of a mean of 0 (Fisher 1935): under the null hypothesis each
 /// difference is as likely as its negative. Exact for up to 20 differences that are not 0, else

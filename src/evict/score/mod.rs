@@ -76,11 +76,12 @@ impl<S: Score> Policy for Lowest<S> {
     }
 }
 
-/// The scores `scores` with one more than their maximum for each of the `count` last positions: these are kept.
-fn keep_last(scores: &mut [f64], count: usize) {
-    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let first = scores.len() - count;
-    scores[first..].fill(max + 1.0);
+/// Gives the `count` last positions of each head the maximum of the layer's others: being later, they are kept.
+fn keep_last(heads: &mut [Vec<f64>], count: usize) {
+    let first = heads[0].len() - count;
+    let others = heads.iter().flat_map(|scores| &scores[..first]).copied();
+    let max = others.reduce(f64::max).unwrap_or(0.0);
+    heads.iter_mut().for_each(|scores| scores[first..].fill(max));
 }
 
 #[cfg(test)]

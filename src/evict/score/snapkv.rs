@@ -37,11 +37,12 @@ impl Score for SnapKv {
         let head = |sums: &&[f64]| {
             let mean: Vec<f64> = sums[..before].iter().map(|sum| sum / window.max(1) as f64).collect();
             let mut scores: Vec<f64> = (0..before).map(|at| pooled(&mean, at)).collect();
-            scores.resize(layer.len, f64::NEG_INFINITY);
-            keep_last(&mut scores, window);
+            scores.resize(layer.len, 0.0);
             scores
         };
-        layer.attention_from(before).iter().map(head).collect()
+        let mut heads: Heads = layer.attention_from(before).iter().map(head).collect();
+        keep_last(&mut heads, window);
+        heads
     }
 }
 

@@ -24,9 +24,9 @@ impl Score for Tova {
 
     fn score(&self, layer: &Layer) -> Heads {
         let heads = layer.attention_from(layer.len - 1);
-        let mut scores: Vec<f64> =
-            (0..layer.len).map(|at| heads.iter().map(|head| head[at]).sum::<f64>() / heads.len() as f64).collect();
+        let mean = (0..layer.len).map(|at| heads.iter().map(|head| head[at]).sum::<f64>() / heads.len() as f64);
+        let mut scores = vec![mean.collect(); layer.kv_heads];
         keep_last(&mut scores, 1);
-        vec![scores; layer.kv_heads]
+        scores
     }
 }

@@ -108,12 +108,19 @@ fn curves(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
     let mut series: Vec<Series> = analysis
         .curves
         .iter()
-        .map(|curve| Series {
-            name: curve.name.clone(),
-            style: styles.of(&curve.name),
-            points: of(analysis, &curve.conditions, |condition| Some((condition.ratio?, condition.score?))),
-            joined: true,
-            fit: Vec::new(),
+        .map(|curve| {
+            let evicting: Vec<usize> =
+                curve.conditions.iter().copied().filter(|&index| !analysis.conditions[index].is_baseline()).collect();
+            // A line from the full cache to a single budget would show what nobody measured.
+            let joined = evicting.len() > 1;
+            let shown = if joined { &curve.conditions } else { &evicting };
+            Series {
+                name: curve.name.clone(),
+                style: styles.of(&curve.name),
+                points: of(analysis, shown, |condition| Some((condition.ratio?, condition.score?))),
+                joined,
+                fit: Vec::new(),
+            }
         })
         .collect();
     for (index, condition) in analysis.conditions.iter().enumerate().filter(|(_, condition)| condition.ratio.is_none())

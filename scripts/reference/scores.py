@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""Makes tests/fixtures/scores: what each policy with scores makes of the reference model, after the papers and kvpress.
+
+Per policy: scores per layer and KV head, kept sets at three ratios, and logits where each layer or head evicts its own.
+Higher scores are kept, ties go to the later position, and the last cached position always survives.
+"""
+
+import argparse
+import json
+import math
+
+import numpy as np
+import torch
+from torch.nn.functional import avg_pool1d, cosine_similarity, normalize, pad
+
+from gemma3_gguf import BOS
+from make_fixture import FIXTURE as MODEL
+from make_fixture import N_CONTINUE, SHAPE, TOLERANCE, ranges, read_model
+from model import logits, rope
+
+FIXTURE = MODEL.parent / "scores"
+PROMPT_LENGTHS = {"medium": 60, "long": 301}  # the window is 16; lagkv needs 260
+RATIOS = "0.25", "0.5", "0.75"
+HEAD_CASES = [("medium", "snapkv", "head", "all"), ("medium", "keydiff", "layer", "all"), ("long", "h2o", "head", "all"),
+              ("long", "tova", "head", "global"), ("long", "knorm", "layer", "local"), ("long", "lagkv", "head", "all")]
+
+
+def by_kv_head(x):
+    """The mean over the query heads that share a KV head."""
+    return x.unflatten(0, (SHAPE.kv_heads, -1)).mean(1)
+
+
+def knorm(seen):
+    """Devoto et al. 2024, arXiv 2406.11430: keys of small norm matter."""
+    return -seen.keys.norm(dim=-1).T
+
+
+def keydiff(seen):
+    """Park et al. 2025, arXiv 2504.15364: keys unlike the mean of all directions matter."""
+    keys = seen.keys.transpose(0, 1)
+    return -cosine_similarity(keys, normalize(keys, dim=-1).mean(1, keepdim=True), dim=-1)
+
+
+def tova(seen):
+    """Oren et al. 2024, arXiv 2401.06104: what the last query attends to, on the mean of all heads of a layer."""
+    last = seen.weights[:, -1, :-1].mean(0).expand(SHAPE.kv_heads, -1)
+    return pad(last, (0, 1), value=last.max().item())
+
+
+def h2o(seen):
+    """Zhang et al. 2023, arXiv 2306.14048: attention received, over the number of queries that could give it."""
+    n = seen.weights.shape[-1]
+    viewers = torch.arange(n, 0, -1).clamp(max=seen.window)
+    return by_kv_head(seen.weights.sum(1) / viewers)
+
+
+def snapkv(seen, window=64, kernel=5):
+    """Li et al. 2024, arXiv 2404.14469: what a window of last queries attends to, pooled; the window stays."""
+    n = seen.weights.shape[-1]
+    window = min(window, n // 2)
+    voted = seen.weights[:, n - window :, : n - window].mean(1)
+    scores = by_kv_head(avg_pool1d(voted, kernel, stride=1, padding=kernel // 2))
+    return pad(scores, (0, window), value=scores.max().item())
+
+
+def expected_attention(seen, future=512, sinks=4):
+    """Devoto et al. 2025, arXiv 2510.00636: attention that normal future queries would pay, times the value's norm."""
+    n, heads, d = seen.queries.shape
+    queries = seen.queries[sinks:].transpose(0, 1)
+    mean = queries.mean(1)
+    centered = queries - mean[:, None]
+    covariance = centered.mT @ centered / centered.shape[1]
+    # The mean rotation, as a matrix: where the mean of the rotated unit vectors lies.
+    positions = torch.arange(n, n + future, dtype=queries.dtype)
+    unit = torch.eye(d, dtype=queries.dtype).expand(future, -1, -1)  # [positions, "heads", d]
+    rotation = rope(unit, positions, seen.rope_base).mean(0)  # row i: the mean of e_i, rotated
+    mean, covariance = mean @ rotation, rotation.T @ covariance @ rotation
+    keys = seen.keys[sinks:].transpose(0, 1).repeat_interleave(heads // SHAPE.kv_heads, 0)
+    exponent = (keys @ mean[..., None]).squeeze(-1) / math.sqrt(d)
+    exponent = exponent + torch.einsum("hni,hij,hnj->hn", keys, covariance, keys) / d / 2
+    scores = by_kv_head(exponent.softmax(-1)) * seen.values[sinks:].norm(dim=-1).T
+    return pad(scores, (sinks, 0), value=scores.max().item())
+
+
+def lagkv(seen, sinks=4, lag=128):
+    """Liang et al. 2025, arXiv 2504.04704: keys and values that vary more than those of the next chunk."""
+    n = len(seen.keys)
+    if n < sinks + 2 * lag:
+        recency = torch.arange(n - sinks, dtype=torch.float64) / (n - sinks)
+        return pad(recency, (sinks, 0), value=1.0).expand(SHAPE.kv_heads, -1)
+    end = sinks + (n - sinks) // lag * lag
+
+    def varied(states):
+        chunks = states[sinks:end].transpose(0, 1).unflatten(1, (-1, lag))
+        own, following = chunks[:, :-1], chunks[:, 1:]
+        low, high = following.amin(2, keepdim=True), following.amax(2, keepdim=True)
+        return ((own - low) / (high - low)).std(-1).softmax(-1)
+
+    ranks = (varied(seen.keys) + varied(seen.values)).argsort(-1).argsort(-1) / lag
+    return pad(pad(ranks.flatten(1), (sinks, 0), value=1.0), (0, n - end + lag), value=1.0)
+
+
+POLICIES = {"knorm": knorm, "keydiff": keydiff, "tova": tova, "h2o": h2o, "snapkv": snapkv,
+            "expected-attention": expected_attention, "lagkv": lagkv}
+
+
+def kept(scores, ratio):
+    """Positions that survive: the last, and the highest of the others."""
+    n = len(scores)
+    count = n * (100 - round(100 * float(ratio))) // 100
+    order = sorted(range(n - 1), key=lambda at: (scores[at], at), reverse=True)
+    return np.array(sorted([*order[: count - 1], n - 1]))
+
+
+def evicted(scores, ratio):
+    gone = torch.ones(len(scores), dtype=torch.bool)
+    gone[kept(scores.tolist(), ratio)] = False
+    return gone
+
+
+def hidden(scores, granularity, layers, ratio):
+    """By layer, what each KV head hides: ranked by its own scores, or by the mean of its layer's."""
+    masks = {}
+    for layer, heads in enumerate(scores):
+        if layers == "all" or SHAPE.is_global(layer) == (layers == "global"):
+            ranked = heads if granularity == "head" else heads.mean(0, keepdim=True).expand_as(heads)
+            masks[layer] = torch.stack([evicted(row, ratio) for row in ranked])
+    return masks
+
+
+def make():
+    """The files of the fixture, by name."""
+    rng = np.random.default_rng(11)
+    weights, files = read_model(MODEL / "model.gguf"), {}
+    prompts, sets, cases, scores = {}, [], [], {}
+    for prompt, n in PROMPT_LENGTHS.items():
+        tokens = [BOS, *map(int, rng.integers(6, SHAPE.vocab, n - 1))]
+        forced = list(map(int, rng.integers(6, SHAPE.vocab, N_CONTINUE)))
+        prompts[prompt] = {"tokens": tokens, "continue": forced}
+        seen = []
+        files[f"{prompt}-none.npy"] = logits(weights, SHAPE, tokens + forced, n - 1, seen=seen)
+        for policy, score in POLICIES.items():
+            scores[prompt, policy] = all_layers = torch.stack([score(layer) for layer in seen])
+            files[f"{prompt}-{policy}.npy"] = all_layers.flatten(0, 1)
+            mean = all_layers.mean((0, 1)).tolist()
+            sets += [dict(prompt=prompt, policy=policy, ratio=ratio, kept=ranges(kept(mean, ratio))) for ratio in RATIOS]
+    for prompt, policy, granularity, layers in HEAD_CASES:
+        masks = hidden(scores[prompt, policy], granularity, layers, "0.5")
+        tokens = prompts[prompt]["tokens"] + prompts[prompt]["continue"]
+        name = f"{prompt}-{policy}-{granularity}-{layers}.npy"
+        files[name] = logits(weights, SHAPE, tokens, PROMPT_LENGTHS[prompt] - 1, hidden=masks)
+        cases.append(dict(prompt=prompt, policy=policy, granularity=granularity, layers=layers, expected=name))
+    files["cases.json"] = json.dumps({"prompts": prompts, "kept": sets, "logits": cases}, indent=None) + "\n"
+    return files
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="verify the files that are there, write nothing")
+    arguments = parser.parse_args()
+    files = make()
+    if not arguments.check:
+        FIXTURE.mkdir(parents=True, exist_ok=True)
+        for stale in FIXTURE.iterdir():
+            stale.unlink()
+    elif files.keys() != (there := {path.name for path in FIXTURE.iterdir()}):
+        raise SystemExit(f"{FIXTURE} holds other files than are made: {sorted(files.keys() ^ there)}")
+    for name, made in files.items():
+        path = FIXTURE / name
+        if not arguments.check:
+            path.write_text(made) if name.endswith(".json") else np.save(path, made.numpy().astype(np.float32))
+        elif name.endswith(".json"):
+            if path.read_text() != made:
+                raise SystemExit(f"{path} is not what this script makes")
+        elif np.abs(np.load(path) - made.numpy()).max() > TOLERANCE:
+            raise SystemExit(f"{path} is not what this script makes")
+    if arguments.check:
+        print(f"{FIXTURE}: all {len(files)} files are reproduced")
+
+
+if __name__ == "__main__":
+    main()
