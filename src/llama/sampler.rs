@@ -118,9 +118,9 @@ fn highest(logits: &[f32]) -> Option<f32> {
     let (mut highest, mut nan) = ([f32::NEG_INFINITY; LANES], [false; LANES]);
     let (chunks, rest) = logits.as_chunks::<LANES>();
     for chunk in chunks {
-        for lane in 0..LANES {
-            highest[lane] = if chunk[lane] > highest[lane] { chunk[lane] } else { highest[lane] };
-            nan[lane] |= chunk[lane].is_nan();
+        for ((&logit, highest), nan) in chunk.iter().zip(&mut highest).zip(&mut nan) {
+            *highest = if logit > *highest { logit } else { *highest };
+            *nan |= logit.is_nan();
         }
     }
     let any_nan = nan.contains(&true) || rest.iter().any(|logit| logit.is_nan());
