@@ -7,7 +7,13 @@ fn main() {
     let llama = llama_cpp_source();
     let includes = ["include", "ggml/include", "src"].map(|dir| llama.join(dir));
 
-    cc::Build::new()
+    let mut kvtap = cc::Build::new();
+    // What rustc may use of the CPU (.cargo/config.toml), the C++ beside it may too.
+    let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
+    for feature in features.split(',').filter(|feature| ["avx2", "fma"].contains(feature)) {
+        kvtap.flag_if_supported(format!("-m{feature}"));
+    }
+    kvtap
         .cpp(true)
         .std("c++17")
         .files(["vendor/kvtap/kvtap.cpp", "vendor/kvtap/tap.cpp"])

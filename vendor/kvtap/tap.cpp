@@ -406,7 +406,7 @@ bool kvtap_seen(kvtap_tap * tap, size_t index, kvtap_layer * out, bool * complet
         for (size_t i = 0; i < layer.query_outer.size(); ++i) {
             const size_t head = i / (d * d), a = i / d % d, b = i % d;
             layer.query_covariance[i] =
-                layer.query_outer[i] / n - layer.query_mean[head * d + a] * layer.query_mean[head * d + b];
+                layer.query_outer[head * d * d + std::max(a, b) * d + std::min(a, b)] / n - layer.query_mean[head * d + a] * layer.query_mean[head * d + b];
         }
     }
     layer.rope.freq_factors = layer.freq_factors.empty() ? nullptr : layer.freq_factors.data();
@@ -468,7 +468,8 @@ void kvtap_before(kvtap_tap * tap, const int32_t * seqs, const int32_t * positio
     }
 }
 
-// Adds the outer products of the rows' queries. float is enough within a batch; batches are added in double.
+// Adds the outer products of the rows' queries: the triangle up to the diagonal, the rest mirrors it. float is enough within
+// a batch; batches are added in double.
 static void add_queries(const kvtap_tap & tap, layer_state & layer) {
     const size_t d = layer.d_k;
     std::vector<float> sum(d), outer(d * d);
@@ -487,7 +488,7 @@ static void add_queries(const kvtap_tap & tap, layer_state & layer) {
                 sum[a] += q[a];
                 const float factor = q[a];
                 float * row = outer.data() + a * d;
-                for (size_t b = 0; b < d; ++b) {
+                for (size_t b = 0; b <= a; ++b) {
                     row[b] += factor * q[b];
                 }
             }

@@ -44,7 +44,7 @@ impl Score for ExpectedAttention {
             let mut weights = vec![0.0; len - SINKS];
             for query_head in head * group..(head + 1) * group {
                 let (mean, covariance) = rotation.apply(queries, query_head, d);
-                let logits: Vec<f64> = (SINKS..len).map(|at| logit(layer.key(head, at), &mean, &covariance)).collect();
+                let logits: Vec<f64> = keys(layer, head).map(|key| logit(&key, &mean, &covariance)).collect();
                 weights.iter_mut().zip(softmax(&logits)).for_each(|(sum, weight)| *sum += weight / group as f64);
             }
             let valued = weights.iter().zip(SINKS..).map(|(weight, at)| weight * norm(layer.value(head, at)));
@@ -57,12 +57,32 @@ impl Score for ExpectedAttention {
     }
 }
 
-/// k·μ/√d + k·Σk/(2d).
-fn logit(key: &[f32], mean: &[f64], covariance: &[f64]) -> f64 {
+/// The keys after the sinks.
+fn keys<'a>(layer: &'a Layer, head: usize) -> impl Iterator<Item = Vec<f64>> + 'a {
+    (SINKS..layer.len).map(move |at| layer.key(head, at).iter().copied().map(f64::from).collect())
+}
+
+/// k·μ/√d + k·Σk/(2d). Σ is symmetric: what lies left of its diagonal counts twice.
+fn logit(key: &[f64], mean: &[f64], covariance: &[f64]) -> f64 {
     let d = key.len();
-    let dot = |row: &[f64]| row.iter().zip(key).map(|(a, &k)| a * f64::from(k)).sum::<f64>();
-    let quadratic: f64 = covariance.chunks(d).zip(key).map(|(row, &k)| dot(row) * f64::from(k)).sum();
-    dot(mean) / (d as f64).sqrt() + quadratic / (2.0 * d as f64)
+    let rows = covariance.chunks(d).zip(key).enumerate();
+    let quadratic: f64 = rows.map(|(i, (row, &k))| k * (2.0 * dot(&row[..i], key) + row[i] * k)).sum();
+    dot(mean, key) / (d as f64).sqrt() + quadratic / (2.0 * d as f64)
+}
+
+/// The sum of products, in partial sums that vector units can take side by side. `b` is at least as long as `a`.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    const LANES: usize = 16;
+    let b = &b[..a.len()];
+    let mut sums = [0.0; LANES];
+    let (a_lanes, b_lanes) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest: f64 = a_lanes.remainder().iter().zip(b_lanes.remainder()).map(|(x, y)| x * y).sum();
+    for (x, y) in a_lanes.zip(b_lanes) {
+        for lane in 0..LANES {
+            sums[lane] += x[lane] * y[lane];
+        }
+    }
+    rest + sums.iter().sum::<f64>()
 }
 
 /// The mean rotation of future positions: each pair of dimensions is turned and shrunk.
