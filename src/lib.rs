@@ -39,7 +39,7 @@
 //! - [`exp`]: the experiment: the grid of conditions, the loop, durable rows.
 //! - [`api`]: language models behind an HTTP API: keys, patience, prices.
 //! - [`judge`]: language models that score what no rule can check.
-//! - [`bench`]: how fast the engine is, and beside whom.
+//! - [`mod@bench`]: how fast the engine is, and beside whom.
 //! - [`cli`]: the command line, one file a subcommand.
 //!
 //! Arrows point downwards only: `cli` -> `judge` -> `exp` -> `data` -> `api`, `score`; `exp`, `api` -> `llama` -> `evict`, `span`.
