@@ -68,6 +68,7 @@ fn every_mistake_gets_a_sentence_that_names_the_mend() {
         (&["probe", prompt, "--model", &unknown], "unknown model architecture: 'gemmaX'"),
         (&["probe", prompt, "--model", &bare], "carries no chat template"),
         (&["exp", "--ratio=0.5", "--model", &bare], "carries no chat template"),
+        (&["exp", "--ratio=0.5", "--memory-limit=1MiB"], "one condition would take"),
         (&["probe", prompt, "--model", &tiny, "--chat-template=none.jinja"], "cannot read the chat template"),
     ] {
         let output = kvllama(arguments).output().unwrap();

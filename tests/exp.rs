@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use common::{kvllama, rows, run};
+use serde_json::json;
 
 /// Nine conditions on a few examples of the embedded model: about a second of work.
 fn grid(out: &Path) -> Vec<String> {
@@ -96,6 +97,37 @@ fn conditions_side_by_side_give_the_rows_of_one_at_a_time() {
     }
     // Low bits differ with the batch, so a late token may; on this grid few answers are long enough.
     assert!(same * 10 >= alone.len() * 9, "only {same} of {} answers are the same", alone.len());
+}
+
+#[test]
+fn a_scope_is_cut_alike_alone_and_side_by_side() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data.jsonl");
+    let line = |id: &str, context: &str| {
+        let content = format!("{context} Tell me about the owl. Use the word lantern.");
+        json!({
+            "id": id, "context": context, "messages": [{"role": "user", "content": content}],
+            "instructions": [{"type": "keywords:existence", "kwargs": {"keywords": ["lantern"]}, "text": "Use the word lantern."}],
+        })
+        .to_string()
+    };
+    let contexts = ["Maria carried the old muffin near the station.", "Simon washed the letter. The bread was empty."];
+    std::fs::write(&data, contexts.map(|context| line(&context[..5], context)).join("\n")).unwrap();
+    let trials = |parallel: &str| {
+        let out = directory.path().join(parallel);
+        let base = ["exp", "--policy=random,streaming", "--ratio=0.5,0.75", "--scope=context", "--n-predict=24"];
+        let data = data.to_str().unwrap();
+        run(0, &[&base[..], &["--data", data, "--parallel", parallel, "--out", out.to_str().unwrap()]].concat());
+        rows(&out, "trials.csv")
+    };
+    let (alone, lanes) = (trials("1"), trials("3"));
+    assert_eq!(alone.len(), 10);
+    for (key, row) in alone.iter().filter(|(_, row)| row["policy"] != "none") {
+        assert_ne!(row["n_evicted"], "0", "{key:?}");
+        assert_eq!(row["evicted_ranges"], lanes[key]["evicted_ranges"], "{key:?}");
+    }
+    let same = alone.iter().filter(|(key, row)| row["response"] == lanes[*key]["response"]).count();
+    assert!(same >= 8, "only {same} of 10 answers are the same");
 }
 
 #[test]
