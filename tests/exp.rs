@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread::sleep;
@@ -97,6 +98,52 @@ fn conditions_side_by_side_give_the_rows_of_one_at_a_time() {
     }
     // Low bits differ with the batch, so a late token may; on this grid few answers are long enough.
     assert!(same * 10 >= alone.len() * 9, "only {same} of {} answers are the same", alone.len());
+}
+
+#[test]
+fn moved_and_never_heard_memories_predict_alike_alone_and_side_by_side() {
+    let directory = tempfile::tempdir().unwrap();
+    let trials = |name: &str, more: &[&str]| {
+        let out = directory.path().join(name);
+        let base =
+            ["exp", "--policy=random,streaming", "--ratio=0.25,0.75", "--limit=2", "--n-predict=12", "--fidelity"];
+        run(0, &[&base[..], &["--out", out.to_str().unwrap()], more].concat());
+        rows(&out, "trials.csv")
+    };
+    // One has lanes with cells of their own, the other lanes that share them.
+    for (name, modes) in [("moved", "--positions=compact,keep"), ("unheard", "--memory=text,kv")] {
+        let alone = trials(&format!("{name} alone"), &[modes]);
+        let lanes = trials(&format!("{name} lanes"), &[modes, "--parallel=auto"]);
+        assert_eq!(alone.len(), 2 * 9);
+        for (key, row) in alone.iter().filter(|(_, row)| row["policy"] != "none") {
+            let other = &lanes[key];
+            assert!(
+                row["error"].is_empty() && other["error"].is_empty(),
+                "{key:?}: {} {}",
+                row["error"],
+                other["error"]
+            );
+            assert_eq!(row["evicted_ranges"], other["evicted_ranges"], "{key:?}");
+            let kl = |row: &BTreeMap<String, String>| row["kl_mean"].parse::<f64>().unwrap();
+            let (one, many) = (kl(row), kl(other));
+            assert!((one - many).abs() < 0.02 + 0.02 * one, "{key:?}: {one} alone, {many} side by side");
+        }
+    }
+}
+
+#[test]
+fn more_conditions_may_join_a_run_whatever_auto_makes_of_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("run").display().to_string();
+    let base = ["exp", "--ratio=0.5", "--limit=2", "--n-predict=4", "--parallel=auto", "--out", &out];
+    let said = run(0, &base).stderr;
+    assert!(String::from_utf8_lossy(&said).contains("parallel: 2 conditions side by side"));
+    let said = run(0, &[&base[..], &["--ratio=0.1..0.9:0.1"]].concat()).stderr;
+    assert!(String::from_utf8_lossy(&said).contains("conditions side by side"));
+    assert_eq!(rows(Path::new(&out), "trials.csv").len(), 2 * 10);
+    // One at a time is another computation.
+    let said = run(2, &[&base[..], &["--parallel=1"]].concat()).stderr;
+    assert!(String::from_utf8_lossy(&said).contains("parallel was \"more than 1\" and is now \"1\""));
 }
 
 #[test]

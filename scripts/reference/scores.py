@@ -44,7 +44,7 @@ def keydiff(seen):
 def tova(seen):
     """Oren et al. 2024, arXiv 2401.06104: what the last query attends to, on the mean of all heads of a layer."""
     last = seen.weights[:, -1, :-1].mean(0).expand(SHAPE.kv_heads, -1)
-    return pad(last, (0, 1), value=last.max().item())
+    return pad(last, (0, 1), value=last.max().item() + 1)
 
 
 def h2o(seen):
@@ -60,7 +60,7 @@ def snapkv(seen, window=64, kernel=5):
     window = min(window, n // 2)
     voted = seen.weights[:, n - window :, : n - window].mean(1)
     scores = by_kv_head(avg_pool1d(voted, kernel, stride=1, padding=kernel // 2))
-    return pad(scores, (0, window), value=scores.max().item())
+    return pad(scores, (0, window), value=scores.max().item() + 1)
 
 
 def expected_attention(seen, future=512, sinks=4):
@@ -79,7 +79,7 @@ def expected_attention(seen, future=512, sinks=4):
     exponent = (keys @ mean[..., None]).squeeze(-1) / math.sqrt(d)
     exponent = exponent + torch.einsum("hni,hij,hnj->hn", keys, covariance, keys) / d / 2
     scores = by_kv_head(exponent.softmax(-1)) * seen.values[sinks:].norm(dim=-1).T
-    return pad(scores, (sinks, 0), value=scores.max().item())
+    return pad(scores, (sinks, 0), value=scores.max().item() + 1)
 
 
 def lagkv(seen, sinks=4, lag=128):

@@ -11,11 +11,15 @@ const ANSWER: usize = 32;
 const GRIDS: [(usize, f64); 2] = [(16, 10.0), (64, 14.0)];
 /// Separate runs that are made; for more conditions their time is multiplied.
 const SEPARATE: usize = 16;
+/// kvpress computes in the type that suits the machine, or in the one that the weights are published in.
+const DTYPES: [&str; 2] = ["float32", "bfloat16"];
+const KVPRESS_GOAL: Goal = Goal::AtLeast(20.0);
 
 pub(super) fn measure(bench: &Bench) -> Result<(String, Vec<Row>)> {
     let prompt = Prompt::from_tokens(&bench.model, bench.tokens(PROMPT))?;
     let mut ours = GRIDS.map(|_| Vec::new());
     let mut separate = Vec::new();
+    let mut kvpress = DTYPES.map(|_| Vec::new());
     for run in 0..bench.runs {
         for ((conditions, _), seconds) in GRIDS.iter().zip(&mut ours) {
             seconds.push(bench.load.as_secs_f64() + grid_seconds(bench, &prompt, *conditions)?);
@@ -26,27 +30,36 @@ pub(super) fn measure(bench: &Bench) -> Result<(String, Vec<Row>)> {
             for _ in from..to {
                 separate.push(peers.completion(&bench.model.text(&prompt.tokens), ANSWER)?);
             }
+            for (dtype, seconds) in DTYPES.iter().zip(&mut kvpress) {
+                seconds.extend(peers.kvpress(PROMPT, ANSWER, dtype)?);
+            }
         }
     }
-    let mut rows: Vec<_> = GRIDS
-        .iter()
-        .zip(ours)
-        .map(|(&(conditions, goal), seconds)| {
-            let seconds = median(seconds);
-            let row = Row::new(format!("{conditions} conditions"), seconds, "s");
-            if separate.is_empty() {
-                return row;
-            }
-            let theirs = separate.iter().sum::<f64>() * conditions as f64 / separate.len() as f64;
-            row.beside(format!("{conditions} x llama-completion"), theirs, theirs / seconds).goal(Goal::AtLeast(goal))
-        })
-        .collect();
+    let mut rows = Vec::new();
+    for ((conditions, goal), seconds) in GRIDS.into_iter().zip(ours) {
+        let seconds = median(seconds);
+        let row = |what: &str, one: f64, goal| {
+            let theirs = one * conditions as f64;
+            Row::new(format!("{conditions} conditions"), seconds, "s")
+                .beside(format!("{conditions} x {what}"), theirs, theirs / seconds)
+                .goal(goal)
+        };
+        if separate.is_empty() {
+            rows.push(Row::new(format!("{conditions} conditions"), seconds, "s"));
+            continue;
+        }
+        let one = separate.iter().sum::<f64>() / separate.len() as f64;
+        rows.push(row("llama-completion", one, Goal::AtLeast(goal)));
+        for (dtype, seconds) in DTYPES.iter().zip(&kvpress).filter(|(_, seconds)| !seconds.is_empty()) {
+            rows.push(row(&format!("kvpress in {dtype}"), median(seconds.clone()), KVPRESS_GOAL));
+        }
+    }
     rows.extend(equality(bench, &prompt)?);
     let note = format!(
         "Conditions of one prompt of {PROMPT} tokens, {ANSWER} new tokens each, against one llama-completion process a \
          condition. Both sides load the model: ours once, a process each time. {SEPARATE} processes were run; the \
-         time of more is theirs multiplied. Ratio: theirs / ours. Below: what answering side by side changes, against \
-         --parallel 1."
+         time of more is theirs multiplied. Where there is kvpress: conditions one after the other in transformers, \
+         loading not counted. Ratio: theirs / ours. Below: what answering side by side changes, against --parallel 1."
     );
     Ok((note, rows))
 }

@@ -1,4 +1,4 @@
-//! llama.cpp's own programs, run as processes on the same file with the same settings.
+//! llama.cpp's own programs, run as processes on the same file with the same settings; and transformers with kvpress.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,11 +15,15 @@ pub struct Peers {
     /// Options that all of them know by the same name.
     common: Vec<String>,
     flash_attn: FlashAttn,
+    file: PathBuf,
+    threads: u32,
 }
 
 const BENCH: &str = "llama-bench";
 const BATCHED: &str = "llama-batched-bench";
 const COMPLETION: &str = "llama-completion";
+/// May be missing.
+const KVPRESS: &str = "kvpress";
 
 impl Peers {
     /// The programs in `directory` (`scripts/peers.sh` builds them), on the model in `file`.
@@ -37,15 +41,16 @@ impl Peers {
         }
         let kv_type = settings.kv_type.as_str();
         let (batch, threads) = (settings.n_batch.to_string(), settings.threads.to_string());
-        let file = file.display().to_string();
+        let name = file.display().to_string();
         let mut common: Vec<String> =
-            ["-m", &file, "-lm", "none", "-t", &threads, "-b", &batch, "-ub", &batch, "-ctk", kv_type, "-ctv", kv_type]
+            ["-m", &name, "-lm", "none", "-t", &threads, "-b", &batch, "-ub", &batch, "-ctk", kv_type, "-ctv", kv_type]
                 .map(str::to_owned)
                 .to_vec();
         if let Some(layers) = gpu_layers {
             common.extend(["-ngl".to_owned(), layers.to_string()]);
         }
-        Ok(Peers { directory: directory.to_owned(), common, flash_attn: settings.flash_attn })
+        let (directory, file) = (directory.to_owned(), file.to_owned());
+        Ok(Peers { directory, common, flash_attn: settings.flash_attn, file, threads: settings.threads })
     }
 
     /// Tokens per second of reading and of generating, by llama-bench.
@@ -110,6 +115,22 @@ impl Peers {
         Ok(timed(|| self.run(COMPLETION, &options))?.1)
     }
 
+    /// Seconds that one condition takes in transformers with kvpress, the model loaded; `None` where that is not there.
+    pub(super) fn kvpress(&self, prompt: usize, answer: usize, dtype: &str) -> Result<Option<f64>> {
+        if !self.directory.join(KVPRESS).is_file() {
+            return Ok(None);
+        }
+        let mut command = Command::new(self.directory.join(KVPRESS));
+        command.arg(&self.file).args(["--dtype", dtype]);
+        for (option, value) in [("--prompt", prompt), ("--answer", answer), ("--threads", self.threads as usize)] {
+            command.args([option, &value.to_string()]);
+        }
+        let text = output(KVPRESS, &mut command)?;
+        let line = text.lines().rfind(|line| line.starts_with('{')).unwrap_or_default();
+        let found: Value = serde_json::from_str(line).map_err(|error| unclear(KVPRESS, &error))?;
+        found["seconds"][0].as_f64().map(Some).ok_or_else(|| unclear(KVPRESS, &"no seconds in it"))
+    }
+
     fn flash_attn(&self) -> &'static str {
         match self.flash_attn {
             FlashAttn::Auto => "auto",
@@ -120,19 +141,19 @@ impl Peers {
 
     /// Runs to the end and returns what it printed.
     fn run(&self, name: &str, options: &[&str]) -> Result<String> {
-        let output = Command::new(self.directory.join(name))
-            .args(&self.common)
-            .args(options)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| Error::failed(format!("cannot run {name}: {error}")))?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing");
-            return Err(Error::failed(format!("{name} ended with {}; its last words: {last}", output.status)));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        output(name, Command::new(self.directory.join(name)).args(&self.common).args(options))
     }
+}
+
+fn output(name: &str, command: &mut Command) -> Result<String> {
+    let output =
+        command.stdin(Stdio::null()).output().map_err(|error| Error::failed(format!("cannot run {name}: {error}")))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing");
+        return Err(Error::failed(format!("{name} ended with {}; its last words: {last}", output.status)));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn unclear(name: &str, why: &dyn std::fmt::Display) -> Error {

@@ -94,12 +94,14 @@ pub(super) fn memory_text(memory: &MemoryUse, n_ctx: u32) -> String {
     out
 }
 
-fn fits(memory: &MemoryUse, free: u64) -> bool {
+/// Whether the machine has that much.
+pub(super) fn fits(memory: &MemoryUse, free: u64) -> bool {
     let gpu_free: u64 = llama::devices().iter().filter(|device| device.is_gpu).map(|device| device.free).sum();
     memory.host.total() <= free && memory.device.total() <= gpu_free.max(u64::from(memory.device.total() == 0))
 }
 
-fn free_memory() -> u64 {
+/// Memory that a new process may take.
+pub(super) fn free_memory() -> u64 {
     let mut system = System::new();
     system.refresh_memory();
     system.available_memory()

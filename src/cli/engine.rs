@@ -90,6 +90,7 @@ impl EngineArgs {
             n_ctx: self.ctx.unwrap_or(n_ctx),
             n_batch: self.batch,
             n_seq: 1,
+            streams: false,
             threads: self.threads.unwrap_or_else(|| default_threads(model.facts().n_params)),
             kv_type: self.kv_type,
             flash_attn: self.flash_attn,

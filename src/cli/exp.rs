@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -154,8 +155,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     pub(super) config: Option<PathBuf>,
 
-    /// Conditions that answer side by side from one reading of their prompt; `auto` takes all of an example, up to 16. 1 is
-    /// the plain reference; more may change late tokens of an answer, because what a batch is made of changes low bits.
+    /// Conditions that answer side by side from one reading of their prompt; `auto` takes as many of an example as fit into
+    /// memory and, as measured at the start, make it faster, up to 64. 1 is the plain reference; more may change late
+    /// tokens of an answer, because what a batch is made of changes low bits.
     #[arg(long, value_name = "N|auto", default_value = "1", help_heading = "Run")]
     parallel: Parallel,
 
@@ -189,8 +191,8 @@ enum Parallel {
 }
 
 impl Parallel {
-    /// Beyond this many lanes a batch gains little more.
-    const ENOUGH: u32 = 16;
+    /// Beyond this many lanes a batch gains little more, even on a GPU.
+    const ENOUGH: u32 = 64;
 
     fn lanes(self, trials_per_example: usize) -> u32 {
         match self {
@@ -256,26 +258,31 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let judging = args.judge.check()?;
     let (examples, data) = args.examples()?;
     // What can be known without the weights comes first.
-    let model = args.engine.load(true)?;
-    model.template()?;
-    let mut plan = Plan::new(settings, examples, &model, args.engine.ctx)?;
+    let dry = args.engine.load(true)?;
+    dry.template()?;
+    let mut plan = Plan::new(settings, examples, &dry, args.engine.ctx)?;
     if args.stop_when.is_some() {
         stop::compared(&plan)?;
     }
     let demands = Demands::of(&plan.settings.conditions, args.engine.flash_attn, args.engine.kv_type)?;
     let context_of = |plan: &Plan| {
         let n_ctx = plan.n_ctx().max(args.engine.ctx.unwrap_or(0));
-        let engine = args.engine.context(&model, n_ctx);
-        ContextSettings { n_ctx, flash_attn: demands.flash_attn, tap: demands.tap, ..engine }
+        let engine = args.engine.context(&dry, n_ctx);
+        ContextSettings { n_ctx, streams: plan.streams(), flash_attn: demands.flash_attn, tap: demands.tap, ..engine }
     };
     let ours_to_choose = matches!(args.parallel, Parallel::Auto);
-    let memory = room::fit(&mut plan, &model, context_of, ours_to_choose, args.memory_limit)?;
-    let context = context_of(&plan);
+    let mut memory = room::fit(&mut plan, &dry, context_of, ours_to_choose, args.memory_limit)?;
     if args.dry_run {
-        return dry_run(&args, &plan, &memory, context.n_ctx);
+        return dry_run(&args, &plan, &memory, context_of(&plan).n_ctx);
     }
     let model = args.engine.load(false)?;
     interrupt::install()?;
+    if ours_to_choose {
+        let lanes = room::worthwhile(&model, context_of(&plan), plan.settings.generation.parallel)?;
+        memory = room::set(&mut plan, &dry, context_of, lanes)?;
+    }
+    let context = context_of(&plan);
+    drop(dry);
     let build = Build::this(context.threads);
     let manifest = Manifest::new(build, args.engine.model_file(&model)?, data, plan.settings.clone());
     let directory = args.directory(&manifest)?;
@@ -290,7 +297,11 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let mut progress = Progress::new(&directory, quiet, std::io::stderr().is_terminal());
     let on_gpu = Some(memory.device.total()).filter(|&bytes| bytes > 0);
     let on_gpu = on_gpu.map_or_else(String::new, |bytes| format!(", and {} on the GPU", Size(bytes)));
+    if ours_to_choose {
+        progress.say(&format!("parallel: {} conditions side by side", plan.settings.generation.parallel));
+    }
     progress.say(&format!("memory: {} predicted{on_gpu}", Size(memory.host.total())));
+    let start = Instant::now();
     let (result, stopped) = match args.stop_when {
         None => (exp::run(&plan, &model, context, &manifest.run_id, &mut store, resumed, &mut progress), None),
         Some(rule) => {
@@ -301,6 +312,10 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
         }
     };
     progress.finish();
+    if let Ok(outcome) = &result {
+        let (all, computing) = (start.elapsed().as_secs_f64(), outcome.computing.as_secs_f64());
+        progress.say(&format!("time: {all:.1} s, {:.1}% of it in llama.cpp", 100.0 * computing / all.max(computing)));
+    }
     if let Some(peak) = peak_memory() {
         progress.say(&format!("memory: {} at its peak, {} predicted", Size(peak), Size(memory.host.total())));
     }

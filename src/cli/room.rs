@@ -1,11 +1,12 @@
-//! How many conditions fit side by side into memory.
+//! How many conditions answer side by side: as many as fit into memory, and as gain anything.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::doctor;
 use crate::exp::Plan;
-use crate::llama::{ContextSettings, MemoryUse, Model};
+use crate::llama::{ContextSettings, MemoryUse, Model, Pace};
 use crate::{Error, Result};
 
 const UNITS: [(&str, u32); 8] =
@@ -40,33 +41,52 @@ impl fmt::Display for Size {
     }
 }
 
-/// Chooses how many conditions of a plan answer side by side: no more than it asks for; if that was left to us, as many
-/// as fit into `limit`. Returns what the process will take. `model` is loaded [dry](crate::llama::LoadSettings::dry).
+/// Sets how many conditions of a plan answer side by side, and returns what the process will then take. `dry` is the
+/// model, loaded [dry](crate::llama::LoadSettings::dry).
 ///
 /// # Errors
-/// If what was asked for exceeds the limit, or if not even one condition fits.
+/// As [`MemoryUse::predict`].
+pub(super) fn set(
+    plan: &mut Plan,
+    dry: &Arc<Model>,
+    context: impl Fn(&Plan) -> ContextSettings,
+    lanes: u32,
+) -> Result<MemoryUse> {
+    plan.settings.generation.parallel = lanes;
+    let n_seq = 1 + lanes + u32::from(plan.settings.generation.fidelity);
+    MemoryUse::predict(dry, ContextSettings { n_seq, ..context(plan) })
+}
+
+/// Chooses how many conditions of a plan answer side by side: no more than it asks for; if that was left to us, as many
+/// as fit into `limit`, or, without one, into the memory that is free. Returns what the process will take.
+///
+/// # Errors
+/// If what was asked for exceeds the limit, or if not even one condition fits it.
 pub(super) fn fit(
     plan: &mut Plan,
-    model: &Arc<Model>,
+    dry: &Arc<Model>,
     context: impl Fn(&Plan) -> ContextSettings,
     ours_to_choose: bool,
     limit: Option<Size>,
 ) -> Result<MemoryUse> {
-    let predict = |plan: &mut Plan, lanes: u32| {
-        plan.settings.generation.parallel = lanes;
-        let n_seq = 1 + lanes + u32::from(plan.settings.generation.fidelity);
-        MemoryUse::predict(model, ContextSettings { n_seq, ..context(plan) })
+    let predict = |plan: &mut Plan, lanes: u32| set(plan, dry, &context, lanes);
+    let free = doctor::free_memory();
+    let fits = |memory: &MemoryUse| match limit {
+        Some(limit) => memory.total() <= limit.0,
+        None => !ours_to_choose || doctor::fits(memory, free),
     };
     let asked = plan.settings.generation.parallel;
     let memory = predict(plan, asked)?;
-    let Some(limit) = limit.filter(|limit| memory.total() > limit.0) else { return Ok(memory) };
+    if fits(&memory) {
+        return Ok(memory);
+    }
     let mut least = asked;
     if ours_to_choose {
         // More lanes never take less.
         let (mut fitting, mut too_many) = (0, asked);
         while too_many - fitting > 1 {
             let middle = fitting.midpoint(too_many);
-            let fits = predict(plan, middle)?.total() <= limit.0;
+            let fits = fits(&predict(plan, middle)?);
             *(if fits { &mut fitting } else { &mut too_many }) = middle;
         }
         if fitting > 0 {
@@ -74,7 +94,10 @@ pub(super) fn fit(
         }
         least = 1;
     }
-    let needed = Size(predict(plan, least)?.total());
+    let memory = predict(plan, least)?;
+    // What the system calls free is a guess; a limit is not.
+    let Some(limit) = limit else { return Ok(memory) };
+    let needed = Size(memory.total());
     let conditions = if least == 1 { "one condition".to_owned() } else { format!("{least} conditions side by side") };
     Err(Error::input(format!(
         "{conditions} would take {needed}, and --memory-limit is {limit}; lower --parallel, --n-predict or --batch, or \
@@ -82,9 +105,52 @@ pub(super) fn fit(
     )))
 }
 
+/// Fewer lanes are not worth measuring.
+const FEW: u32 = 8;
+/// How many times as fast twice the lanes must be.
+const GAIN: f64 = 1.1;
+
+/// How many of at most `most` lanes are worth it: twice as many as long as they decode a tenth more tokens a second.
+///
+/// # Errors
+/// If decoding fails.
+pub(super) fn worthwhile(model: &Arc<Model>, context: ContextSettings, most: u32) -> Result<u32> {
+    if most <= FEW {
+        return Ok(most);
+    }
+    let mut pace = Pace::new(model, context, most)?;
+    go_on_while_it_gains(most, |lanes| {
+        let speed = pace.tokens_per_second(lanes)?;
+        tracing::info!("{lanes} conditions side by side: {speed:.1} tokens/s");
+        Ok(speed)
+    })
+}
+
+fn go_on_while_it_gains(most: u32, mut speed: impl FnMut(u32) -> Result<f64>) -> Result<u32> {
+    let (mut lanes, mut fastest) = (FEW, speed(FEW)?);
+    while lanes < most {
+        let more = most.min(lanes * 2);
+        let faster = speed(more)?;
+        if faster < fastest * GAIN {
+            break;
+        }
+        (lanes, fastest) = (more, faster);
+    }
+    Ok(lanes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lanes_are_doubled_as_long_as_that_gains() {
+        let chosen = |most, speed: fn(u32) -> f64| go_on_while_it_gains(most, |lanes| Ok(speed(lanes))).unwrap();
+        assert_eq!(chosen(64, f64::from), 64, "bound by memory bandwidth: all");
+        assert_eq!(chosen(50, f64::from), 50);
+        assert_eq!(chosen(64, |_| 46.0), 8, "bound by arithmetic: no more than it takes");
+        assert_eq!(chosen(64, |lanes| f64::from(lanes.min(20))), 32);
+    }
 
     #[test]
     fn sizes_are_read_as_they_are_typed() {

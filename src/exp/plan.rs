@@ -16,8 +16,8 @@ pub struct Plan {
     pub examples: Vec<Example>,
     /// Prompt tokens, by example.
     pub prompt_tokens: Vec<usize>,
-    /// The most tokens that a condition's scope leaves to be read after the eviction.
-    late_tokens: usize,
+    /// By trial of an example, the most tokens that it alone reads, largest first.
+    own_tokens: Vec<(usize, Memory)>,
 }
 
 impl Plan {
@@ -36,16 +36,19 @@ impl Plan {
         if examples.is_empty() {
             return Err(Error::input("no example is selected; check --limit and --shard"));
         }
-        let (mut prompt_tokens, mut late_tokens) = (Vec::with_capacity(examples.len()), 0);
+        let mut prompt_tokens = Vec::with_capacity(examples.len());
+        let mut own: Vec<_> = settings.conditions.iter().map(|condition| (0, condition.memory)).collect();
         for example in &examples {
             let at = |error: Error| Error::input(format!("example `{}`: {error}", example.id));
             let prompt = prompt_of(model, example).map_err(at)?;
             prompt_tokens.push(prompt.tokens.len());
-            // A scope that the prompt lacks is the trial's own failure.
-            let read_before = settings.conditions.iter().filter_map(|condition| read_before(condition, &prompt).ok());
-            late_tokens = late_tokens.max(read_before.map(|read| prompt.n_cached() - read).max().unwrap_or(0));
+            for ((own, _), condition) in own.iter_mut().zip(&settings.conditions) {
+                *own = own_tokens(condition, &prompt).max(*own);
+            }
         }
-        let plan = Plan { settings, examples, prompt_tokens, late_tokens };
+        own.sort_by_key(|&(tokens, _)| std::cmp::Reverse(tokens));
+        let own_tokens = own.into_iter().flat_map(|own| std::iter::repeat_n(own, settings.repeats as usize)).collect();
+        let plan = Plan { settings, examples, prompt_tokens, own_tokens };
         let limit = n_ctx.unwrap_or_else(|| model.n_ctx_train()) as usize;
         let longest = plan.prompt_tokens.iter().enumerate().max_by_key(|&(_, tokens)| tokens);
         if let Some((index, &tokens)) = longest
@@ -60,14 +63,29 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Positions the context must hold: the longest prompt, shared; for each lane an answer and what it reads after its
-    /// eviction; a second prompt where examples overlap.
+    /// Positions the context must hold, of each sequence if it [has streams](Plan::streams): a prompt and an answer.
+    /// Otherwise the longest prompt, shared; for each lane an answer and what it alone reads; a second prompt where
+    /// examples overlap.
     pub fn n_ctx(&self) -> u32 {
         let longest = self.longest_prompt();
+        if self.streams() {
+            return u32::try_from(self.positions(longest, 1)).unwrap_or(u32::MAX);
+        }
         let Generation { parallel, fidelity, .. } = self.settings.generation;
         let lanes = parallel as usize + usize::from(fidelity);
-        let second = if self.overlaps() { longest } else { 0 };
-        u32::try_from(self.positions(longest, lanes) + self.late_tokens * lanes + second).unwrap_or(u32::MAX)
+        // One by one, what was never heard is read in the prompt's place.
+        let own = self.own_tokens.iter().filter(|(_, memory)| parallel > 1 || *memory == Memory::Kv);
+        let mut own = own.map(|(tokens, _)| tokens);
+        let more = if self.overlaps() { longest + lanes * own.next().unwrap_or(&0) } else { own.take(lanes).sum() };
+        u32::try_from(self.positions(longest, lanes) + more).unwrap_or(u32::MAX)
+    }
+
+    /// Whether each lane needs cells of its own: conditions that are compacted move theirs.
+    pub fn streams(&self) -> bool {
+        let conditions = &self.settings.conditions;
+        let moves = |condition: &Condition| condition.positions == Positions::Compact && condition.rolling.is_none();
+        // Positions are hidden from single heads in a shared cache only.
+        self.settings.generation.parallel > 1 && conditions.iter().any(moves) && conditions.iter().all(Condition::frees)
     }
 
     /// Whether the next prompt is read while lanes of the one before still answer, so that the batch does not run dry.
@@ -75,8 +93,9 @@ impl Plan {
     /// beside the answers.
     pub fn overlaps(&self) -> bool {
         let Generation { parallel, fidelity, n_predict, .. } = self.settings.generation;
+        let streams = self.streams();
         let in_lanes = |condition: &Condition| {
-            condition.positions == Positions::Keep
+            (condition.positions == Positions::Keep || streams)
                 && condition.memory == Memory::Kv
                 && condition.rolling.is_none()
                 && condition.score().is_none()
@@ -85,7 +104,7 @@ impl Plan {
         parallel > 1
             && !fidelity
             && self.settings.conditions.iter().all(in_lanes)
-            && self.longest_prompt() <= parallel as usize * n_predict / 4
+            && (streams || self.longest_prompt() <= parallel as usize * n_predict / 4)
     }
 
     fn longest_prompt(&self) -> usize {
@@ -124,6 +143,21 @@ impl Plan {
     /// The seed of a trial: conditions of one (example, repeat) share it.
     pub fn seed(&self, key: &Key) -> TrialSeed {
         TrialSeed::derive(self.settings.generation.seed, &key.example, key.repeat)
+    }
+}
+
+/// The most tokens that a trial reads by itself: what follows its scope, or what it was ever to hear.
+fn own_tokens(condition: &Condition, prompt: &Prompt) -> usize {
+    let cached = prompt.n_cached();
+    // A scope that the prompt lacks is the trial's own failure.
+    let late = read_before(condition, prompt).map_or(0, |read| cached - read);
+    match condition.memory {
+        Memory::Kv => late,
+        // Beside the budget the last position survives; a scope or protection may save more.
+        Memory::Text if late == 0 && condition.protect.is_none() => {
+            (condition.budget.survivors(cached) + 1).min(cached)
+        }
+        Memory::Text => cached,
     }
 }
 

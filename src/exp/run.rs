@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::means::Means;
 use super::trial::Trial;
@@ -39,6 +40,8 @@ pub struct Outcome {
     pub means: Vec<(String, Option<f64>, usize)>,
     /// The first failure.
     pub first_failure: Option<String>,
+    /// Time that llama.cpp computed.
+    pub computing: Duration,
 }
 
 /// Runs what of the plan is not yet in the store.
@@ -96,8 +99,9 @@ pub fn run(
         reader.drain(&mut lanes, |job, cut, answer| run.finish(&job, &cut, answer))?;
         let _ = run.settle();
     }
-    let Run { means, mut outcome, .. } = run;
+    let Run { means, mut outcome, aside, .. } = run;
     outcome.finished = means.finished;
+    outcome.computing = [reader, aside].iter().flatten().map(|reader| reader.context().time_computing()).sum();
     outcome.means = plan
         .settings
         .conditions
@@ -118,7 +122,7 @@ struct Run<'a> {
     generation: &'a Generation,
     /// Whether the next prompt may be read while lanes of the one before still answer.
     overlap: bool,
-    /// For conditions that cannot share the reading, beside one that holds the full cache.
+    /// For the fidelity of conditions that are read anew, beside the reader that holds the full cache.
     aside: Option<Reader>,
     means: Means,
     outcome: Outcome,
@@ -129,8 +133,8 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Runs the pending trials of one example: side by side those that share the reading of the
-    /// prompt, if there are lanes for it, then the others one by one.
+    /// Runs the pending trials of one example: side by side those that the reader takes, if there are lanes for it,
+    /// then the others one by one.
     fn example(
         &mut self,
         reader: &mut Reader,
@@ -157,7 +161,8 @@ impl<'a> Run<'a> {
                 Err(error) => self.commit(&trial.failed(&error), &[])?,
                 Ok(forgetting) => {
                     let job = Job { sampler: trial.sampler(), id: trial, forgetting };
-                    if job.forgetting.can_share() { &mut together } else { &mut alone }.push(job);
+                    let beside = job.forgetting.can_share() || (settings.parallel > 1 && reader.takes(&job.forgetting));
+                    if beside { &mut together } else { &mut alone }.push(job);
                 }
             }
         }

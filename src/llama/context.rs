@@ -1,7 +1,9 @@
 //! Sequences in a KV cache.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::ffi::{DecodeFailure, RawContext, take_error};
 use super::{Cells, ContextSettings, FlashAttn, MemoryUse, Model, Token};
@@ -24,11 +26,13 @@ pub struct Slot {
 /// A KV cache with up to `n_seq` sequences over one model.
 ///
 /// The cache is unified: a forked sequence shares the cells of its source until it evicts them, and
-/// an eviction in one sequence leaves the cells to the others.
+/// an eviction in one sequence leaves the cells to the others. With [`ContextSettings::streams`] each sequence has
+/// cells of its own instead.
 pub struct Context {
     raw: RawContext,
     model: Arc<Model>,
     settings: ContextSettings,
+    computing: Cell<Duration>,
 }
 
 impl Context {
@@ -47,7 +51,7 @@ impl Context {
             return Err(Error::input("a context needs positions, a batch size, and 1 to 256 sequences"));
         }
         match RawContext::new(&model.raw, &settings) {
-            Some(raw) => Ok(Context { raw, model: Arc::clone(model), settings }),
+            Some(raw) => Ok(Context { raw, model: Arc::clone(model), settings, computing: Cell::default() }),
             None => Err(Error::failed(format!(
                 "llama.cpp could not make a context of {} positions: {}; a smaller --ctx, another --kv-type or fewer \
                  --gpu-layers may fit (`kvllama doctor` predicts the memory)",
@@ -62,7 +66,7 @@ impl Context {
         &self.model
     }
 
-    /// Positions the cache can hold.
+    /// Positions the cache can hold of a sequence.
     pub fn n_ctx(&self) -> usize {
         self.raw.n_ctx() as usize
     }
@@ -115,7 +119,10 @@ impl Context {
         if slots.is_empty() {
             return Ok(());
         }
-        self.raw.decode(slots).map_err(|failure| match failure {
+        let start = Instant::now();
+        let decoded = self.raw.decode(slots);
+        self.computing.set(self.computing.get() + start.elapsed());
+        decoded.map_err(|failure| match failure {
             DecodeFailure::Interrupted => Error::Interrupted,
             DecodeFailure::NoRoom => Error::failed(format!(
                 "the KV cache of {} cells is full; raise --ctx or run fewer conditions in parallel",
@@ -134,12 +141,23 @@ impl Context {
 
     /// The logits of entry `index` of the last batch.
     pub fn logits(&self, index: usize) -> Result<&[f32]> {
-        self.raw
-            .logits(index, self.model.n_vocab())
-            .ok_or_else(|| Error::failed(format!("entry {index} of the last batch has no logits")))
+        let start = Instant::now(); // a GPU is waited for here
+        let logits = self.raw.logits(index, self.model.n_vocab());
+        self.computing.set(self.computing.get() + start.elapsed());
+        logits.ok_or_else(|| Error::failed(format!("entry {index} of the last batch has no logits")))
     }
 
-    /// Makes the empty sequence `target` share everything `source` holds.
+    /// Time spent in llama.cpp so far, decoding.
+    pub fn time_computing(&self) -> Duration {
+        self.computing.get()
+    }
+
+    /// Whether each sequence has cells of its own.
+    pub fn has_streams(&self) -> bool {
+        self.settings.streams
+    }
+
+    /// Makes the empty sequence `target` share everything `source` holds, or hold a copy of it in cells of its own.
     pub fn fork(&mut self, source: i32, target: i32) {
         self.forget_sequence(target); // cells of a non-empty target would merge
         self.raw.seq_cp(source, target);
@@ -275,7 +293,8 @@ impl Context {
     /// Bytes of keys and values of one position, over all layers.
     pub fn kv_bytes_per_position(&self) -> u64 {
         let memory = self.memory_use();
-        let cells = self.cells(0).map_or(self.raw.n_ctx(), |cells| cells.size);
+        let streams = if self.settings.streams { self.settings.n_seq } else { 1 };
+        let cells = self.cells(0).map_or(self.raw.n_ctx(), |cells| cells.size) * streams;
         (memory.host.kv_cache + memory.device.kv_cache) / u64::from(cells.max(1))
     }
 }

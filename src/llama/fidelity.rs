@@ -17,8 +17,8 @@ pub struct Fidelity {
 }
 
 impl Reader {
-    /// Feeds `answer` to the full cache and, beside it in the same batches, to caches cut by each of `cuts`, which must
-    /// share the reading ([`Forgetting::can_share`]). The reader has one lane more than there are cuts.
+    /// Feeds `answer` to the full cache and, beside it in the same batches, to caches cut by each of `cuts`, which the
+    /// reader must [take](Reader::takes). The reader has one lane more than there are cuts.
     pub fn fidelity(&mut self, prompt: &Prompt, answer: &[Token], cuts: &[&Forgetting]) -> Result<Vec<Fidelity>> {
         debug_assert!(cuts.len() < self.lanes());
         let full = Forgetting::new(KeepSet::all(prompt.n_cached()));
@@ -43,7 +43,7 @@ impl Reader {
         Ok(sums.into_iter().map(|sum| sum.divided_by(answer.len())).collect())
     }
 
-    /// As [`Reader::fidelity`], for a condition that cannot share the reading: `cut` is of the reader `aside`.
+    /// As [`Reader::fidelity`], for a condition that is read anew: `cut` is of the reader `aside`.
     pub fn fidelity_aside(
         &mut self,
         prompt: &Prompt,

@@ -5,6 +5,9 @@
 //! lane that finishes takes the next job at once; the next prompt is read while lanes of the one
 //! before still answer, for their cells outlive the reading they were forked from.
 //!
+//! Conditions that move cells need their own: in a context with streams every lane holds a copy of the prompt's. What
+//! was never heard is read by its lane alone.
+//!
 //! What a batch is made of changes low bits of the logits (ggml-org/llama.cpp#7052), so late greedy
 //! tokens may differ from those of [`Reader::answer`]; the first token's logits agree within float noise.
 
@@ -13,12 +16,13 @@ use std::time::{Duration, Instant};
 use super::reader::SHARED;
 use super::{Answer, Cut, Forgetting, Prompt, Reader, Sampler, Slot, StopReason, Token};
 use crate::Result;
+use crate::evict::Memory;
 
 /// One condition to answer under.
 pub struct Job<Id> {
     /// Whatever the caller knows it by.
     pub id: Id,
-    /// What is evicted; it must share the reading ([`Forgetting::can_share`]).
+    /// What is evicted; the reader must [take](Reader::takes) it.
     pub forgetting: Forgetting,
     /// Draws its tokens.
     pub sampler: Sampler,
@@ -61,7 +65,7 @@ impl<Id> Lanes<Id> {
 }
 
 impl Reader {
-    /// Puts a job on `prompt` into a free lane. The cache has room for one prompt beside the one being read: where
+    /// Puts a job on `prompt` into a free lane. A shared cache has room for one prompt beside the one being read: where
     /// lanes of an older one still answer, or all are taken, they go on until it has, and `done` gets what finishes.
     ///
     /// # Errors
@@ -76,7 +80,7 @@ impl Reader {
         let cached = &prompt.tokens[..prompt.n_cached()];
         let in_the_way = |reader: &Reader, lanes: &Lanes<Id>| {
             let others = lanes.lanes.iter().flatten().any(|lane| lane.reading != reader.reading());
-            lanes.is_full() || (others && !reader.has_read(cached))
+            lanes.is_full() || (others && !reader.context.has_streams() && !reader.has_read(cached))
         };
         while in_the_way(self, lanes) {
             self.advance(lanes, &mut done)?;
@@ -145,8 +149,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads the prompt, unless it is the one read last, and cuts it in the sequence `seq`. With `keep_cells`, other
-    /// sequences keep what they hold.
+    /// Reads the prompt, unless it is the one read last, and cuts it in the sequence `seq`. With `keep_cells`,
+    /// other sequences keep what they hold.
     pub(super) fn fork_cut(
         &mut self,
         prompt: &Prompt,
@@ -154,7 +158,12 @@ impl Reader {
         seq: i32,
         keep_cells: bool,
     ) -> Result<Cut> {
-        debug_assert!(forgetting.can_share());
+        debug_assert!(self.takes(forgetting));
+        if forgetting.memory == Memory::Text {
+            let cut = self.read_kept(prompt, forgetting, seq)?;
+            self.add_time_reading(cut.prefill);
+            return Ok(cut);
+        }
         let cached = &prompt.tokens[..prompt.n_cached()];
         let prefill = self.read_shared(cached, keep_cells)?;
         self.context.fork(SHARED, seq);
@@ -168,7 +177,9 @@ impl Reader {
         let after = &cached[forgetting.read_before..];
         self.context.read(seq, after, cut.next_pos, false)?;
         cut.next_pos += after.len();
-        cut.prefill += start.elapsed();
+        let spent = start.elapsed();
+        self.add_time_reading(spent);
+        cut.prefill += spent;
         Ok(cut)
     }
 }

@@ -16,6 +16,7 @@ mod grammar;
 mod lanes;
 mod memory;
 mod model;
+mod pace;
 mod prompt;
 mod reader;
 mod rolling;
@@ -28,6 +29,7 @@ pub use grammar::Grammar;
 pub use lanes::{Job, Lanes};
 pub use memory::{Memory, MemoryUse, peak_memory};
 pub use model::{Facts, KvLayer, Model};
+pub use pace::Pace;
 pub use prompt::{Mark, Prompt};
 pub use reader::{Answer, Cut, Forgetting, Reader, StopReason};
 pub use rolling::Rolling;
@@ -57,12 +59,15 @@ pub struct LoadSettings {
 /// How a context is made.
 #[derive(Debug, Clone)]
 pub struct ContextSettings {
-    /// Positions the KV cache can hold (llama.cpp rounds up to a multiple of 256).
+    /// Positions the KV cache can hold, of each sequence with [`ContextSettings::streams`] (llama.cpp rounds up to a
+    /// multiple of 256).
     pub n_ctx: u32,
     /// Tokens decoded at once while reading the prompt.
     pub n_batch: u32,
     /// Sequences that can share the cache.
     pub n_seq: u32,
+    /// Give each sequence cells of its own (llama.cpp's streams): forking then copies them, and the copy can be compacted.
+    pub streams: bool,
     /// CPU threads.
     pub threads: u32,
     /// Element type of keys and values.
@@ -82,6 +87,7 @@ impl Default for ContextSettings {
             n_ctx: 2048,
             n_batch: 512,
             n_seq: 1,
+            streams: false,
             threads: 1,
             kv_type: KvType::F16,
             flash_attn: FlashAttn::Auto,

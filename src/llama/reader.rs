@@ -60,7 +60,7 @@ impl Forgetting {
         self.kept_within(range.clone()) / range.len() as f64
     }
 
-    /// Whether the same reading of the prompt serves this and other conditions.
+    /// Whether the same reading of the prompt serves this and other conditions, wherever their cells are.
     pub fn can_share(&self) -> bool {
         self.positions == Positions::Keep && self.memory == Memory::Kv
     }
@@ -127,7 +127,8 @@ pub struct Reader {
 
 impl Reader {
     /// A reader that reads a prompt once for all conditions that only evict from it.
-    /// `lanes` of them can be answered side by side; each needs cells of its own for its answer.
+    /// `lanes` of them can be answered side by side; each needs cells of its own for its answer and for what it alone
+    /// reads.
     pub fn sharing(model: &Arc<Model>, settings: ContextSettings, lanes: u32) -> Result<Self> {
         let context = Context::new(model, ContextSettings { n_seq: 1 + lanes, ..settings })?;
         Ok(Reader { context, shared: None, readings: Default::default(), lanes })
@@ -142,6 +143,11 @@ impl Reader {
     /// How many conditions can be answered side by side.
     pub fn lanes(&self) -> usize {
         self.lanes as usize
+    }
+
+    /// Whether a condition can be answered beside others: compaction moves cells, which must then be its own.
+    pub fn takes(&self, forgetting: &Forgetting) -> bool {
+        forgetting.positions == Positions::Keep || self.context.has_streams()
     }
 
     /// The context.
@@ -177,21 +183,10 @@ impl Reader {
             return self.fork_cut(prompt, forgetting, FORK, false);
         }
         self.forget_reading();
-        let start = Instant::now();
         if forgetting.memory == Memory::Text {
-            let kept: Vec<Token> = forgetting.keep.kept().into_iter().flatten().map(|at| cached[at]).collect();
-            self.context.read(SHARED, &kept, 0, false)?;
-            let cells = self.context.cells(SHARED);
-            let prefill = start.elapsed();
-            return Ok(Cut {
-                seq: SHARED,
-                next_pos: kept.len(),
-                prefill,
-                evict: Duration::ZERO,
-                cells_before: cells,
-                cells_after: cells,
-            });
+            return self.read_kept(prompt, forgetting, SHARED);
         }
+        let start = Instant::now();
         self.context.read(SHARED, &cached[..forgetting.read_before], 0, false)?;
         let mut cut = self.apply(SHARED, forgetting, start.elapsed())?;
         let rest = Instant::now();
@@ -200,6 +195,17 @@ impl Reader {
         cut.next_pos += after.len();
         cut.prefill += rest.elapsed();
         Ok(cut)
+    }
+
+    /// Reads nothing but what survives, as a prompt of its own, into a sequence it empties first.
+    pub(super) fn read_kept(&mut self, prompt: &Prompt, forgetting: &Forgetting, seq: i32) -> Result<Cut> {
+        let start = Instant::now();
+        let kept: Vec<Token> = forgetting.keep.kept().into_iter().flatten().map(|at| prompt.tokens[at]).collect();
+        self.context.forget_sequence(seq);
+        self.context.read(seq, &kept, 0, false)?;
+        let (cells, prefill) = (self.context.cells(seq), start.elapsed());
+        let (next_pos, evict) = (kept.len(), Duration::ZERO);
+        Ok(Cut { seq, next_pos, prefill, evict, cells_before: cells, cells_after: cells })
     }
 
     /// Empties the cache.
@@ -221,6 +227,11 @@ impl Reader {
     /// Time spent on reading prompts so far.
     pub(super) fn time_reading(&self) -> Duration {
         self.readings.1
+    }
+
+    /// Counts time that was spent on reading for one condition alone.
+    pub(super) fn add_time_reading(&mut self, spent: Duration) {
+        self.readings.1 += spent;
     }
 
     /// Makes sure [`SHARED`] holds these tokens. Unless other sequences are to keep their cells, its own start at the

@@ -50,9 +50,9 @@ impl Score for ExpectedAttention {
             let valued = weights.iter().zip(SINKS..).map(|(weight, at)| weight * norm(layer.value(head, at)));
             std::iter::repeat_n(0.0, SINKS).chain(valued).collect()
         });
-        // The sinks get the largest score of the layer.
+        // The sinks get the largest score of the layer plus 1, as in kvpress.
         let max = scores.iter().flatten().copied().fold(f64::NEG_INFINITY, f64::max);
-        scores.iter_mut().for_each(|head| head[..SINKS].fill(max));
+        scores.iter_mut().for_each(|head| head[..SINKS].fill(max + 1.0));
         scores
     }
 }

@@ -76,12 +76,13 @@ impl<S: Score> Policy for Lowest<S> {
     }
 }
 
-/// Gives the `count` last positions of each head the maximum of the layer's others: being later, they are kept.
+/// Gives the `count` last positions of each head the maximum of the layer's others plus 1, as kvpress does: they are
+/// kept.
 fn keep_last(heads: &mut [Vec<f64>], count: usize) {
     let first = heads[0].len() - count;
     let others = heads.iter().flat_map(|scores| &scores[..first]).copied();
     let max = others.reduce(f64::max).unwrap_or(0.0);
-    heads.iter_mut().for_each(|scores| scores[first..].fill(max));
+    heads.iter_mut().for_each(|scores| scores[first..].fill(max + 1.0));
 }
 
 #[cfg(test)]

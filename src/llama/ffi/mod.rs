@@ -389,7 +389,7 @@ impl RawContext {
         // SAFETY: plain data.
         let mut params = unsafe { sys::llama_context_default_params() };
         let threads = i32::try_from(settings.threads).unwrap_or(i32::MAX);
-        params.n_ctx = settings.n_ctx;
+        params.n_ctx = if settings.streams { settings.n_ctx.saturating_mul(settings.n_seq) } else { settings.n_ctx };
         // A batch holds a chunk of a prompt, or one token of each sequence; it is never split.
         params.n_batch = settings.n_batch.max(settings.n_seq);
         params.n_ubatch = params.n_batch;
@@ -405,7 +405,7 @@ impl RawContext {
         params.type_k = ggml_type(settings.kv_type);
         params.type_v = params.type_k;
         params.swa_full = settings.swa_full;
-        params.kv_unified = true;
+        params.kv_unified = !settings.streams;
         params.no_perf = true;
         params.abort_callback = Some(kvtap::kvtap_interrupted);
         // Without a tap llama.cpp computes its graphs undisturbed.
@@ -428,9 +428,10 @@ impl RawContext {
         unsafe { sys::llama_get_memory(self.ptr()) }
     }
 
+    /// Positions of one sequence.
     pub(super) fn n_ctx(&self) -> u32 {
         // SAFETY: getter.
-        unsafe { sys::llama_n_ctx(self.ptr()) }
+        unsafe { sys::llama_n_ctx_seq(self.ptr()) }
     }
 
     /// Decodes one batch. The caller has checked length (`n_batch`), sequence ids and positions.
@@ -482,7 +483,7 @@ impl RawContext {
         unsafe { sys::llama_memory_seq_rm(self.memory(), seq, from, to) }
     }
 
-    /// Shares all cells of `source` with the empty sequence `target`.
+    /// Shares all cells of `source` with the empty sequence `target`, or copies them into its stream.
     pub(super) fn seq_cp(&mut self, source: i32, target: i32) {
         // SAFETY: valid handle; `Context` checked the ids.
         unsafe { sys::llama_memory_seq_cp(self.memory(), source, target, -1, -1) }

@@ -63,6 +63,9 @@ pub fn comparison_headings(analysis: &Analysis) -> Vec<Heading> {
         ("comparison", "The condition, and what it is compared with"),
         ("difference", "Mean paired difference of the score, and its interval"),
     ];
+    let noise = noise_floor(analysis).map(|_| {
+        ("/ noise", "The difference as a multiple of the noise floor: what two runs of the full cache differ by")
+    });
     let others = [
         ("p (Holm)", "Sign-flip permutation test, corrected over all comparisons of this report"),
         ("p (raw)", "Sign-flip permutation test before the correction"),
@@ -74,7 +77,12 @@ pub fn comparison_headings(analysis: &Analysis) -> Vec<Heading> {
         ("needed", "Examples that a difference of the observed size needs for that"),
         ("n", "Examples that both conditions have"),
     ];
-    headings(&first.into_iter().chain(anytime).chain(others).collect::<Vec<_>>())
+    headings(&first.into_iter().chain(noise).chain(anytime).chain(others).collect::<Vec<_>>())
+}
+
+/// The noise floor, where repeats of the full cache show one.
+fn noise_floor(analysis: &Analysis) -> Option<f64> {
+    analysis.noise_floor.map(|floor| floor.difference).filter(|&difference| difference > 0.0)
 }
 
 fn has_anytime(analysis: &Analysis) -> bool {
@@ -96,6 +104,10 @@ pub fn comparisons(analysis: &Analysis) -> Vec<ComparisonRow> {
             cells: [Cell::new(number(comparison.difference.point), Some(comparison.difference.point))
                 .with(interval(&comparison.difference))]
             .into_iter()
+            .chain(noise_floor(analysis).map(|floor| {
+                let times = comparison.difference.point.abs() / floor;
+                Cell::new(format!("{} ×", decimals(times, 1)), Some(times))
+            }))
             .chain(has_anytime(analysis).then(|| {
                 // Sorted by the distance from 0 that is certain.
                 let certain = comparison.anytime.map(|anytime| anytime.low.max(-anytime.high));

@@ -1,0 +1,46 @@
+//! What a batch of many sequences gains over a small one, measured.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Context, ContextSettings, Model, Slot};
+use crate::Result;
+
+/// Decodes of which the fastest counts, after one that warms up.
+const TIMED: usize = 2;
+
+/// Decodes batches of different sizes on an almost empty cache.
+pub struct Pace(Context);
+
+impl Pace {
+    /// For up to `most` sequences. The rest of the settings is that of the run.
+    ///
+    /// # Errors
+    /// As [`Context::new`].
+    pub fn new(model: &Arc<Model>, settings: ContextSettings, most: u32) -> Result<Self> {
+        let n_ctx = most * (1 + TIMED as u32);
+        let settings = ContextSettings { n_ctx, n_seq: most, n_batch: most, streams: false, tap: false, ..settings };
+        Ok(Pace(Context::new(model, settings)?))
+    }
+
+    /// Tokens a second of `lanes` sequences together.
+    ///
+    /// # Errors
+    /// If decoding fails.
+    pub fn tokens_per_second(&mut self, lanes: u32) -> Result<f64> {
+        let Pace(context) = self;
+        context.clear();
+        let token = context.model().tokenize("a").first().copied().unwrap_or(0);
+        let mut fastest = Duration::MAX;
+        for pos in 0..=TIMED as i32 {
+            let slots: Vec<_> = (0..lanes as i32).map(|seq| Slot { token, pos, seq, logits: true }).collect();
+            let start = Instant::now();
+            context.decode(&slots)?;
+            context.logits(0)?; // waits for the device
+            if pos > 0 {
+                fastest = fastest.min(start.elapsed());
+            }
+        }
+        Ok(f64::from(lanes) / fastest.as_secs_f64().max(1e-9))
+    }
+}
