@@ -36,6 +36,10 @@ def their_scores(model, press, tokens):
         return keys, values
 
     press.compress = compress
+    for layer in model.model.layers:
+        # ExpectedAttentionPress does not say which of Gemma's two rotary embeddings it wants: it is the layer's own.
+        kind = layer.self_attn.layer_type
+        layer.self_attn.rotary_emb = lambda x, ids, kind=kind: model.model.rotary_emb(x, ids, kind)
     with torch.no_grad(), press(model):
         model(torch.tensor([tokens]), past_key_values=DynamicCache(), cache_position=torch.arange(len(tokens)))
     return torch.stack(seen).numpy()

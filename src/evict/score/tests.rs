@@ -45,9 +45,9 @@ fn attention_is_summed_normalized_and_pooled() {
     close(&H2o.score(&layer(&[], &[], attention(0), 6))[0], &[0.5, 0.2, 0.125, 0.25 / 3.0, 0.1, 0.1]);
     let local = Layer { window: Some(2), ..layer(&[], &[], attention(0), 6) };
     close(&H2o.score(&local)[0], &[1.5, 0.5, 0.25, 0.125, 0.1, 0.1]);
-    close(&Tova.score(&layer(&[], &[], attention(5), 6))[0], &[3.0, 1.0, 0.5, 0.25, 0.2, 3.0]);
+    close(&Tova.score(&layer(&[], &[], attention(5), 6))[0], &[3.0, 1.0, 0.5, 0.25, 0.2, 4.0]);
     // A window of half the prompt: three queries.
-    close(&SnapKv.score(&layer(&[], &[], attention(3), 6))[0], &[0.3; 6]);
+    close(&SnapKv.score(&layer(&[], &[], attention(3), 6))[0], &[0.3, 0.3, 0.3, 1.3, 1.3, 1.3]);
 }
 
 #[test]
