@@ -27,19 +27,27 @@ PRESSES = {
 GLOBAL = [layer for layer in range(SHAPE.layers) if SHAPE.is_global(layer)]
 
 
+class LayerRotary(torch.nn.Module):
+    """The rotary embedding of a layer's kind: ExpectedAttentionPress does not say which of Gemma's two it wants."""
+
+    def __init__(self, rotary, kind):
+        super().__init__()
+        self.rotary, self.kind = rotary, kind
+
+    def forward(self, x, position_ids):
+        return self.rotary(x, position_ids, self.kind)
+
+
 def their_scores(model, press, tokens):
     """Scores by layer, of presses that prune nothing: [layers, KV heads, positions]."""
     seen = []
 
     def compress(module, hidden_states, keys, values, attentions, kwargs):
+        module.rotary_emb = LayerRotary(model.model.rotary_emb, module.layer_type)
         seen.append(press.score(module, hidden_states, keys, values, attentions, kwargs)[0])
         return keys, values
 
     press.compress = compress
-    for layer in model.model.layers:
-        # ExpectedAttentionPress does not say which of Gemma's two rotary embeddings it wants: it is the layer's own.
-        kind = layer.self_attn.layer_type
-        layer.self_attn.rotary_emb = lambda x, ids, kind=kind: model.model.rotary_emb(x, ids, kind)
     with torch.no_grad(), press(model):
         model(torch.tensor([tokens]), past_key_values=DynamicCache(), cache_position=torch.arange(len(tokens)))
     return torch.stack(seen).numpy()
