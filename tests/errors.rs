@@ -45,6 +45,7 @@ fn every_mistake_gets_a_sentence_that_names_the_mend() {
         (&["exp", "--ratio=0.5", "--n-predict=9999"], "exceeds the context of 2048; lower --n-predict, or set --ctx"),
         (&["exp", "--ratio=0.5", "--shard=5/4"], "`5/4` is not a shard"),
         (&["exp", "--ratio=0.5", "--top-p=7"], "--top-p is 7; it must lie between 0 and 1"),
+        (&["exp", "--ratio=0.5", "--swa-full=false", "--positions=compact"], "leave --swa-full on"),
         (&["exp", "--ratio=0.5", "--resume"], "no run under results/ has these settings"),
         (&["probe"], "give a prompt"),
         (&["probe", "--prompt= "], "the prompt is empty"),

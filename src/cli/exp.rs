@@ -389,6 +389,11 @@ impl Args {
         let template = self.engine.chat_template()?;
         let conditions = grid.conditions()?;
         let demands = Demands::of(&conditions, self.engine.flash_attn, self.engine.kv_type)?;
+        if !self.engine.swa_full && conditions.iter().any(|condition| condition.positions == Positions::Compact) {
+            return Err(Error::input(
+                "--positions compact moves positions in every layer, and --swa-full is off; leave --swa-full on",
+            ));
+        }
         let parallel = self.parallel.lanes(conditions.len() * self.repeats as usize);
         Ok(Settings {
             conditions,
