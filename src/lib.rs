@@ -5,7 +5,7 @@
 //! library is what it is made of.
 //!
 //! ```
-//! use kvllama::evict::{Budget, DEFAULT_SINKS, TrialSeed, View, evict, policy};
+//! use kvllama::evict::{Budget, PolicySpec, TrialSeed, View, evict};
 //! use kvllama::llama::{ContextSettings, Forgetting, LoadSettings, Model, Prompt, Reader, Sampler, Sampling, Turn};
 //! use kvllama::models;
 //!
@@ -15,9 +15,9 @@
 //! let prompt = Prompt::chat(&model, &turns, &[])?;
 //!
 //! let protected = vec![false; prompt.n_cached()];
-//! let budget = Budget::Ratio { ratio: "0.25".parse()?, sinks: DEFAULT_SINKS };
+//! let budget = Budget::Ratio("0.25".parse()?);
 //! let view = View::new(0..prompt.n_cached(), &protected, budget, TrialSeed(1));
-//! let keep = evict(policy("random")?, prompt.n_cached(), &view)?;
+//! let keep = evict("random".parse::<PolicySpec>()?.policy(), prompt.n_cached(), &view)?;
 //!
 //! let mut reader = Reader::private(&model, ContextSettings { n_ctx: 256, ..ContextSettings::default() })?;
 //! let mut cut = reader.cut(&prompt, &Forgetting::new(keep))?;
@@ -36,7 +36,8 @@
 //! - [`report`]: what a run says: terminal, page, figures.
 //! - [`stats`]: intervals and tests over examples. Pure functions.
 //! - [`models`]: the embedded model, the known ones, and how they are fetched.
-//! - [`exp`]: the experiment: the grid of conditions, the loop, durable rows.
+//! - [`condition`]: the columns of an experiment: one axis, one file; the grid that crosses them.
+//! - [`exp`]: the experiment: the loop, durable rows.
 //! - [`api`]: language models behind an HTTP API: keys, patience, prices.
 //! - [`judge`]: language models that score what no rule can check.
 //! - [`mod@bench`]: how fast the engine is, and beside whom.
@@ -50,6 +51,7 @@
 pub mod api;
 pub mod bench;
 pub mod cli;
+pub mod condition;
 pub mod data;
 pub mod error;
 pub mod evict;

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use kvllama::api::price::{Price, Usage};
 use kvllama::api::{Endpoint, Patience, Secret};
+use kvllama::condition::Condition;
 use kvllama::exp::{
-    Build, Condition, DataFacts, Generation, InstructionRow, Manifest, ModelFile, PromptRow, Rows, Settings, Store,
+    Build, DataFacts, Generation, InstructionRow, Manifest, ModelFile, PromptRow, Rows, Session, Settings, Store,
     TrialRow, write_prompts,
 };
 use kvllama::judge::stage::{self, Options, Outcome, Plan, Spent};
@@ -41,11 +42,14 @@ fn run_of(directory: &Path, responses: &[&str]) {
         gpu_layers: None,
         chat_template_sha256: None,
     };
+    let conditions = vec![Condition::default()];
+    let settings = Settings { conditions, repeats: 1, limit: None, shard: None, generation };
+    let session = Session::new(Build::this(1), &settings, Vec::new());
     let manifest = Manifest::new(
-        Build::this(1),
         ModelFile { name: "m".into(), file_size: 1, sha256: "00".into(), gguf: Value::Null },
         DataFacts { name: "d".into(), sha256: "11".into(), n_examples: 1 },
-        Settings { conditions: vec![Condition::baseline()], repeats: 1, limit: None, shard: None, generation },
+        &settings,
+        session,
     );
     let (mut store, _) = Store::open(directory, &manifest).unwrap();
     let instructions = kvllama::data::parse(EXAMPLE, "x").unwrap().remove(0).instructions;

@@ -20,7 +20,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::evict::{Budget, DEFAULT_SINKS, KeepSet, TrialSeed, View, evict, policy};
+use crate::evict::{Budget, KeepSet, PolicySpec, TrialSeed, View, evict};
 use crate::llama::{ContextSettings, Forgetting, Job, Model, Sampler, Sampling, Token};
 use crate::{Error, Result};
 
@@ -139,12 +139,12 @@ fn jobs(count: usize, len: usize) -> Result<Vec<Job<usize>>> {
 
 /// What a policy keeps; one with scores is given some.
 fn keep_set(name: &str, ratio: &str, len: usize) -> Result<KeepSet> {
-    let budget = Budget::Ratio { ratio: ratio.parse()?, sinks: DEFAULT_SINKS };
+    let budget = Budget::Ratio(ratio.parse()?);
     let protected = vec![false; len];
     // Steps of the golden ratio: no two alike, in no order.
     let scores: Vec<_> = (0..len).map(|at| (at as f64 * 0.618_033_988_749_895).fract()).collect();
     let view = View { scores: &scores, ..View::new(0..len, &protected, budget, TrialSeed(1)) };
-    evict(policy(name)?, len, &view)
+    evict(name.parse::<PolicySpec>()?.policy(), len, &view)
 }
 
 /// Answers of full length, whatever the model would say.

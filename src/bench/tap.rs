@@ -2,7 +2,7 @@
 
 use super::{Bench, Goal, Row, median, timed};
 use crate::Result;
-use crate::evict::{Score, policy};
+use crate::evict::{PolicySpec, Score};
 use crate::llama::{Context, ContextSettings, FlashAttn, Reader, Token};
 
 const PROMPT: usize = 2048;
@@ -30,8 +30,8 @@ pub(super) fn measure(bench: &Bench) -> Result<(String, Vec<Row>)> {
             seconds.push(timed(|| read(context, &tokens))?.1);
         }
         for ((name, _), seconds) in LOOKS.iter().zip(&mut seconds[3..]) {
-            let score = scores(name)?;
-            seconds.push(timed(|| reader.scores(&tokens, &[score]))?.1);
+            let policy: PolicySpec = name.parse()?;
+            seconds.push(timed(|| reader.scores(&tokens, &[scores(&policy)]))?.1);
         }
     }
     let mut seconds = seconds.into_iter().map(median);
@@ -55,6 +55,6 @@ fn read(context: &mut Context, tokens: &[Token]) -> Result<()> {
     context.read(0, tokens, 0, false)
 }
 
-fn scores(name: &str) -> Result<&'static dyn Score> {
-    Ok(policy(name)?.score().expect("these policies have scores"))
+fn scores(policy: &PolicySpec) -> &dyn Score {
+    policy.score().expect("these policies have scores")
 }

@@ -14,10 +14,10 @@ use super::means::{self, Mean};
 use super::progress::Progress;
 use super::room::{self, Size};
 use super::{interrupt, print, print_json};
+use crate::condition::{AxisArgs, Grid, Positions};
 use crate::data::{self, Example, bundled};
-use crate::evict::{Aggregate, Granularity, Layers, Memory, Positions, Protect, Ratio, Scope, parse_ratios};
 use crate::exp::stop::{self, StopRule, Watch};
-use crate::exp::{self, Build, DataFacts, Demands, Generation, Grid, Manifest, Outcome, Plan, Settings, Store};
+use crate::exp::{self, Build, DataFacts, Demands, Generation, Manifest, Outcome, Plan, Session, Settings, Store};
 use crate::judge::stage::Outcome as Judged;
 use crate::llama::{ContextSettings, MemoryUse, Sampling, peak_memory};
 use crate::models;
@@ -32,65 +32,8 @@ use crate::{Error, Result};
 #[derive(Debug, clap::Args)]
 #[command(args_override_self = true, after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Policies, separated by commas: none, streaming, random, snapkv, ... (`kvllama policies` lists them); also sinks+POLICY.
-    #[arg(long, help_heading = "Eviction", value_name = "P,..", value_delimiter = ',', default_value = "random")]
-    policy: Vec<String>,
-
-    /// Fractions to evict, separated by commas; also ranges FROM..TO:STEP with both ends included.
-    #[arg(long, help_heading = "Eviction", value_name = "R,..", value_delimiter = ',')]
-    ratio: Vec<String>,
-
-    /// First positions to keep: the sinks of `streaming` under a ratio [default: 4], or the first number of a window.
-    #[arg(long, help_heading = "Eviction", value_name = "N")]
-    keep_first: Option<usize>,
-
-    /// Last positions to keep: with --keep-first a window instead of a ratio (StreamingLLM's 100/100).
-    #[arg(long, help_heading = "Eviction", value_name = "M")]
-    keep_last: Option<usize>,
-
-    /// Instead of another budget: hold the cache to B positions while the model generates, without end if need be.
-    #[arg(long, help_heading = "Eviction", value_name = "B")]
-    rolling: Option<usize>,
-
-    /// Positions that --rolling evicts whenever the cache is full [default: 1; 16 for policies with scores].
-    #[arg(long, help_heading = "Eviction", value_name = "N")]
-    every: Option<usize>,
-
-    /// Contiguous positions that `random` evicts together.
-    #[arg(long, help_heading = "Eviction", value_name = "B", default_value_t = 1)]
-    block: usize,
-
-    /// Free whole positions (`token`), or let each `layer` or each KV `head` keep its own, as the papers do: then nothing is freed.
-    #[arg(long, help_heading = "Eviction", value_name = "UNIT,..", value_delimiter = ',', default_value = "token")]
-    granularity: Vec<Granularity>,
-
-    /// The layers that forget: all, global or local (without and with a sliding window).
-    #[arg(long, help_heading = "Eviction", value_name = "WHICH,..", value_delimiter = ',', default_value = "all")]
-    layers: Vec<Layers>,
-
-    /// How the scores of layers and heads become one: mean, max or rank-mean.
-    #[arg(long, help_heading = "Eviction", value_name = "HOW", default_value = "mean")]
-    aggregate: Aggregate,
-
-    /// Split the budget over the spans of the prompt in proportion to their length; the policy ranks within each.
-    #[arg(long, help_heading = "Eviction")]
-    fair: bool,
-
-    /// Survivors `keep` their RoPE positions, or are moved together (`compact`); both, separated by a comma, run both.
-    #[arg(long, help_heading = "Eviction", value_name = "MODE,..", value_delimiter = ',', default_value = "keep")]
-    positions: Vec<Positions>,
-
-    /// What is compressed: the whole `prompt`, or only the `system` text or the `context`, before the rest is read.
-    #[arg(long, help_heading = "Eviction", value_name = "SPAN,..", value_delimiter = ',', default_value = "prompt")]
-    scope: Vec<Scope>,
-
-    /// Spans that survive whatever the policy says: bos, sink:N, template, system, instruction, question, none.
-    #[arg(long, help_heading = "Eviction", value_name = "SPAN,..", default_value = "none")]
-    protect: Protect,
-
-    /// `kv` evicts what was heard; `text` feeds the kept tokens only, as a fresh prompt: the contrast control.
-    #[arg(long, help_heading = "Eviction", value_name = "MODE,..", value_delimiter = ',', default_value = "kv")]
-    memory: Vec<Memory>,
+    #[command(flatten)]
+    axes: AxisArgs,
 
     /// Also compare predictions with the full cache's on its own answer: KL divergence, likelihood, top-1 agreement.
     #[arg(long, help_heading = "Generation")]
@@ -284,7 +227,9 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let context = context_of(&plan);
     drop(dry);
     let build = Build::this(context.threads);
-    let manifest = Manifest::new(build, args.engine.model_file(&model)?, data, plan.settings.clone());
+    let examples = plan.examples.iter().map(|example| example.id.clone()).collect();
+    let session = Session::new(build, &plan.settings, examples);
+    let manifest = Manifest::new(args.engine.model_file(&model)?, data, &plan.settings, session);
     let directory = args.directory(&manifest)?;
     let (mut store, resumed) = Store::open(&directory, &manifest)?;
     exp::write_prompts(&directory, &plan.prompts(&model)?)?;
@@ -364,28 +309,13 @@ fn conclude(args: &Args, directory: &Path, outcome: &Outcome, judged: Option<&Ju
 
 impl Args {
     fn settings(&self) -> Result<Settings> {
-        let mut ratios: Vec<Ratio> = Vec::new();
-        for item in &self.ratio {
-            ratios.extend(parse_ratios(item)?);
+        if self.axes.policy.policy.is_empty() && !self.axes.budget.is_given() {
+            return Err(Error::input("say what to evict: --policy random --ratio 0.5, for example"));
         }
-        let grid = Grid {
-            policies: self.policy.clone(),
-            ratios,
-            keep_first: self.keep_first,
-            keep_last: self.keep_last,
-            positions: self.positions.clone(),
-            scopes: self.scope.clone(),
-            memories: self.memory.clone(),
-            protect: self.protect.clone(),
-            block: self.block,
-            granularities: self.granularity.clone(),
-            layers: self.layers.clone(),
-            aggregate: self.aggregate,
-            fair: self.fair,
-            rolling: self.rolling,
-            every: self.every,
-            baseline: !self.no_baseline,
-        };
+        if self.n_predict == 0 {
+            return Err(Error::input("--n-predict is 0; an answer needs at least one token"));
+        }
+        let grid = Grid { axes: self.axes.clone(), baseline: !self.no_baseline };
         let template = self.engine.chat_template()?;
         let conditions = grid.conditions()?;
         let demands = Demands::of(&conditions, self.engine.flash_attn, self.engine.kv_type)?;
@@ -443,7 +373,7 @@ impl Args {
         if let Some(directory) = &self.out {
             if self.fresh && Store::exists(directory) {
                 let mut aside = directory.as_os_str().to_owned();
-                aside.push(format!(".before-{}", manifest.started.replace(':', "")));
+                aside.push(format!(".before-{}", manifest.started().replace(':', "")));
                 std::fs::rename(directory, &aside).map_err(Error::io("cannot put aside", directory))?;
                 tracing::warn!("the earlier run is now in {}", PathBuf::from(aside).display());
             }
@@ -454,8 +384,13 @@ impl Args {
                 Error::input("no run under results/ has these settings; leave --resume out to start one")
             });
         }
-        let policies: Vec<_> = self.policy.iter().map(String::as_str).collect();
-        let stem = format!("{}-{}", manifest.started.replace(':', "").trim_end_matches('Z'), policies.join("+"));
+        let conditions = manifest.conditions();
+        let mut policies: Vec<_> = conditions.iter().map(|(_, condition)| condition.policy.name()).collect();
+        policies.dedup();
+        if policies.len() > 1 && policies[0] == "none" {
+            policies.remove(0); // the baseline goes without saying
+        }
+        let stem = format!("{}-{}", manifest.started().replace(':', "").trim_end_matches('Z'), policies.join("+"));
         Ok((1..)
             .map(|n| results.join(if n == 1 { stem.clone() } else { format!("{stem}-{n}") }))
             .find(|directory| !directory.exists())
@@ -491,9 +426,13 @@ fn latest_match(results: &Path, manifest: &Manifest) -> Result<Option<PathBuf>> 
     for entry in entries {
         let directory = entry.map_err(Error::io("cannot list", results))?.path();
         let Ok(earlier) = Manifest::read(&directory.join("manifest.json")) else { continue };
-        let same = earlier.run_id == manifest.run_id && earlier.settings.conditions == manifest.settings.conditions;
-        if same && found.as_ref().is_none_or(|(started, _)| *started < earlier.started) {
-            found = Some((earlier.started, directory));
+        // Among runs that can go on, the one that planned something of this: a run may have grown since.
+        let planned = earlier.conditions();
+        let overlaps = manifest.conditions().iter().any(|(_, now)| planned.iter().any(|(_, then)| then == now));
+        let same = earlier.schema == manifest.schema && earlier.run_id == manifest.run_id && overlaps;
+        let started = earlier.sessions.last().map_or("", |session| &session.started).to_owned();
+        if same && found.as_ref().is_none_or(|(latest, _)| *latest < started) {
+            found = Some((started, directory));
         }
     }
     Ok(found.map(|(_, directory)| directory))

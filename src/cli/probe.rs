@@ -7,11 +7,9 @@ use serde_json::{Map, Value, json};
 use super::engine::EngineArgs;
 use super::exp::SamplingArgs;
 use super::{interrupt, print, print_json, prompt_view};
-use crate::evict::{
-    Aggregate, Granularity, HeadKeeps, KeepSet, Layers, Memory, Positions, Protect, Ratio, Scope, Scores, TrialSeed,
-    parse_ranges,
-};
-use crate::exp::{Condition, Demands, Grid, forgetting, read_before, roll};
+use crate::condition::{AxisArgs, Condition, Grid};
+use crate::evict::{HeadKeeps, KeepSet, Scores, TrialSeed, parse_ranges};
+use crate::exp::{Demands, forgetting, read_before, roll};
 use crate::llama::{Answer, ContextSettings, Cut, Forgetting, Model, Prompt, Reader, Sampler, Token, Turn};
 use crate::span::{Span, labels};
 use crate::{Error, Result};
@@ -44,73 +42,16 @@ pub(super) struct Args {
     #[arg(long, help_heading = "Prompt")]
     raw: bool,
 
-    /// The policy [default: random where a budget is given, else none].
-    #[arg(long, help_heading = "Eviction", value_name = "P", conflicts_with = "evict")]
-    policy: Option<String>,
-
-    /// The fraction to evict.
-    #[arg(long, help_heading = "Eviction", value_name = "R", conflicts_with = "evict")]
-    ratio: Option<Ratio>,
-
-    /// First positions to keep, as in `exp`.
-    #[arg(long, help_heading = "Eviction", value_name = "N", conflicts_with = "evict")]
-    keep_first: Option<usize>,
-
-    /// Last positions to keep, as in `exp`.
-    #[arg(long, help_heading = "Eviction", value_name = "M", conflicts_with = "evict")]
-    keep_last: Option<usize>,
-
-    /// Hold the cache to B positions while the model generates, as in `exp`.
-    #[arg(long, help_heading = "Eviction", value_name = "B", conflicts_with_all = ["evict", "logits", "forced", "scores"])]
-    rolling: Option<usize>,
-
-    /// Positions that --rolling evicts whenever the cache is full.
-    #[arg(long, help_heading = "Eviction", value_name = "N")]
-    every: Option<usize>,
-
-    /// Contiguous positions that `random` evicts together.
-    #[arg(long, help_heading = "Eviction", value_name = "B", default_value_t = 1)]
-    block: usize,
+    #[command(flatten)]
+    axes: AxisArgs,
 
     /// Seed of the trial: the `seed` column of trials.csv repeats that row's eviction and draws.
     #[arg(long, help_heading = "Eviction", value_name = "S", default_value_t = 1)]
     seed: u64,
 
     /// Evict exactly these half-open ranges of positions.
-    #[arg(long, help_heading = "Eviction", value_name = "3..9,15..16")]
+    #[arg(long, help_heading = "Eviction", value_name = "3..9,15..16", conflicts_with_all = EXCLUDED_BY_RANGES)]
     evict: Option<String>,
-
-    /// Free whole positions (`token`), or let each `layer` or each KV `head` keep its own.
-    #[arg(long, help_heading = "Eviction", value_name = "UNIT", default_value = "token", conflicts_with = "evict")]
-    granularity: Granularity,
-
-    /// The layers that forget: all, global or local.
-    #[arg(long, help_heading = "Eviction", value_name = "WHICH", default_value = "all")]
-    layers: Layers,
-
-    /// How the scores of layers and heads become one: mean, max or rank-mean.
-    #[arg(long, help_heading = "Eviction", value_name = "HOW", default_value = "mean", conflicts_with = "evict")]
-    aggregate: Aggregate,
-
-    /// Split the budget over the spans of the prompt in proportion to their length.
-    #[arg(long, help_heading = "Eviction", conflicts_with = "evict")]
-    fair: bool,
-
-    /// Survivors `keep` their RoPE positions or are moved together (`compact`).
-    #[arg(long, help_heading = "Eviction", value_name = "MODE", default_value = "keep")]
-    positions: Positions,
-
-    /// What is compressed: prompt, system or context.
-    #[arg(long, help_heading = "Eviction", value_name = "SPAN", default_value = "prompt")]
-    scope: Scope,
-
-    /// Spans that survive whatever the policy says.
-    #[arg(long, help_heading = "Eviction", value_name = "SPAN,..", default_value = "none")]
-    protect: Protect,
-
-    /// `kv`: heard and forgotten; `text`: never heard.
-    #[arg(long, help_heading = "Eviction", value_name = "MODE", default_value = "kv")]
-    memory: Memory,
 
     /// Tokens to feed after the prompt instead of the model's own (teacher forcing).
     #[arg(long = "continue", value_name = "5,6,..", value_delimiter = ',', help_heading = "Output")]
@@ -139,6 +80,10 @@ pub(super) struct Args {
     engine: EngineArgs,
 }
 
+/// Ranges say themselves what is evicted.
+const EXCLUDED_BY_RANGES: [&str; 9] =
+    ["policy", "ratio", "keep_first", "keep_last", "rolling", "granularity", "aggregate", "fair", "block"];
+
 const EXAMPLES: &str = "\
 Examples:
   kvllama probe --prompt 'Tell me about the owl for my old uncle. No commas are allowed.' --ratio 0.5
@@ -165,7 +110,7 @@ pub(super) fn execute(args: Args) -> Result<()> {
 
     interrupt::install()?;
     let answered = forced.len() + n_predict;
-    let needed = match condition.rolling {
+    let needed = match condition.budget.rolling() {
         Some(rolling) => prompt.tokens.len().max(rolling.budget) + 1,
         None => prompt.tokens.len() + answered,
     };
@@ -180,7 +125,7 @@ pub(super) fn execute(args: Args) -> Result<()> {
     let mut reader = Reader::private(&model, context)?;
     let mut sampler = Sampler::new(&sampling, seed.sampler());
     let (mut full, mut scores) = (None, None);
-    let (forgetting, outcome) = if let Some(rolling) = condition.rolling {
+    let (forgetting, outcome) = if let Some(rolling) = condition.budget.rolling() {
         let (forgetting, cut, answer) = roll(&condition, rolling, &prompt, seed, &mut reader, &mut sampler, n_predict)?;
         (forgetting, Outcome { cut, answer, logits: Vec::new() })
     } else {
@@ -190,7 +135,7 @@ pub(super) fn execute(args: Args) -> Result<()> {
             None => forgetting(&condition, &prompt, seed, &model, scores.as_ref())?,
             Some(ranges) => {
                 let keep = KeepSet::without_ranges(prompt.n_cached(), &parse_ranges(ranges)?)?;
-                let (positions, memory, layers) = (args.positions, args.memory, args.layers);
+                let Condition { positions, memory, layers, .. } = condition;
                 Forgetting { positions, memory, layers, ..Forgetting::new(keep) }
             }
         };
@@ -276,28 +221,14 @@ impl Args {
     }
 
     fn condition(&self) -> Result<Condition> {
-        let has_budget =
-            self.rolling.is_some() || self.ratio.is_some() || self.keep_first.is_some() || self.keep_last.is_some();
-        let policy = self.policy.as_deref().unwrap_or(if has_budget { "random" } else { "none" });
-        let grid = Grid {
-            policies: vec![policy.to_owned()],
-            ratios: self.ratio.into_iter().collect(),
-            keep_first: self.keep_first,
-            keep_last: self.keep_last,
-            positions: vec![self.positions],
-            scopes: vec![self.scope],
-            memories: vec![self.memory],
-            protect: self.protect.clone(),
-            block: self.block,
-            granularities: vec![self.granularity],
-            layers: vec![self.layers],
-            aggregate: self.aggregate,
-            fair: self.fair,
-            rolling: self.rolling,
-            every: self.every,
-            baseline: false,
-        };
-        Ok(grid.conditions()?.remove(0))
+        let conditions = Grid { axes: self.axes.clone(), baseline: false }.conditions()?;
+        match <[Condition; 1]>::try_from(conditions) {
+            Ok([condition]) => Ok(condition),
+            Err(several) => Err(Error::input(format!(
+                "probe looks at one condition, and these options make {}; give one value of each",
+                several.len()
+            ))),
+        }
     }
 
     fn name(&self, condition: &Condition) -> String {
@@ -348,7 +279,7 @@ fn score_file(condition: &Condition, scores: &Scores, model: &Model) -> Value {
         model.kv_layers().into_iter().filter(|layer| condition.layers.include(layer.local)).collect();
     let aggregate = scores.aggregate(condition.aggregate, |index| forgetful.iter().any(|layer| layer.index == index));
     let per_head = scores.layers.iter().map(|(layer, heads)| (layer.to_string(), json!(heads)));
-    json!({"policy": condition.policy, "aggregate": aggregate, "per_head": per_head.collect::<Map<_, _>>()})
+    json!({"policy": condition.policy.to_string(), "aggregate": aggregate, "per_head": per_head.collect::<Map<_, _>>()})
 }
 
 /// By label, the fraction of its tokens that survived.

@@ -1,8 +1,9 @@
 //! Eviction: which positions of a read prompt survive.
 //!
 //! Pure functions from a [`View`] of the cached prompt and a [`Budget`] to a [`KeepSet`]; no
-//! llama.cpp, no I/O. A policy is one file with an `impl Policy` (or, if it ranks positions by what the
-//! model computed while it read them, an `impl Score` under `evict/score`) and one line in [`POLICIES`].
+//! llama.cpp, no I/O. A policy is one file with a [`Family`] and an `impl Policy` (or, if it ranks
+//! positions by what the model computed while it read them, an `impl Score` under `evict/score`), and one line in
+//! [`POLICIES`]. A [`PolicySpec`] is a policy as it is named, with its parameters.
 //!
 //! The rules every policy shares are enforced here, in [`evict`]: the last cached position always
 //! survives (llama.cpp demands that the next position be the highest cached one plus one),
@@ -21,18 +22,23 @@ mod ratio;
 mod rolling;
 mod score;
 mod seed;
+mod spec;
 mod streaming;
 
 pub use budget::{Budget, DEFAULT_SINKS};
 pub use fair::segments;
 pub use heads::HeadKeeps;
 pub use keep::{KeepSet, parse_ranges, ranges_text};
-pub use mode::{Granularity, Layers, Memory, Positions, Scope};
+pub use mode::{Granularity, Layers};
 pub use protect::Protect;
 pub use ratio::{Ratio, parse_ratios};
 pub use rolling::RollingBudget;
 pub use score::{Aggregate, Attention, Heads, Layer, Needs, Queries, Rope, Score, Scores};
 pub use seed::TrialSeed;
+pub use spec::{Family, Parameter, PolicySpec};
+
+pub(crate) use mode::words;
+use spec::SINKS;
 
 use std::ops::Range;
 
@@ -72,16 +78,16 @@ impl<'a> View<'a> {
 }
 
 /// Decides which positions of a prompt are evicted.
-pub trait Policy: Sync {
-    /// The name used in the CLI, in condition names and in the CSV.
-    fn name(&self) -> &'static str;
+pub trait Policy: Send + Sync {
+    /// Whether it evicts nothing: the full cache.
+    fn keeps_all(&self) -> bool {
+        false
+    }
 
-    /// One line for listings.
-    fn summary(&self) -> &'static str;
-
-    /// The paper it comes from, as an arXiv id.
-    fn paper(&self) -> Option<&'static str> {
-        None
+    /// Whether it keeps first positions and last positions by its very definition. The number of the first is then its
+    /// one parameter.
+    fn is_sinks_and_window(&self) -> bool {
+        false
     }
 
     /// Whether it draws from [`View::seed`]: then repeats differ.
@@ -105,41 +111,18 @@ pub trait Policy: Sync {
 }
 
 /// Every policy there is.
-pub static POLICIES: &[&dyn Policy] = &[
-    &none::None,
-    &streaming::Streaming,
-    &random::Random,
-    &score::Lowest(score::KNorm),
-    &score::Lowest(score::KeyDiff),
-    &score::Lowest(score::Tova),
-    &score::Lowest(score::SnapKv),
-    &score::Lowest(score::H2o),
-    &score::Lowest(score::ExpectedAttention),
-    &score::Lowest(score::LagKv),
+pub static POLICIES: &[&Family] = &[
+    &none::NONE,
+    &streaming::STREAMING,
+    &random::RANDOM,
+    &score::KNORM,
+    &score::KEYDIFF,
+    &score::TOVA,
+    &score::SNAPKV,
+    &score::H2O,
+    &score::EXPECTED_ATTENTION,
+    &score::LAGKV,
 ];
-
-/// `sinks+POLICY` is that policy with the first positions kept.
-const WITH_SINKS: &str = "sinks+";
-
-/// Whether a policy's name asks for sinks to be kept beside its own choice.
-pub fn with_sinks(name: &str) -> bool {
-    name.starts_with(WITH_SINKS)
-}
-
-/// The policy of that name, which may begin with `sinks+`.
-pub fn policy(name: &str) -> Result<&'static dyn Policy> {
-    let plain = name.strip_prefix(WITH_SINKS).unwrap_or(name);
-    if with_sinks(name) && ["none", "streaming"].contains(&plain) {
-        return Err(Error::input(format!("`{name}`: {plain} keeps its sinks anyway; write --policy {plain}")));
-    }
-    POLICIES.iter().copied().find(|policy| policy.name() == plain).ok_or_else(|| {
-        let known: Vec<_> = POLICIES.iter().map(|policy| policy.name()).collect();
-        Error::input(format!(
-            "there is no policy `{name}`; known are {}, and sinks+POLICY, such as sinks+knorm",
-            known.join(", ")
-        ))
-    })
-}
 
 /// Applies `policy` to `len` cached positions.
 ///
@@ -147,7 +130,7 @@ pub fn policy(name: &str) -> Result<&'static dyn Policy> {
 /// If more positions must survive than the budget allows.
 pub fn evict(policy: &dyn Policy, len: usize, view: &View) -> Result<KeepSet> {
     let candidates = view.candidates.clone();
-    if policy.name() == none::NAME || candidates.is_empty() {
+    if policy.keeps_all() || candidates.is_empty() {
         return Ok(KeepSet::all(len));
     }
     let mut protected = view.protected[..len].to_vec();
@@ -162,7 +145,7 @@ pub fn evict(policy: &dyn Policy, len: usize, view: &View) -> Result<KeepSet> {
         return Err(Error::input(format!(
             "{} leaves {survivors} of {} positions, but {n_reserved} must survive (the last one always does, others \
              are protected); lower the ratio or protect less",
-            view.budget,
+            view.budget.described(),
             candidates.len()
         )));
     }

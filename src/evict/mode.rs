@@ -1,12 +1,12 @@
-//! Where an eviction applies, and what becomes of the survivors.
-
-use crate::{Error, Result};
+//! What an eviction works on: positions, layers or heads.
 
 /// An enum whose variants are written as fixed words in the CLI, in condition names and in the CSV.
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident ($what:literal) { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, Hash, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+        )]
         #[serde(rename_all = "kebab-case")]
         pub enum $name { $($(#[$doc])* $variant,)+ }
 
@@ -24,12 +24,12 @@ macro_rules! words {
         }
 
         impl std::str::FromStr for $name {
-            type Err = Error;
+            type Err = $crate::Error;
 
-            fn from_str(text: &str) -> Result<Self> {
+            fn from_str(text: &str) -> $crate::Result<Self> {
                 match text {
                     $($word => Ok($name::$variant),)+
-                    _ => Err(Error::input(format!(
+                    _ => Err($crate::Error::input(format!(
                         concat!("`{}` is not a ", $what, "; known are {}"), text, [$($word),+].join(", ")
                     ))),
                 }
@@ -38,42 +38,7 @@ macro_rules! words {
     };
 }
 
-pub(in crate::evict) use words;
-
-words! {
-    /// What becomes of the survivors' positions.
-    Positions ("positions mode") {
-        /// They keep their RoPE positions; generation continues at `n-1`.
-        #[default]
-        Keep = "keep",
-        /// They are moved to `0..k` and their keys rotated anew; generation continues at `k` (StreamingLLM's own rule).
-        Compact = "compact",
-    }
-}
-
-words! {
-    /// What evicted tokens were to the model.
-    Memory ("memory mode") {
-        /// Heard and forgotten: read with the whole prompt, then evicted from the KV cache.
-        #[default]
-        Kv = "kv",
-        /// Never heard: only the kept tokens are read, as a fresh prompt. The contrast control.
-        Text = "text",
-    }
-}
-
-words! {
-    /// Which part of the prompt is compressed. What follows that part is read after the eviction.
-    Scope ("scope") {
-        /// All cached positions.
-        #[default]
-        Prompt = "prompt",
-        /// The system text.
-        System = "system",
-        /// The context of the example.
-        Context = "context",
-    }
-}
+pub(crate) use words;
 
 words! {
     /// What keeps a set of positions of its own.

@@ -1,19 +1,22 @@
 //! `none`: the full cache, the baseline of every comparison.
 
-use super::{Policy, View};
-
-pub(super) const NAME: &str = "none";
+use super::{Family, Policy, View};
 
 /// Evicts nothing.
 pub struct None;
 
-impl Policy for None {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+/// `none`, as it is named.
+pub(super) static NONE: Family = Family {
+    name: "none",
+    summary: "the full cache: the baseline",
+    paper: Option::None,
+    parameters: &[],
+    make: |_| Box::new(None),
+};
 
-    fn summary(&self) -> &'static str {
-        "the full cache: the baseline"
+impl Policy for None {
+    fn keeps_all(&self) -> bool {
+        true
     }
 
     fn choose(&self, _view: &View, _n_evict: usize) -> Vec<usize> {

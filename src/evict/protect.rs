@@ -43,6 +43,11 @@ impl Protect {
         self.0.is_empty()
     }
 
+    /// The protected items, as one writes them.
+    pub fn items(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+
     /// By position, for `len` cached positions: is it protected?
     pub fn mask(&self, len: usize, spans: &[Span]) -> Vec<bool> {
         let mut mask = vec![false; len];
@@ -90,20 +95,20 @@ impl fmt::Display for Protect {
         if self.is_none() {
             return f.write_str("none");
         }
-        for (index, item) in self.0.iter().enumerate() {
-            if index > 0 {
-                f.write_str("+")?;
-            }
-            match item {
-                Item::Bos => f.write_str("bos"),
-                Item::Sink(count) => write!(f, "sink:{count}"),
-                Item::Template => f.write_str("template"),
-                Item::System => f.write_str("system"),
-                Item::Instruction => f.write_str("instruction"),
-                Item::Question => f.write_str("question"),
-            }?;
+        f.write_str(&self.items().join("+"))
+    }
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Item::Bos => f.write_str("bos"),
+            Item::Sink(count) => write!(f, "sink:{count}"),
+            Item::Template => f.write_str("template"),
+            Item::System => f.write_str("system"),
+            Item::Instruction => f.write_str("instruction"),
+            Item::Question => f.write_str("question"),
         }
-        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! `random`: the control that every policy has to beat.
 
-use super::{Policy, View};
+use super::{Family, Policy, View};
 
 /// Evicts positions uniformly without replacement, singly or in contiguous blocks.
 ///
@@ -8,15 +8,16 @@ use super::{Policy, View};
 /// ratio takes a longer prefix of it: the sets evicted at growing ratios are nested.
 pub struct Random;
 
+/// `random`, as it is named.
+pub(super) static RANDOM: Family = Family {
+    name: "random",
+    summary: "uniformly at random, seeded per example and repeat, nested over ratios: the control",
+    paper: None,
+    parameters: &[],
+    make: |_| Box::new(Random),
+};
+
 impl Policy for Random {
-    fn name(&self) -> &'static str {
-        "random"
-    }
-
-    fn summary(&self) -> &'static str {
-        "uniformly at random, seeded per example and repeat, nested over ratios: the control"
-    }
-
     fn is_random(&self) -> bool {
         true
     }

@@ -22,6 +22,11 @@ impl Ratio {
     /// Nothing is evicted.
     pub const ZERO: Ratio = Ratio(0);
 
+    /// As a floating-point number, for axes and statistics.
+    pub fn as_f64(self) -> f64 {
+        self.0 as f64 / ONE as f64
+    }
+
     /// How many of `len` positions survive: `floor(len * (1 - ratio))`.
     pub fn survivors(self, len: usize) -> usize {
         let kept = len as u128 * u128::from(ONE - self.0) / u128::from(ONE);

@@ -20,7 +20,7 @@ impl RollingBudget {
     /// # Errors
     /// If nothing but sinks would be left.
     pub fn after_eviction(self, sinks: usize) -> Result<Budget> {
-        match self.budget.checked_sub(self.every + sinks) {
+        match self.budget.checked_sub(self.every.saturating_add(sinks)) {
             Some(keep_last) if keep_last > 0 && self.every > 0 => Ok(Budget::Window { keep_first: sinks, keep_last }),
             _ => Err(Error::input(format!(
                 "--rolling {} leaves no recent positions beside {sinks} sinks when {} are evicted at once; raise it, or \

@@ -3,22 +3,31 @@
 
 use std::ops::Range;
 
-use super::{Budget, Policy, View};
+use super::{Budget, DEFAULT_SINKS, Family, Parameter, Policy, SINKS, View};
 
 /// Keeps the first positions and the last ones.
-pub struct Streaming;
+pub struct Streaming {
+    /// First positions kept under a ratio. A window of counts says itself how many.
+    pub sinks: usize,
+}
+
+/// `streaming`, as it is named.
+pub(super) static STREAMING: Family = Family {
+    name: "streaming",
+    summary: "attention sinks and the most recent positions (StreamingLLM)",
+    paper: Some("2309.17453"),
+    parameters: &[Parameter {
+        name: SINKS,
+        default: DEFAULT_SINKS,
+        range: 0..=65_536,
+        about: "first positions kept under a ratio or a rolling budget",
+    }],
+    make: |values| Box::new(Streaming { sinks: values[0] }),
+};
 
 impl Policy for Streaming {
-    fn name(&self) -> &'static str {
-        "streaming"
-    }
-
-    fn summary(&self) -> &'static str {
-        "attention sinks and the most recent positions (StreamingLLM)"
-    }
-
-    fn paper(&self) -> Option<&'static str> {
-        Some("2309.17453")
+    fn is_sinks_and_window(&self) -> bool {
+        true
     }
 
     /// A window of counts says exactly what survives.
@@ -34,8 +43,8 @@ impl Policy for Streaming {
     /// Under a ratio: the oldest positions behind the sinks go first, the sinks last of all.
     fn choose(&self, view: &View, n_evict: usize) -> Vec<usize> {
         let sinks = match view.budget {
-            Budget::Ratio { sinks, .. } => sinks,
             Budget::Window { keep_first, .. } => keep_first,
+            _ => self.sinks,
         };
         let first_recent = view.candidates.start + sinks;
         let old = view.evictable().filter(|&position| position >= first_recent);

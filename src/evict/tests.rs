@@ -5,14 +5,14 @@ use proptest::prelude::*;
 use super::*;
 
 fn ratio(text: &str) -> Budget {
-    Budget::Ratio { ratio: text.parse().unwrap(), sinks: DEFAULT_SINKS }
+    Budget::Ratio(text.parse().unwrap())
 }
 
 fn run(name: &str, budget: Budget, len: usize, protected: &[usize], seed: u64, block: usize) -> Result<KeepSet> {
     let mut mask = vec![false; len];
     protected.iter().for_each(|&position| mask[position] = true);
     let view = View { block, ..View::new(0..len, &mask, budget, TrialSeed(seed)) };
-    evict(policy(name).unwrap(), len, &view)
+    evict(name.parse::<PolicySpec>().unwrap().policy(), len, &view)
 }
 
 #[test]

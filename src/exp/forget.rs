@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::Condition;
-use crate::evict::{self, Granularity, HeadKeeps, KeepSet, Layers, Scope, Score, Scores, TrialSeed, View};
+use crate::condition::{Condition, Scope};
+use crate::evict::{self, Granularity, HeadKeeps, KeepSet, Layers, PolicySpec, Score, Scores, TrialSeed, View};
 use crate::llama::{FlashAttn, Forgetting, KvLayer, KvType, Model, Prompt};
 use crate::span::Label;
 use crate::{Error, Result};
@@ -67,19 +67,19 @@ pub fn forgetting(
     let candidates = candidates(condition.scope, prompt)?;
     let read_before = read_before(condition, prompt)?;
     let protected = condition.protect.mask(len, &prompt.spans);
-    let segments = if condition.fair { evict::segments(candidates.clone(), &prompt.spans) } else { Vec::new() };
+    let segments = if condition.fair.0 { evict::segments(candidates.clone(), &prompt.spans) } else { Vec::new() };
     let layers = forgetful(condition, model)?;
     let all_layers = layers.len() == model.kv_layers().len();
     let is_forgetful = |index| layers.iter().any(|layer| layer.index == index);
     let aggregate = scores.map_or_else(Vec::new, |scores| scores.aggregate(condition.aggregate, is_forgetful));
     let view = View {
-        block: condition.block,
-        sinks: if evict::with_sinks(&condition.policy) { condition.sinks().unwrap_or(0) } else { 0 },
+        block: condition.block.0.get(),
+        sinks: wrapper_sinks(condition),
         scores: &aggregate,
         segments: &segments,
         ..View::new(candidates, &protected, condition.budget, seed)
     };
-    let policy = evict::policy(&condition.policy)?;
+    let policy = condition.policy.policy();
     let common = |keep| Forgetting {
         keep,
         heads: None,
@@ -94,6 +94,11 @@ pub fn forgetting(
     let layers: Vec<_> = layers.iter().map(|layer| (layer.index, layer.heads)).collect();
     let heads = HeadKeeps::new(policy, len, &view, condition.granularity, &layers, scores)?;
     Ok(Forgetting { heads: Some(heads), ..common(KeepSet::all(len)) })
+}
+
+/// The first positions that survive by `sinks+POLICY`; `streaming` chooses its own.
+pub(super) fn wrapper_sinks(condition: &Condition) -> usize {
+    condition.sinks().filter(|_| condition.policy.is_wrapped()).unwrap_or(0)
 }
 
 /// The layers that forget under a condition.
@@ -111,37 +116,44 @@ fn forgetful(condition: &Condition, model: &Model) -> Result<Vec<KvLayer>> {
 
 /// By policy and number of positions read, the scores that some conditions need of one prompt.
 #[derive(Default)]
-pub struct Sights(Vec<(usize, &'static dyn Score, Option<Scores>)>);
+pub struct Sights(Vec<Sight>);
+
+struct Sight {
+    read: usize,
+    policy: PolicySpec,
+    scores: Option<Scores>,
+}
 
 impl Sights {
     /// Notes what a condition needs.
     pub fn need(&mut self, condition: &Condition, prompt: &Prompt) -> Result<()> {
-        let (Some(score), read) = (condition.score(), read_before(condition, prompt)?) else { return Ok(()) };
+        let read = read_before(condition, prompt)?;
         // Under a rolling budget the prompt is read and scored by the trial itself.
-        if condition.rolling.is_none()
-            && self.0.iter().all(|(len, known, _)| (*len, known.name()) != (read, score.name()))
-        {
-            self.0.push((read, score, None));
+        if condition.score().is_some() && condition.budget.rolling().is_none() && self.find(condition, read).is_none() {
+            self.0.push(Sight { read, policy: condition.policy.clone(), scores: None });
         }
         Ok(())
     }
 
     /// Reads the prompt as often as it is cut at different places, the whole last, and scores it.
     pub fn look(&mut self, reader: &mut crate::llama::Reader, prompt: &Prompt) -> Result<()> {
-        self.0.sort_by_key(|(len, ..)| *len);
-        for group in self.0.chunk_by_mut(|a, b| a.0 == b.0) {
-            let policies: Vec<&dyn Score> = group.iter().map(|(_, score, _)| *score).collect();
-            let seen = reader.scores(&prompt.tokens[..group[0].0], &policies)?;
-            group.iter_mut().zip(seen).for_each(|((.., scores), seen)| *scores = Some(seen));
+        self.0.sort_by_key(|sight| sight.read);
+        for group in self.0.chunk_by_mut(|a, b| a.read == b.read) {
+            let policies: Vec<&dyn Score> = group.iter().filter_map(|sight| sight.policy.score()).collect();
+            let seen = reader.scores(&prompt.tokens[..group[0].read], &policies)?;
+            group.iter_mut().zip(seen).for_each(|(sight, seen)| sight.scores = Some(seen));
         }
         Ok(())
     }
 
     /// The scores of a condition.
     pub fn of(&self, condition: &Condition, prompt: &Prompt) -> Result<Option<&Scores>> {
-        let (Some(score), read) = (condition.score(), read_before(condition, prompt)?) else { return Ok(None) };
-        let found = self.0.iter().find(|(len, known, _)| (*len, known.name()) == (read, score.name()));
-        Ok(found.and_then(|(.., scores)| scores.as_ref()))
+        let read = read_before(condition, prompt)?;
+        Ok(self.find(condition, read).and_then(|sight| sight.scores.as_ref()))
+    }
+
+    fn find(&self, condition: &Condition, read: usize) -> Option<&Sight> {
+        self.0.iter().find(|sight| sight.read == read && sight.policy == condition.policy)
     }
 }
 

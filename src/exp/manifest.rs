@@ -1,36 +1,59 @@
 //! `manifest.json`: everything needed to repeat the run.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::Settings;
+use super::{Generation, Settings};
+use crate::condition::{self, Condition};
 use crate::{Error, Result, llama};
 
 /// Version of the layout of a run directory.
-const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
-/// What is written to `manifest.json`. No secrets, ever.
+/// What is written to `manifest.json`: a fixed part, which must not change, and a growing list of sessions. No secrets,
+/// ever.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of the layout of the run directory.
     pub schema: u32,
-    /// Fingerprint of all that determines the outcome of a trial.
+    /// Fingerprint of the fixed part.
     pub run_id: String,
-    /// When the run was first started, RFC 3339.
+    /// The model.
+    pub model: ModelFile,
+    /// The data set.
+    pub data: DataFacts,
+    /// What changes the outcome of a trial, besides its condition, the model and the example.
+    pub generation: Generation,
+    /// `(i, n)`: only the examples of shard `i` of `n`, counted from 1.
+    pub shard: Option<(u32, u32)>,
+    /// Every start of `exp` on this directory.
+    pub sessions: Vec<Session>,
+    /// In a run of schema 1, the conditions whose names in its files are not today's.
+    #[serde(skip)]
+    renamed: Vec<(String, Condition)>,
+}
+
+/// One start of `exp` on a run directory: what it planned, and what ran it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// When it was started, RFC 3339.
     pub started: String,
     /// The command line.
     pub command: Vec<String>,
     /// What ran.
     pub build: Build,
-    /// The model.
-    pub model: ModelFile,
-    /// The data set.
-    pub data: DataFacts,
-    /// The settings.
-    pub settings: Settings,
+    /// The conditions it planned, the baseline first if there is one.
+    pub conditions: Vec<Condition>,
+    /// Trials of each (example, condition) it planned.
+    pub repeats: u32,
+    /// The ids of the examples it planned; empty in a run of schema 1, which did not write them.
+    pub examples: Vec<String>,
+    /// How many examples it planned.
+    pub n_examples: usize,
 }
 
 /// The program and the machine.
@@ -53,6 +76,24 @@ pub struct Build {
 }
 
 impl Build {
+    /// What of it may change low bits of the logits, by name.
+    fn facts(&self) -> [(&'static str, String); 6] {
+        [
+            ("kvllama", self.kvllama.clone()),
+            ("commit", self.git_commit.clone()),
+            ("llama.cpp", self.llama_cpp.clone()),
+            ("backends", if self.features.is_empty() { "CPU".to_owned() } else { self.features.join(", ") }),
+            ("platform", self.platform.clone()),
+            ("devices", self.devices.join(", ")),
+        ]
+    }
+
+    /// In what this build differs from another in a way that may change low bits: `(name, other, this)`.
+    pub fn differences(&self, other: &Build) -> Vec<(&'static str, String, String)> {
+        let pairs = self.facts().into_iter().zip(other.facts());
+        pairs.filter(|(now, then)| now != then).map(|((name, now), (_, then))| (name, then, now)).collect()
+    }
+
     /// This build on this machine.
     pub fn this(threads: u32) -> Self {
         let features = [
@@ -96,50 +137,138 @@ pub struct DataFacts {
     pub n_examples: usize,
 }
 
-impl Manifest {
-    /// Describes a run that starts now.
-    pub fn new(build: Build, model: ModelFile, data: DataFacts, settings: Settings) -> Self {
+impl Session {
+    /// A session that starts now.
+    pub fn new(build: Build, settings: &Settings, examples: Vec<String>) -> Self {
         let started = time::OffsetDateTime::now_utc()
             .replace_nanosecond(0)
             .ok()
             .and_then(|now| now.format(&time::format_description::well_known::Rfc3339).ok())
             .unwrap_or_default();
+        Session {
+            started,
+            command: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
+            build,
+            conditions: settings.conditions.clone(),
+            repeats: settings.repeats,
+            n_examples: examples.len(),
+            examples,
+        }
+    }
+}
+
+impl Manifest {
+    /// Describes a run whose first session starts now.
+    pub fn new(model: ModelFile, data: DataFacts, settings: &Settings, session: Session) -> Self {
         let mut manifest = Manifest {
             schema: SCHEMA,
             run_id: String::new(),
-            started,
-            command: std::env::args().collect(),
-            build,
             model,
             data,
-            settings,
+            generation: settings.generation.clone(),
+            shard: settings.shard,
+            sessions: vec![session],
+            renamed: Vec::new(),
         };
-        let text = serde_json::to_string(&manifest.determinants()).expect("plain data");
-        manifest.run_id = crate::hex(&Sha256::digest(text)[..6]);
+        manifest.identify();
         manifest
     }
 
-    /// The fields that determine the outcome of a trial, by name.
-    fn determinants(&self) -> Vec<(&'static str, Value)> {
-        let generation = &self.settings.generation;
+    /// Draws the fingerprint from the fixed part.
+    pub(super) fn identify(&mut self) {
+        let text = serde_json::to_string(&self.determinants()).expect("plain data");
+        self.run_id = crate::hex(&Sha256::digest(text)[..6]);
+    }
+
+    /// When the run was first started.
+    pub fn started(&self) -> &str {
+        self.sessions.first().map_or("", |session| &session.started)
+    }
+
+    /// What ran last.
+    pub fn build(&self) -> &Build {
+        &self.sessions.last().expect("a manifest has a session").build
+    }
+
+    /// Every condition that was planned, in the order in which they first were, by its name in the run's files.
+    pub fn conditions(&self) -> Vec<(String, Condition)> {
+        let mut conditions: Vec<(String, Condition)> = Vec::new();
+        for condition in self.sessions.iter().flat_map(|session| &session.conditions) {
+            if !conditions.iter().any(|(_, known)| known == condition) {
+                let renamed = self.renamed.iter().find(|(_, renamed)| renamed == condition);
+                let name = renamed.map_or_else(|| condition.to_string(), |(name, _)| name.clone());
+                conditions.push((name, condition.clone()));
+            }
+        }
+        conditions
+    }
+
+    /// How many trials of each (example, condition) were planned at most.
+    pub fn repeats(&self) -> u32 {
+        self.sessions.iter().map(|session| session.repeats).max().unwrap_or(0)
+    }
+
+    /// How many trials were planned: the union over the sessions.
+    pub fn n_planned(&self) -> usize {
+        let mut planned: HashMap<(&str, &Condition), u32> = HashMap::new();
+        let mut unnamed = 0;
+        for session in &self.sessions {
+            if session.examples.is_empty() {
+                unnamed += session.n_examples * session.conditions.len() * session.repeats as usize;
+            }
+            for example in &session.examples {
+                for condition in &session.conditions {
+                    let repeats = planned.entry((example, condition)).or_default();
+                    *repeats = session.repeats.max(*repeats);
+                }
+            }
+        }
+        unnamed + planned.values().map(|&repeats| repeats as usize).sum::<usize>()
+    }
+
+    /// In what the sessions' builds and devices differ, by name: `(name, values)`. Such rows are of one run, but of mixed
+    /// origin.
+    pub fn mixed(&self) -> Vec<(&'static str, Vec<String>)> {
+        let facts: Vec<_> = self.sessions.iter().map(|session| session.build.facts()).collect();
+        let Some(first) = facts.first() else { return Vec::new() };
+        let values = (0..first.len()).map(|index| {
+            let mut values: Vec<String> = Vec::new();
+            facts.iter().map(|facts| &facts[index].1).for_each(|value| {
+                if !values.contains(value) {
+                    values.push(value.clone());
+                }
+            });
+            (first[index].0, values)
+        });
+        values.filter(|(_, values)| values.len() > 1).collect()
+    }
+
+    /// The fields that determine the outcome of a trial, by name, each with the words for a message.
+    fn determinants(&self) -> Vec<(&'static str, Value, String)> {
+        let Manifest { generation, model, data, .. } = self;
+        let fact = |name, value: Value| {
+            let shown = value.to_string();
+            (name, value, shown)
+        };
+        let file = |name, sha256: &String, shown: &String| {
+            (name, json(sha256), format!("{shown} (SHA-256 {}...)", &sha256[..sha256.len().min(8)]))
+        };
         vec![
-            ("schema", json(&self.schema)),
-            ("model.sha256", json(&self.model.sha256)),
-            ("data.sha256", json(&self.data.sha256)),
-            ("seed", json(&generation.seed)),
-            ("n-predict", json(&generation.n_predict)),
-            ("sampling", json(&generation.sampling)),
-            ("kv-type", json(&generation.kv_type)),
-            ("flash-attn", json(&generation.flash_attn)),
-            ("swa-full", json(&generation.swa_full)),
-            ("batch", json(&generation.n_batch)),
+            file("model", &model.sha256, &model.name),
+            file("data", &data.sha256, &data.name),
+            fact("seed", json(&generation.seed)),
+            fact("n-predict", json(&generation.n_predict)),
+            fact("sampling", json(&generation.sampling)),
+            fact("kv-type", json(&generation.kv_type)),
+            fact("flash-attn", json(&generation.flash_attn)),
+            fact("swa-full", json(&generation.swa_full)),
+            fact("batch", json(&generation.n_batch)),
             // Which conditions meet in a batch varies anyway; one at a time is another computation.
-            ("parallel", json(&if generation.parallel > 1 { "more than 1" } else { "1" })),
-            ("fidelity", json(&generation.fidelity)),
-            ("gpu-layers", json(&generation.gpu_layers)),
-            ("chat-template", json(&generation.chat_template_sha256)),
-            ("shard", json(&self.settings.shard)),
-            ("llama.cpp", json(&self.build.llama_cpp)),
+            fact("parallel", json(&if generation.parallel > 1 { "more than 1" } else { "1" })),
+            fact("fidelity", json(&generation.fidelity)),
+            fact("gpu-layers", json(&generation.gpu_layers)),
+            fact("chat-template", json(&generation.chat_template_sha256)),
+            fact("shard", json(&self.shard)),
         ]
     }
 
@@ -148,16 +277,100 @@ impl Manifest {
         self.determinants()
             .into_iter()
             .zip(earlier.determinants())
-            .filter(|((_, now), (_, then))| now != then)
-            .map(|((name, now), (_, then))| (name, then.to_string(), now.to_string()))
+            .filter(|((_, now, _), (_, then, _))| now != then)
+            .map(|((name, _, now), (_, _, then))| (name, then, now))
             .collect()
     }
 
-    /// Reads a manifest.
+    /// This run after one more start, `now`: with the session that begins. Another build or device goes on with a warning
+    /// that the sessions record.
+    ///
+    /// # Errors
+    /// If anything that determines outcomes differs, by name; or if this run is of an earlier schema.
+    pub fn grown(mut self, now: &Manifest, directory: &Path) -> Result<Self> {
+        if self.schema != now.schema {
+            return Err(Error::input(format!(
+                "{} holds a run of kvllama {}, which this version reads (report, score, judge, merge) and cannot go on \
+                 with; choose another --out, or --fresh to put the old run aside",
+                directory.display(),
+                self.build().kvllama
+            )));
+        }
+        let told = |(name, then, now): (&str, String, String)| format!("{name} was {then} and is now {now}");
+        let differences: Vec<_> = now.differences(&self).into_iter().map(told).collect();
+        if !differences.is_empty() {
+            return Err(Error::input(format!(
+                "{} holds another run: {}; choose another --out, or --fresh to put the old run aside",
+                directory.display(),
+                differences.join("; ")
+            )));
+        }
+        let mixed: Vec<_> = now.build().differences(self.build()).into_iter().map(told).collect();
+        if !mixed.is_empty() {
+            tracing::warn!("{} goes on as a mixed run: {}", directory.display(), mixed.join("; "));
+        }
+        self.sessions.extend(now.sessions.iter().cloned());
+        Ok(self)
+    }
+
+    /// Reads a manifest, of this schema or of an earlier one.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is no manifest.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
-        serde_json::from_str(&text).map_err(|error| {
-            Error::input(format!("{} is not a manifest of this version of kvllama: {error}", path.display()))
+        let no_manifest = |error: String| {
+            Error::input(format!(
+                "{} is no manifest that kvllama {} can read: {error}; restore the file, or choose another directory",
+                path.display(),
+                env!("CARGO_PKG_VERSION")
+            ))
+        };
+        let value: Value = serde_json::from_str(&text).map_err(|error| no_manifest(error.to_string()))?;
+        match value["schema"].as_u64() {
+            Some(1) => Self::of_schema_1(&value).map_err(no_manifest),
+            Some(2) => {
+                let manifest: Manifest =
+                    serde_json::from_value(value).map_err(|error| no_manifest(error.to_string()))?;
+                match manifest.sessions.is_empty() {
+                    true => Err(no_manifest("it has no session".to_owned())),
+                    false => Ok(manifest),
+                }
+            }
+            Some(newer) => Err(no_manifest(format!("it has schema {newer}, written by a newer kvllama"))),
+            None => Err(no_manifest("it has no schema".to_owned())),
+        }
+    }
+
+    /// A run of kvllama 0.1.0: one frozen plan instead of sessions.
+    fn of_schema_1(value: &Value) -> std::result::Result<Self, String> {
+        fn field<T: serde::de::DeserializeOwned>(value: &Value, name: &str) -> std::result::Result<T, String> {
+            serde_json::from_value(value[name].clone()).map_err(|error| format!("{name}: {error}"))
+        }
+        let settings = &value["settings"];
+        let conditions = settings["conditions"].as_array().ok_or("settings: there are no conditions")?;
+        let conditions: Vec<_> = conditions.iter().map(condition::upgrade).collect::<std::result::Result<_, _>>()?;
+        let data: DataFacts = field(value, "data")?;
+        let (limit, shard) = (field::<Option<usize>>(settings, "limit")?, field(settings, "shard")?);
+        let session = Session {
+            started: field(value, "started")?,
+            command: field(value, "command")?,
+            build: field(value, "build")?,
+            conditions: conditions.iter().map(|(condition, _)| condition.clone()).collect(),
+            repeats: field(settings, "repeats")?,
+            examples: Vec::new(),
+            n_examples: limit.unwrap_or(usize::MAX).min(data.n_examples),
+        };
+        let renamed = conditions.into_iter().filter(|(condition, name)| condition.to_string() != *name);
+        Ok(Manifest {
+            schema: 1,
+            run_id: field(value, "run_id")?,
+            model: field(value, "model")?,
+            data,
+            generation: field(settings, "generation")?,
+            shard,
+            sessions: vec![session],
+            renamed: renamed.map(|(condition, name)| (name, condition)).collect(),
         })
     }
 
@@ -176,7 +389,7 @@ fn json<T: Serialize>(value: &T) -> Value {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::exp::{Condition, Generation};
+    use crate::exp::Generation;
     use crate::llama::{FlashAttn, KvType, Sampling};
 
     /// A manifest for tests of what surrounds it.
@@ -194,11 +407,14 @@ pub(super) mod tests {
             gpu_layers: None,
             chat_template_sha256: None,
         };
+        let conditions = vec![Condition::default()];
+        let settings = Settings { conditions, repeats: 1, limit: None, shard: None, generation };
+        let session = Session::new(Build::this(1), &settings, vec!["a".into(), "b".into(), "c".into()]);
         Manifest::new(
-            Build::this(1),
             ModelFile { name: "m".into(), file_size: 1, sha256: "00".into(), gguf: Value::Null },
             DataFacts { name: "d".into(), sha256: "11".into(), n_examples: 3 },
-            Settings { conditions: vec![Condition::baseline()], repeats: 1, limit: None, shard: None, generation },
+            &settings,
+            session,
         )
     }
 
@@ -209,6 +425,37 @@ pub(super) mod tests {
         let written = manifest();
         written.write(&path).unwrap();
         assert_eq!(Manifest::read(&path).unwrap(), written);
-        assert_eq!(Manifest { started: "later".into(), ..manifest() }.run_id, written.run_id);
+        assert_eq!(manifest().run_id, written.run_id);
+    }
+
+    #[test]
+    fn what_was_planned_is_the_union_of_the_sessions() {
+        let mut manifest = manifest();
+        let first = manifest.sessions[0].clone();
+        let random: Condition =
+            Condition { policy: "random".parse().unwrap(), budget: "0.5".parse().unwrap(), ..Condition::default() };
+        manifest.sessions.push(Session {
+            conditions: vec![Condition::default(), random],
+            repeats: 2,
+            examples: vec!["b".into(), "d".into()],
+            n_examples: 2,
+            ..first
+        });
+        // none: a, c once, b, d twice; random@0.5: b, d twice.
+        assert_eq!(manifest.n_planned(), 2 + 4 + 4);
+        assert_eq!(manifest.repeats(), 2);
+        let names: Vec<_> = manifest.conditions().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["none", "random@0.5"]);
+        assert_eq!(manifest.mixed(), []);
+        manifest.sessions[1].build.devices = vec!["another".into()];
+        assert_eq!(manifest.mixed()[0].0, "devices");
+    }
+
+    #[test]
+    fn a_manifest_of_the_first_schema_is_read() {
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/run/manifest.json");
+        let manifest = Manifest::read(&sample).unwrap();
+        assert_eq!((manifest.schema, manifest.sessions.len()), (1, 1));
+        assert!(manifest.conditions().len() > 1 && manifest.n_planned() > 0);
     }
 }

@@ -1,6 +1,5 @@
 //! The experiment: a grid of conditions x examples x repeats, run trial by trial into a run directory.
 //!
-//! - [`Condition`]: what is done to the cache.
 //! - [`Settings`]: everything that identifies a run; [`Manifest`] is what of it is written down.
 //! - [`Plan`]: the settings met with a model and a data set: prompts, trials, sizes.
 //! - [`Store`]: the run directory: durable rows, resume, lock.
@@ -8,9 +7,7 @@
 //! - [`stop`]: when it may end early.
 //! - [`Rows`]: a finished run's rows in memory, to be scored anew; [`rescore`] does it by rule.
 
-mod condition;
 mod forget;
-mod grid;
 mod manifest;
 mod means;
 mod plan;
@@ -25,10 +22,8 @@ pub mod stop;
 mod store;
 mod trial;
 
-pub use condition::Condition;
 pub use forget::{Demands, Sights, forgetting, read_before};
-pub use grid::Grid;
-pub use manifest::{Build, DataFacts, Manifest, ModelFile};
+pub use manifest::{Build, DataFacts, Manifest, ModelFile, Session};
 pub use means::means;
 pub use plan::{Plan, prompt_of};
 pub use prompts::{PROMPTS, PromptRow, instructions_of, read_prompts, write_prompts};

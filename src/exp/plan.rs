@@ -1,8 +1,9 @@
 //! The settings met with a model and a data set.
 
-use super::{Condition, Generation, Key, PromptRow, Settings, read_before};
+use super::{Generation, Key, PromptRow, Settings, read_before};
+use crate::condition::{Condition, Memory, Positions};
 use crate::data::Example;
-use crate::evict::{Memory, Positions, TrialSeed};
+use crate::evict::TrialSeed;
 use crate::llama::{Mark, Model, Prompt, Turn};
 use crate::span::Label;
 use crate::{Error, Result};
@@ -83,7 +84,8 @@ impl Plan {
     /// Whether each lane needs cells of its own: conditions that are compacted move theirs.
     pub fn streams(&self) -> bool {
         let conditions = &self.settings.conditions;
-        let moves = |condition: &Condition| condition.positions == Positions::Compact && condition.rolling.is_none();
+        let moves =
+            |condition: &Condition| condition.positions == Positions::Compact && condition.budget.rolling().is_none();
         // Positions are hidden from single heads in a shared cache only.
         self.settings.generation.parallel > 1 && conditions.iter().any(moves) && conditions.iter().all(Condition::frees)
     }
@@ -97,7 +99,7 @@ impl Plan {
         let in_lanes = |condition: &Condition| {
             (condition.positions == Positions::Keep || streams)
                 && condition.memory == Memory::Kv
-                && condition.rolling.is_none()
+                && condition.budget.rolling().is_none()
                 && condition.score().is_none()
                 && condition.frees()
         };
@@ -114,8 +116,9 @@ impl Plan {
     /// Positions for a prompt and `answers` side by side. A rolling budget bounds what it needs.
     fn positions(&self, prompt: usize, answers: usize) -> usize {
         let conditions = &self.settings.conditions;
-        let rolling = conditions.iter().filter_map(|condition| condition.rolling).map(|rolling| rolling.budget).max();
-        let growing = conditions.iter().any(|condition| condition.rolling.is_none());
+        let rolling =
+            conditions.iter().filter_map(|condition| condition.budget.rolling()).map(|rolling| rolling.budget).max();
+        let growing = conditions.iter().any(|condition| condition.budget.rolling().is_none());
         let answers = if growing { self.settings.generation.n_predict * answers } else { 1 };
         (prompt + answers).max(rolling.unwrap_or(0) + 1)
     }
@@ -155,7 +158,7 @@ fn own_tokens(condition: &Condition, prompt: &Prompt) -> usize {
         Memory::Kv => late,
         // Beside the budget the last position survives; a scope or protection may save more.
         Memory::Text if late == 0 && condition.protect.is_none() => {
-            (condition.budget.survivors(cached) + 1).min(cached)
+            condition.budget.survivors(cached).saturating_add(1).min(cached)
         }
         Memory::Text => cached,
     }

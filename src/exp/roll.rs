@@ -1,7 +1,8 @@
 //! A condition with a rolling budget, carried out.
 
-use super::Condition;
+use super::forget::wrapper_sinks;
 use crate::Result;
+use crate::condition::Condition;
 use crate::evict::{self, RollingBudget, Scores, TrialSeed, View};
 use crate::llama::{Answer, Cut, Forgetting, Prompt, Reader, Rolling, Sampler};
 
@@ -19,17 +20,18 @@ pub fn roll(
     sampler: &mut Sampler,
     n_predict: usize,
 ) -> Result<(Forgetting, Cut, Answer)> {
-    let policy = evict::policy(&condition.policy)?;
+    let policy = condition.policy.policy();
+    let window = budget.after_eviction(condition.sinks().unwrap_or(0))?;
     let in_prompt = condition.protect.mask(prompt.n_cached(), &prompt.spans);
     let choose = |origins: &[usize], scores: Option<&Scores>, eviction: usize| {
         let protected: Vec<bool> = origins.iter().map(|&at| in_prompt.get(at).copied().unwrap_or(false)).collect();
         let scores = scores.map_or_else(Vec::new, |scores| scores.aggregate(condition.aggregate, |_| true));
         let seed = seed.of_eviction(eviction);
         let view = View {
-            block: condition.block,
-            sinks: if evict::with_sinks(&condition.policy) { condition.sinks().unwrap_or(0) } else { 0 },
+            block: condition.block.0.get(),
+            sinks: wrapper_sinks(condition),
             scores: &scores,
-            ..View::new(0..origins.len(), &protected, condition.budget, seed)
+            ..View::new(0..origins.len(), &protected, window, seed)
         };
         evict::evict(policy, origins.len(), &view)
     };

@@ -1,9 +1,11 @@
 //! The rows of `trials.csv` and `instructions.csv`, and how scores are drawn from verdicts. The order
 //! of the fields is the order of the columns.
 
-use serde::{Deserialize, Serialize};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::evict::{Aggregate, Granularity, Layers};
+use crate::condition::Condition;
 
 /// What identifies a trial within a run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,104 +18,136 @@ pub struct Key {
     pub repeat: u32,
 }
 
-/// One trial. Empty cells are what does not apply or was not measured.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct TrialRow {
-    /// Fingerprint of everything that determines the outcome.
-    pub run_id: String,
-    /// The example's id.
-    pub example_id: String,
-    /// The condition's name.
-    pub condition: String,
-    /// Name of the policy.
-    pub policy: String,
-    /// Fraction evicted, as written; empty for a budget of counts.
-    pub ratio: String,
-    /// First positions kept: `streaming`'s sinks, or the first number of a window.
-    pub keep_first: Option<usize>,
-    /// Last positions kept, of a window.
-    pub keep_last: Option<usize>,
-    /// `keep` or `compact`.
-    pub positions: String,
-    /// `prompt`, `system` or `context`.
-    pub scope: String,
-    /// What was protected, `none` or a list joined by `+`.
-    pub protect: String,
-    /// `kv` or `text`.
-    pub memory: String,
-    /// Length of the blocks that `random` evicts.
-    pub block: usize,
-    /// `token`, `layer` or `head`: what kept a set of positions of its own.
-    #[serde(default)]
-    pub granularity: Granularity,
-    /// `all`, `global` or `local`: the layers that forgot.
-    #[serde(default)]
-    pub layers: Layers,
-    /// `mean`, `max` or `rank-mean`: how scores of layers and heads became one.
-    #[serde(default)]
-    pub aggregate: Aggregate,
-    /// Whether each part of the prompt survived in proportion to its length.
-    #[serde(default)]
-    pub fair: bool,
-    /// Most positions in the cache while the model generated; empty without a rolling budget.
-    #[serde(default)]
-    pub rolling: Option<usize>,
-    /// How many were evicted whenever it was full.
-    #[serde(default)]
-    pub every: Option<usize>,
-    /// Whether evicted cells were given back.
-    #[serde(default = "yes")]
-    pub freed: bool,
-    /// Counted from 0.
-    pub repeat: u32,
-    /// Seed of the trial's eviction and sampler; `probe --seed` takes it.
-    pub seed: u64,
-    /// Tokens of the prompt.
-    pub n_prompt: usize,
-    /// Cached positions that survived (in each head, where heads differ); with `n_evicted` this makes `n_prompt - 1`.
-    pub n_kept: usize,
-    /// Cached positions that were evicted.
-    pub n_evicted: usize,
-    /// Which, as half-open ranges: `3..9,15..16`; empty where heads differ.
-    pub evicted_ranges: String,
-    /// Bytes of keys and values of all cached positions.
-    pub kv_bytes_full: u64,
-    /// Bytes of keys and values of the surviving ones.
-    pub kv_bytes_kept: u64,
-    /// Tokens of the answer.
-    pub n_generated: usize,
-    /// `end_of_turn` or `length`.
-    pub stop_reason: String,
-    /// Mean of `pass_strict` over the instructions that have a rule.
-    pub rule_score: Option<f64>,
-    /// Mean of the judge's scores.
-    pub judge_score: Option<f64>,
-    /// Mean over the instructions that were scored, by rule where there is one.
-    pub mean_score: Option<f64>,
-    /// Negative log-likelihood of the baseline's answer, per token.
-    pub nll: Option<f64>,
-    /// Mean KL divergence from the full cache, per token of the baseline's answer.
-    pub kl_mean: Option<f64>,
-    /// Fraction of its tokens at which the most likely next token is that of the full cache.
-    #[serde(default)]
-    pub top1_agree: Option<f64>,
-    /// Milliseconds to read the prompt.
-    pub prefill_ms: f64,
-    /// Microseconds to evict.
-    pub evict_us: f64,
-    /// Milliseconds to generate the answer.
-    pub decode_ms: f64,
-    /// Tokens generated per second.
-    pub tokens_per_s: Option<f64>,
-    /// The answer.
-    pub response: String,
-    /// Why the trial failed; such a row has no scores and is tried again at resume.
-    pub error: String,
+/// Declares the row of a trial: each column once, and those of the axes in the place marked `..`.
+macro_rules! trial_row {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident {
+            $($(#[$doc:meta])* pub $field:ident: $type:ty,)+
+            ..
+            $($(#[$later_doc:meta])* pub $later:ident: $later_type:ty,)+
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Default, PartialEq)]
+        pub struct $name {
+            $($(#[$doc])* pub $field: $type,)+
+            /// The cells of the condition's axes, in [`Condition::columns`]. They are written and not read: a condition
+            /// is known by its name, which the manifest explains.
+            pub axes: Vec<String>,
+            $($(#[$later_doc])* pub $later: $later_type,)+
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut row = serializer.serialize_struct(stringify!($name), 0)?;
+                $(row.serialize_field(stringify!($field), &self.$field)?;)+
+                for (index, column) in Condition::columns().enumerate() {
+                    row.serialize_field(column, self.axes.get(index).map_or("", String::as_str))?;
+                }
+                $(row.serialize_field(stringify!($later), &self.$later)?;)+
+                row.end()
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Row;
+
+                #[derive(Deserialize)]
+                #[serde(field_identifier)]
+                #[allow(non_camel_case_types)]
+                enum Column {
+                    $($field,)+
+                    $($later,)+
+                    #[serde(other)]
+                    OfAxis,
+                }
+
+                impl<'de> Visitor<'de> for Row {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                        f.write_str("the row of a trial")
+                    }
+
+                    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<$name, M::Error> {
+                        let mut row = $name::default();
+                        while let Some(column) = map.next_key::<Column>()? {
+                            match column {
+                                $(Column::$field => row.$field = map.next_value()?,)+
+                                $(Column::$later => row.$later = map.next_value()?,)+
+                                Column::OfAxis => {
+                                    map.next_value::<IgnoredAny>()?;
+                                }
+                            }
+                        }
+                        Ok(row)
+                    }
+                }
+
+                deserializer.deserialize_map(Row)
+            }
+        }
+    };
 }
 
-/// Runs of earlier versions freed all they evicted.
-fn yes() -> bool {
-    true
+trial_row! {
+    /// One trial. Empty cells are what does not apply or was not measured. A column that an older version did not write
+    /// reads as empty.
+    pub struct TrialRow {
+        /// Fingerprint of everything that determines the outcome.
+        pub run_id: String,
+        /// The example's id.
+        pub example_id: String,
+        /// The condition's name.
+        pub condition: String,
+        ..
+        /// Counted from 0.
+        pub repeat: u32,
+        /// Seed of the trial's eviction and sampler; `probe --seed` takes it.
+        pub seed: u64,
+        /// Tokens of the prompt.
+        pub n_prompt: usize,
+        /// Cached positions that survived (in each head, where heads differ); with `n_evicted` this makes `n_prompt - 1`.
+        pub n_kept: usize,
+        /// Cached positions that were evicted.
+        pub n_evicted: usize,
+        /// Which, as half-open ranges: `3..9,15..16`; empty where heads differ.
+        pub evicted_ranges: String,
+        /// Bytes of keys and values of all cached positions.
+        pub kv_bytes_full: u64,
+        /// Bytes of keys and values of the surviving ones.
+        pub kv_bytes_kept: u64,
+        /// Tokens of the answer.
+        pub n_generated: usize,
+        /// `end_of_turn` or `length`.
+        pub stop_reason: String,
+        /// Mean of `pass_strict` over the instructions that have a rule.
+        pub rule_score: Option<f64>,
+        /// Mean of the judge's scores.
+        pub judge_score: Option<f64>,
+        /// Mean over the instructions that were scored, by rule where there is one.
+        pub mean_score: Option<f64>,
+        /// Negative log-likelihood of the baseline's answer, per token.
+        pub nll: Option<f64>,
+        /// Mean KL divergence from the full cache, per token of the baseline's answer.
+        pub kl_mean: Option<f64>,
+        /// Fraction of its tokens at which the most likely next token is that of the full cache.
+        pub top1_agree: Option<f64>,
+        /// Milliseconds to read the prompt.
+        pub prefill_ms: f64,
+        /// Microseconds to evict.
+        pub evict_us: f64,
+        /// Milliseconds to generate the answer.
+        pub decode_ms: f64,
+        /// Tokens generated per second.
+        pub tokens_per_s: Option<f64>,
+        /// The answer.
+        pub response: String,
+        /// Why the trial failed; such a row has no scores and is tried again at resume.
+        pub error: String,
+    }
 }
 
 impl TrialRow {

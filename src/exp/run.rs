@@ -153,7 +153,7 @@ impl<'a> Run<'a> {
         }
         let (mut rolling, mut together, mut alone) = (Vec::new(), Vec::new(), Vec::new());
         for trial in trials {
-            if trial.condition.rolling.is_some() {
+            if trial.condition.budget.rolling().is_some() {
                 rolling.push(trial);
                 continue;
             }

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Condition;
+use crate::condition::Condition;
 use crate::llama::{FlashAttn, KvType, Sampling};
 
-/// A validated run, as the manifest records it.
+/// A validated run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// The columns of the experiment, the baseline first if there is one.

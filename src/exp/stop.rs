@@ -15,7 +15,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{Condition, Observer, Plan, Resumed, TrialRow};
+use super::{Observer, Plan, Resumed, TrialRow};
+use crate::condition::Condition;
 use crate::data::{Example, RUBRIC};
 use crate::stats::{ConfidenceSequence, Estimate};
 use crate::{Error, Result};
@@ -199,7 +200,7 @@ impl<'a> Watch<'a> {
             sequences: stopping.sequences(),
             stopping,
             observer,
-            baseline: Condition::baseline().to_string(),
+            baseline: Condition::default().to_string(),
             repeats: plan.settings.repeats,
             scores: HashMap::new(),
             visited: 0,
@@ -304,8 +305,7 @@ pub fn compared(plan: &Plan) -> Result<Vec<&Condition>> {
             "--stop-when needs all examples, and a shard sees only its own; leave out one of the two",
         ));
     }
-    let (baseline, others): (Vec<_>, Vec<_>) =
-        settings.conditions.iter().partition(|condition| condition.is_baseline());
+    let (baseline, others): (Vec<_>, Vec<_>) = settings.conditions.iter().partition(|condition| condition.is_full());
     if baseline.is_empty() || others.is_empty() {
         return Err(Error::input(
             "--stop-when watches differences from the full cache; leave --no-baseline out, and give a policy beside `none`",

@@ -59,15 +59,14 @@ impl Store {
         let manifest_path = directory.join(MANIFEST);
         let (trials, instructions) = (directory.join(TRIALS), directory.join(INSTRUCTIONS));
         let mut resumed = Resumed::default();
-        if manifest_path.exists() {
-            refuse_other_run(directory, manifest, &Manifest::read(&manifest_path)?)?;
-        }
+        let manifest = match manifest_path.exists() {
+            true => Manifest::read(&manifest_path)?.grown(manifest, directory)?,
+            false => manifest.clone(),
+        };
         ensure_header::<TrialRow>(&trials)?;
         ensure_header::<InstructionRow>(&instructions)?;
         recover(&trials, &instructions, &mut resumed)?;
-        if !manifest_path.exists() {
-            manifest.write(&manifest_path)?;
-        }
+        manifest.write(&manifest_path)?;
         let append = |path: &Path| OpenOptions::new().append(true).open(path).map_err(Error::io("cannot open", path));
         let store = Store {
             directory: directory.to_owned(),
@@ -106,20 +105,6 @@ pub(super) fn lock(directory: &Path) -> Result<File> {
         ))),
         Err(std::fs::TryLockError::Error(error)) => Err(Error::io("cannot lock", &path)(error)),
     }
-}
-
-fn refuse_other_run(directory: &Path, now: &Manifest, earlier: &Manifest) -> Result<()> {
-    let differences = now.differences(earlier);
-    if differences.is_empty() {
-        return Ok(());
-    }
-    let named: Vec<_> =
-        differences.iter().map(|(name, then, now)| format!("{name} was {then} and is now {now}")).collect();
-    Err(Error::input(format!(
-        "{} holds another run: {}; choose another --out, or --fresh to put the old run aside",
-        directory.display(),
-        named.join("; ")
-    )))
 }
 
 /// The header line of a row type: its field names.
@@ -383,12 +368,12 @@ mod tests {
         assert!(error.to_string().contains("another kvllama is writing"), "{error}");
         drop(store);
         let mut other = manifest();
-        other.settings.generation.seed += 1;
+        other.generation.seed += 1;
         other.model.sha256 = "ff".into();
-        other.settings.repeats += 1; // may differ
+        other.sessions[0].repeats += 1; // may differ
         let Err(error) = Store::open(directory.path(), &other) else { panic!("another run") };
         let text = error.to_string();
-        assert!(text.contains("seed was 1 and is now 2") && text.contains("model.sha256 was"), "{text}");
+        assert!(text.contains("seed was 1 and is now 2") && text.contains("model was"), "{text}");
         assert!(!text.contains("repeats"), "{text}");
     }
 }

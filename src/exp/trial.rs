@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Condition, InstructionRow, Key, Plan, TrialRow, forgetting, roll};
+use super::{InstructionRow, Key, Plan, TrialRow, forgetting, roll};
+use crate::condition::Condition;
 use crate::data::{Example, RUBRIC};
-use crate::evict::{Budget, Scores, ranges_text};
+use crate::evict::{Scores, ranges_text};
 use crate::llama::{Answer, Cut, Fidelity, Forgetting, Model, Prompt, Reader, Sampler};
 use crate::score;
 use crate::span::Label;
@@ -32,7 +33,7 @@ impl Trial<'_> {
 
     /// Generates under the condition's rolling budget.
     pub fn roll(&self, reader: &mut Reader, n_predict: usize) -> Result<(Forgetting, Cut, Answer)> {
-        let budget = self.condition.rolling.expect("the condition has one");
+        let budget = self.condition.budget.rolling().expect("the condition has one");
         let seed = self.plan.seed(&self.key);
         roll(self.condition, budget, &self.prompt, seed, reader, &mut self.sampler(), n_predict)
     }
@@ -86,32 +87,11 @@ impl Trial<'_> {
 
     /// The cells that say which trial this is.
     fn identity(&self) -> TrialRow {
-        let condition = self.condition;
-        let (ratio, keep_first, keep_last) = match condition.budget {
-            _ if condition.rolling.is_some() => (String::new(), condition.sinks(), None),
-            Budget::Ratio { ratio, .. } => (ratio.to_string(), condition.sinks(), None),
-            Budget::Window { keep_first, keep_last } => (String::new(), Some(keep_first), Some(keep_last)),
-        };
         TrialRow {
             run_id: self.run_id.to_owned(),
             example_id: self.key.example.clone(),
             condition: self.key.condition.clone(),
-            policy: condition.policy.clone(),
-            ratio,
-            keep_first,
-            keep_last,
-            positions: condition.positions.to_string(),
-            scope: condition.scope.to_string(),
-            protect: condition.protect.to_string(),
-            memory: condition.memory.to_string(),
-            block: condition.block,
-            granularity: condition.granularity,
-            layers: condition.layers,
-            aggregate: condition.aggregate,
-            fair: condition.fair,
-            rolling: condition.rolling.map(|rolling| rolling.budget),
-            every: condition.rolling.map(|rolling| rolling.every),
-            freed: condition.frees(),
+            axes: self.condition.cells(),
             repeat: self.key.repeat,
             seed: self.plan.seed(&self.key).0,
             n_prompt: self.prompt.tokens.len(),

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::reader::SHARED;
 use super::{Answer, Cut, Forgetting, Prompt, Reader, Sampler, Slot, StopReason, Token};
 use crate::Result;
-use crate::evict::Memory;
+use crate::condition::Memory;
 
 /// One condition to answer under.
 pub struct Job<Id> {

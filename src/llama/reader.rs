@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::{Cells, Context, ContextSettings, Model, Prompt, Sampler, Token};
 use crate::Result;
-use crate::evict::{HeadKeeps, KeepSet, Layers, Memory, Needs, Positions, Score, Scores};
+use crate::condition::{Memory, Positions};
+use crate::evict::{HeadKeeps, KeepSet, Layers, Needs, Score, Scores};
 
 /// The sequence that holds a prompt read for several conditions.
 pub(super) const SHARED: i32 = 0;

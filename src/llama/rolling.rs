@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::reader::SHARED;
 use super::{Answer, Cut, Prompt, Reader, Sampler, StopReason, Token};
-use crate::evict::{KeepSet, Needs, Positions, Score, Scores};
+use crate::condition::Positions;
+use crate::evict::{KeepSet, Needs, Score, Scores};
 use crate::{Error, Result};
 
 /// How the cache is kept small.

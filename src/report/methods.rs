@@ -14,9 +14,9 @@ pub fn paragraphs(runs: &[Run], analysis: &Analysis) -> Vec<String> {
 }
 
 fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
-    let Manifest { build, model, data, settings, .. } = &run.manifest;
+    let Manifest { model, data, generation, .. } = &run.manifest;
+    let build = run.manifest.build();
     let facts = &analysis.runs[index];
-    let generation = &settings.generation;
     let mut text = String::new();
     let mut say = |sentence: String| {
         if !text.is_empty() {
@@ -47,41 +47,29 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
     say(format!(
         "Conditions were {}; \"at r\" evicts the fraction r of the cached positions (floor(L(1 - r)) of L survive), the \
          last of which always survives.",
-        list(&conditions(index, analysis))
+        list(&series(index, analysis))
     ));
-    let factors: Vec<_> = analysis
+    let conditions: Vec<_> = analysis
         .conditions
         .iter()
         .filter(|condition| condition.run == index)
-        .map(|condition| &condition.factors)
+        .map(|condition| &condition.condition)
         .collect();
-    if factors.iter().any(|factors| factors.policy == "random") {
+    if conditions.iter().any(|condition| condition.policy.policy().is_random()) {
         say(format!(
             "Random eviction draws positions uniformly without replacement, nested over ratios, from seed {} by example \
              and repeat.",
             generation.seed
         ));
     }
-    if factors.iter().any(|factors| !factors.is_baseline() && factors.positions == "keep") {
-        say("Survivors kept their rotary positions.".to_owned());
-    }
-    if factors.iter().any(|factors| factors.positions == "compact") {
-        say("In compact conditions survivors were moved together and their keys rotated to the new positions."
-            .to_owned());
-    }
-    for scope in ["system", "context"] {
-        if factors.iter().any(|factors| factors.scope == scope) {
-            say(format!(
-                "With scope {scope} only that part of the prompt was compressed, before what follows it was read."
-            ));
+    let mut said: Vec<String> = Vec::new();
+    for sentence in conditions.iter().filter(|condition| !condition.is_full()).flat_map(|condition| condition.methods())
+    {
+        if !said.contains(&sentence) {
+            said.push(sentence);
         }
     }
-    if let Some(factors) = factors.iter().find(|factors| factors.protect != "none") {
-        say(format!("Spans of {} were protected from eviction.", factors.protect.replace('+', ", ")));
-    }
-    if factors.iter().any(|factors| factors.memory == "text") {
-        say("Text-only conditions read the surviving tokens alone as a fresh prompt.".to_owned());
-    }
+    said.into_iter().for_each(&mut say);
     let sampling = &generation.sampling;
     say(if sampling.is_greedy() {
         format!("Answers of at most {} tokens were generated greedily", thousands(generation.n_predict))
@@ -94,7 +82,7 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
             sampling.top_p,
             sampling.min_p
         )
-    } + &match settings.repeats {
+    } + &match run.manifest.repeats() {
         1 => ".".to_owned(),
         repeats => format!(", {repeats} times per example and condition."),
     });
@@ -127,10 +115,10 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
 }
 
 /// `the full cache`, `random at 0.1, 0.5 and 0.9`: the conditions of a run, curve by curve.
-fn conditions(run: usize, analysis: &Analysis) -> Vec<String> {
+fn series(run: usize, analysis: &Analysis) -> Vec<String> {
     let mut series: Vec<(String, Vec<String>)> = Vec::new();
     for condition in analysis.conditions.iter().filter(|condition| condition.run == run && !condition.is_baseline()) {
-        let (name, budget) = (condition.factors.series(), condition.factors.budget.text());
+        let (name, budget) = (condition.condition.series(), condition.condition.budget.words());
         match series.iter_mut().find(|(other, _)| *other == name) {
             Some((_, budgets)) => budgets.push(budget),
             None => series.push((name, vec![budget])),
@@ -142,7 +130,7 @@ fn conditions(run: usize, analysis: &Analysis) -> Vec<String> {
 }
 
 fn statistics(runs: &[Run], analysis: &Analysis) -> String {
-    let repeats = runs.iter().any(|run| run.manifest.settings.repeats > 1);
+    let repeats = runs.iter().any(|run| run.manifest.repeats() > 1);
     let level = 100.0 * analysis.level;
     let mut text = format!(
         "The score of an example is the mean over its instructions{}; means are over n = {} with {level:.0}% bootstrap \
@@ -155,10 +143,8 @@ fn statistics(runs: &[Run], analysis: &Analysis) -> String {
         for comparison in &analysis.comparisons {
             let what = match comparison.question {
                 Question::Baseline => "each condition with the full cache",
-                Question::Policy => "policies at equal budget",
-                Question::Memory => "evicted with never-read tokens",
+                Question::Axis(axis) => axis.question,
                 Question::Run => "runs under the same condition",
-                _ => "conditions that differ in one setting",
             };
             if !asked.contains(&what) {
                 asked.push(what);

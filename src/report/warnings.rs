@@ -40,6 +40,8 @@ pub enum Warning {
     MixedData { data: Vec<String> },
     /// The runs were computed on different machines or versions.
     MixedHardware { machines: Vec<String> },
+    /// The sessions of one run were computed by different builds or devices.
+    MixedSessions { run: String, facts: Vec<String> },
     /// Rows of one run have different fingerprints.
     MixedRows { run: String, fingerprints: usize },
     /// Examples that not all runs have.
@@ -76,6 +78,7 @@ impl Warning {
             Warning::MixedModels { .. } => "mixed_models",
             Warning::MixedData { .. } => "mixed_data",
             Warning::MixedHardware { .. } => "mixed_hardware",
+            Warning::MixedSessions { .. } => "mixed_sessions",
             Warning::MixedRows { .. } => "mixed_rows",
             Warning::LeftOut { .. } => "left_out",
             Warning::Unscored { .. } => "unscored",
@@ -138,6 +141,12 @@ impl fmt::Display for Warning {
                 f,
                 "The runs were computed differently ({}). Do not compare their times; scores may differ in late tokens.",
                 short_list(machines, NAMES)
+            ),
+            Warning::MixedSessions { run, facts } => write!(
+                f,
+                "{run} is mixed: its sessions differ in {}. Do not compare times across them; scores may differ in late \
+                 tokens.",
+                list(facts)
             ),
             Warning::MixedRows { run, fingerprints } => write!(
                 f,
@@ -283,6 +292,10 @@ fn mixtures(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
     if machines.len() > 1 {
         found.push(Warning::MixedHardware { machines });
     }
+    for run in runs.iter().filter(|run| !run.mixed.is_empty()) {
+        let facts = run.mixed.iter().map(|(name, values)| format!("{name} ({})", values.join("; "))).collect();
+        found.push(Warning::MixedSessions { run: run.name.clone(), facts });
+    }
     for run in table.runs {
         let fingerprints = distinct(run.trials.iter().map(|row| row.run_id.as_str())).len();
         if fingerprints > 1 {
@@ -326,7 +339,7 @@ fn scores(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
     }
     let worst = conditions.iter().max_by(|a, b| a.truncated.total_cmp(&b.truncated));
     if let Some(worst) = worst.filter(|worst| worst.truncated > TRUNCATED) {
-        let limit = table.runs[worst.run].manifest.settings.generation.n_predict;
+        let limit = table.runs[worst.run].manifest.generation.n_predict;
         found.push(Warning::Truncated { share: worst.truncated, worst: worst.words.clone(), limit });
     }
     let untouched =

@@ -1,9 +1,7 @@
 //! From scores per layer and head to one score per position.
 
-use crate::evict::mode::words;
-use crate::{Error, Result};
-
 use super::Heads;
+use crate::evict::mode::words;
 
 words! {
     /// How the scores of layers and KV heads become one score per position.

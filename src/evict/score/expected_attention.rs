@@ -6,29 +6,32 @@
 
 use super::knorm::norm;
 use super::lagkv::softmax;
-use super::{Heads, Layer, Needs, Queries, Rope, Score};
+use super::{Family, Heads, Layer, Lowest, Needs, Parameter, Queries, Rope, Score};
 
 /// Expected attention times the norm of the value.
-pub struct ExpectedAttention;
+pub struct ExpectedAttention {
+    /// Next positions over which the rotation is averaged.
+    pub future: usize,
+}
 
 /// First positions: always kept, and their queries left aside as outliers.
 const SINKS: usize = 4;
-/// Positions over which the rotation is averaged.
-const FUTURE: usize = 512;
+
+/// `expected-attention`, as it is named.
+pub(in crate::evict) static EXPECTED_ATTENTION: Family = Family {
+    name: "expected-attention",
+    summary: "the attention expected of future queries, times the value's norm; 4 sinks are kept",
+    paper: Some("2510.00636"),
+    parameters: &[Parameter {
+        name: "future",
+        default: 512,
+        range: 1..=65_536,
+        about: "next positions over which the rotation is averaged",
+    }],
+    make: |values| Box::new(Lowest(ExpectedAttention { future: values[0] })),
+};
 
 impl Score for ExpectedAttention {
-    fn name(&self) -> &'static str {
-        "expected-attention"
-    }
-
-    fn summary(&self) -> &'static str {
-        "the attention expected of future queries, times the value's norm; 4 sinks are kept"
-    }
-
-    fn paper(&self) -> &'static str {
-        "2510.00636"
-    }
-
     fn needs(&self, _len: usize) -> Needs {
         Needs::keys().and_values().queries(SINKS)
     }
@@ -38,7 +41,7 @@ impl Score for ExpectedAttention {
         let Some(queries) = layer.queries.as_ref().filter(|_| len > SINKS) else {
             return vec![vec![0.0; len]; layer.kv_heads]; // nothing but sinks
         };
-        let rotation = Rotation::mean(layer, layer.next_position());
+        let rotation = Rotation::mean(layer, layer.next_position(), self.future);
         let group = layer.heads / layer.kv_heads;
         let mut scores = layer.per_head(|head| {
             let mut weights = vec![0.0; len - SINKS];
@@ -92,16 +95,16 @@ struct Rotation {
 }
 
 impl Rotation {
-    fn mean(layer: &Layer, next: usize) -> Self {
+    fn mean(layer: &Layer, next: usize, future: usize) -> Self {
         let pair = |rope: &Rope, pair: usize| {
             let (i, j) = rope.pair(pair);
             let (mut cos, mut sin) = (0.0, 0.0);
-            for position in next..next + FUTURE {
+            for position in next..next + future {
                 let angle = rope.angle(position, pair);
                 cos += angle.cos();
                 sin += angle.sin();
             }
-            let factor = rope.attn_factor / FUTURE as f64;
+            let factor = rope.attn_factor / future as f64;
             (i, j, cos * factor, sin * factor)
         };
         let pairs = layer.rope.iter().flat_map(|rope| (0..rope.n_dims / 2).map(move |index| pair(rope, index)));

@@ -1,23 +1,20 @@
 //! `h2o`: heavy hitters, the positions that were attended to most (Zhang et al. 2023, arXiv 2306.14048).
 
-use super::{Heads, Layer, Needs, Score};
+use super::{Family, Heads, Layer, Lowest, Needs, Score};
 
 /// Attention weights summed over all queries, divided by the number of queries that can see the position.
 pub struct H2o;
 
+/// `h2o`, as it is named.
+pub(in crate::evict) static H2O: Family = Family {
+    name: "h2o",
+    summary: "heavy hitters: the mean attention of all queries that saw the position",
+    paper: Some("2306.14048"),
+    parameters: &[],
+    make: |_| Box::new(Lowest(H2o)),
+};
+
 impl Score for H2o {
-    fn name(&self) -> &'static str {
-        "h2o"
-    }
-
-    fn summary(&self) -> &'static str {
-        "heavy hitters: the mean attention of all queries that saw the position"
-    }
-
-    fn paper(&self) -> &'static str {
-        "2306.14048"
-    }
-
     fn needs(&self, _len: usize) -> Needs {
         Needs::attention(0)
     }

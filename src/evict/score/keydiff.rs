@@ -1,24 +1,21 @@
 //! `keydiff`: keys unlike the others are kept (Park et al. 2025, arXiv 2504.15364).
 
 use super::knorm::norm;
-use super::{Heads, Layer, Needs, Score};
+use super::{Family, Heads, Layer, Lowest, Needs, Score};
 
 /// Minus the cosine between the key (after RoPE) and the mean of the unit-length keys.
 pub struct KeyDiff;
 
+/// `keydiff`, as it is named.
+pub(in crate::evict) static KEYDIFF: Family = Family {
+    name: "keydiff",
+    summary: "keys that point away from the mean key are kept",
+    paper: Some("2504.15364"),
+    parameters: &[],
+    make: |_| Box::new(Lowest(KeyDiff)),
+};
+
 impl Score for KeyDiff {
-    fn name(&self) -> &'static str {
-        "keydiff"
-    }
-
-    fn summary(&self) -> &'static str {
-        "keys that point away from the mean key are kept"
-    }
-
-    fn paper(&self) -> &'static str {
-        "2504.15364"
-    }
-
     fn needs(&self, _len: usize) -> Needs {
         Needs::keys()
     }

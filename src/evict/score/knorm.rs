@@ -1,23 +1,20 @@
 //! `knorm`: keys of small norm draw attention (Devoto et al. 2024, arXiv 2406.11430).
 
-use super::{Heads, Layer, Needs, Score};
+use super::{Family, Heads, Layer, Lowest, Needs, Score};
 
 /// Minus the L2 norm of the key.
 pub struct KNorm;
 
+/// `knorm`, as it is named.
+pub(in crate::evict) static KNORM: Family = Family {
+    name: "knorm",
+    summary: "keys of small L2 norm are kept",
+    paper: Some("2406.11430"),
+    parameters: &[],
+    make: |_| Box::new(Lowest(KNorm)),
+};
+
 impl Score for KNorm {
-    fn name(&self) -> &'static str {
-        "knorm"
-    }
-
-    fn summary(&self) -> &'static str {
-        "keys of small L2 norm are kept"
-    }
-
-    fn paper(&self) -> &'static str {
-        "2406.11430"
-    }
-
     fn needs(&self, _len: usize) -> Needs {
         Needs::keys()
     }

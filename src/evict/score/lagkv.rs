@@ -1,49 +1,49 @@
 //! `lagkv`: how much keys and values of a chunk vary beside the chunk that follows (Liang et al. 2025, arXiv 2504.04704).
 
-use super::{Heads, Layer, Needs, Score};
+use super::{Family, Heads, Layer, Lowest, Needs, Parameter, Score};
 
 /// Spread of keys and values, normalized by the range of the next chunk; ranked within each chunk.
-pub struct LagKv;
+pub struct LagKv {
+    /// First positions that are always kept.
+    pub sinks: usize,
+    /// Length of a chunk.
+    pub lag: usize,
+}
 
-/// First positions that are always kept.
-const SINKS: usize = 4;
-/// Length of a chunk.
-const LAG: usize = 128;
+/// `lagkv`, as it is named.
+pub(in crate::evict) static LAGKV: Family = Family {
+    name: "lagkv",
+    summary: "keys and values that vary more than the chunk after them; sinks and the last chunk are kept",
+    paper: Some("2504.04704"),
+    parameters: &[
+        Parameter { name: "sinks", default: 4, range: 0..=65_536, about: "first positions that are always kept" },
+        Parameter { name: "lag", default: 128, range: 1..=65_536, about: "length of a chunk" },
+    ],
+    make: |values| Box::new(Lowest(LagKv { sinks: values[0], lag: values[1] })),
+};
 
 impl Score for LagKv {
-    fn name(&self) -> &'static str {
-        "lagkv"
-    }
-
-    fn summary(&self) -> &'static str {
-        "keys and values that vary more than the 128 positions after them; sinks and the last 128 are kept"
-    }
-
-    fn paper(&self) -> &'static str {
-        "2504.04704"
-    }
-
     fn needs(&self, _len: usize) -> Needs {
         Needs::keys().and_values()
     }
 
     fn score(&self, layer: &Layer) -> Heads {
-        let len = layer.len;
+        let (len, sinks, lag) = (layer.len, self.sinks, self.lag);
         layer.per_head(|head| {
-            if len < SINKS + 2 * LAG {
+            if len < sinks + 2 * lag {
                 // No chunk has a successor: recency, as kvpress does.
-                let recency = |at: usize| (at - SINKS) as f64 / (len - SINKS) as f64;
-                return (0..len).map(|at| if at < SINKS { 1.0 } else { recency(at) }).collect();
+                let recency = |at: usize| (at - sinks) as f64 / (len - sinks) as f64;
+                return (0..len).map(|at| if at < sinks { 1.0 } else { recency(at) }).collect();
             }
             let mut scores = vec![1.0; len];
-            let chunks = (len - SINKS) / LAG;
-            for start in (0..chunks - 1).map(|chunk| SINKS + chunk * LAG) {
-                let keys = spread(layer.d_k, |at| layer.key(head, start + at));
-                let values = spread(layer.d_v, |at| layer.value(head, start + at));
+            let chunks = (len - sinks) / lag;
+            for start in (0..chunks - 1).map(|chunk| sinks + chunk * lag) {
+                let keys = spread(lag, layer.d_k, |at| layer.key(head, start + at));
+                let values = spread(lag, layer.d_v, |at| layer.value(head, start + at));
                 let sums: Vec<f64> = keys.iter().zip(&values).map(|(key, value)| key + value).collect();
-                let mut order: Vec<usize> = (0..LAG).collect();
+                let mut order: Vec<usize> = (0..lag).collect();
                 order.sort_by(|&a, &b| sums[a].total_cmp(&sums[b]));
-                order.into_iter().enumerate().for_each(|(rank, at)| scores[start + at] = rank as f64 / LAG as f64);
+                order.into_iter().enumerate().for_each(|(rank, at)| scores[start + at] = rank as f64 / lag as f64);
             }
             scores
         })
@@ -52,15 +52,15 @@ impl Score for LagKv {
 
 /// Softmax over a chunk of the standard deviation of each vector, its dimensions scaled by the range they
 /// have in the next chunk.
-fn spread<'a>(d: usize, vector: impl Fn(usize) -> &'a [f32]) -> Vec<f64> {
+fn spread<'a>(lag: usize, d: usize, vector: impl Fn(usize) -> &'a [f32]) -> Vec<f64> {
     let (mut low, mut high) = (vec![f64::INFINITY; d], vec![f64::NEG_INFINITY; d]);
-    for at in LAG..2 * LAG {
+    for at in lag..2 * lag {
         for (i, &x) in vector(at).iter().enumerate() {
             low[i] = low[i].min(f64::from(x));
             high[i] = high[i].max(f64::from(x));
         }
     }
-    let deviations: Vec<f64> = (0..LAG)
+    let deviations: Vec<f64> = (0..lag)
         .map(|at| {
             let scaled: Vec<f64> =
                 vector(at).iter().enumerate().map(|(i, &x)| (f64::from(x) - low[i]) / (high[i] - low[i])).collect();

@@ -1,6 +1,6 @@
 //! Policies that rank positions by a score per layer and KV head.
 //!
-//! A policy is one file with an `impl Score` and one line in [`super::POLICIES`]. Scores are functions of
+//! A policy is one file with an `impl Score` and a [`Family`], and one line in [`super::POLICIES`]. Scores are functions of
 //! a [`Layer`]: what was seen of it while the prompt was read. Higher is kept; ties go to the later position.
 
 mod aggregate;
@@ -15,31 +15,22 @@ mod tova;
 
 pub(super) use aggregate::mean;
 pub use aggregate::{Aggregate, Scores};
-pub use expected_attention::ExpectedAttention;
-pub use h2o::H2o;
-pub use keydiff::KeyDiff;
-pub use knorm::KNorm;
-pub use lagkv::LagKv;
+pub(super) use expected_attention::EXPECTED_ATTENTION;
+pub(super) use h2o::H2O;
+pub(super) use keydiff::KEYDIFF;
+pub(super) use knorm::KNORM;
+pub(super) use lagkv::LAGKV;
 pub use layer::{Attention, Layer, Needs, Queries, Rope};
-pub use snapkv::SnapKv;
-pub use tova::Tova;
+pub(super) use snapkv::SNAPKV;
+pub(super) use tova::TOVA;
 
-use super::{Policy, View};
+use super::{Family, Parameter, Policy, View};
 
 /// Scores of one layer: by KV head, by position.
 pub type Heads = Vec<Vec<f64>>;
 
 /// Scores cached positions.
-pub trait Score: Sync {
-    /// The name used in the CLI, in condition names and in the CSV.
-    fn name(&self) -> &'static str;
-
-    /// One line for listings.
-    fn summary(&self) -> &'static str;
-
-    /// The paper, as an arXiv id.
-    fn paper(&self) -> &'static str;
-
+pub trait Score: Send + Sync {
     /// What it needs to see of `len` positions while they are read.
     fn needs(&self, len: usize) -> Needs;
 
@@ -50,19 +41,7 @@ pub trait Score: Sync {
 /// A policy that evicts the lowest scores.
 pub struct Lowest<S>(pub S);
 
-impl<S: Score> Policy for Lowest<S> {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn summary(&self) -> &'static str {
-        self.0.summary()
-    }
-
-    fn paper(&self) -> Option<&'static str> {
-        Some(self.0.paper())
-    }
-
+impl<S: Score + 'static> Policy for Lowest<S> {
     fn score(&self) -> Option<&dyn Score> {
         Some(&self.0)
     }

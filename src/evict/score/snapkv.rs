@@ -1,42 +1,49 @@
 //! `snapkv`: what an observation window at the end of the prompt attends to (Li et al. 2024, arXiv 2404.14469).
 
-use super::{Heads, Layer, Needs, Score, keep_last};
+use super::{Family, Heads, Layer, Lowest, Needs, Parameter, Score, keep_last};
 
 /// Attention of the last queries to the positions before them, smoothed.
-pub struct SnapKv;
-
-/// Queries of the observation window. Prompts shorter than twice that have a window of half their length.
-const WINDOW: usize = 64;
-/// Width of the average pooling.
-const KERNEL: usize = 5;
-
-fn window(len: usize) -> usize {
-    WINDOW.min(len / 2)
+pub struct SnapKv {
+    /// Queries of the observation window. A prompt shorter than twice that has a window of half its length.
+    pub window: usize,
+    /// Width of the average pooling.
+    pub kernel: usize,
 }
 
+impl SnapKv {
+    fn window(&self, len: usize) -> usize {
+        self.window.min(len / 2)
+    }
+}
+
+/// `snapkv`, as it is named.
+pub(in crate::evict) static SNAPKV: Family = Family {
+    name: "snapkv",
+    summary: "what the last queries of the prompt attend to, pooled over neighbouring positions",
+    paper: Some("2404.14469"),
+    parameters: &[
+        Parameter {
+            name: "window",
+            default: 64,
+            range: 1..=65_536,
+            about: "queries of the observation window; at most half the prompt",
+        },
+        Parameter { name: "kernel", default: 5, range: 1..=1_023, about: "width of the average pooling" },
+    ],
+    make: |values| Box::new(Lowest(SnapKv { window: values[0], kernel: values[1] })),
+};
+
 impl Score for SnapKv {
-    fn name(&self) -> &'static str {
-        "snapkv"
-    }
-
-    fn summary(&self) -> &'static str {
-        "what the last 64 queries attend to, pooled over 5 positions"
-    }
-
-    fn paper(&self) -> &'static str {
-        "2404.14469"
-    }
-
     fn needs(&self, len: usize) -> Needs {
-        Needs::attention(len - window(len))
+        Needs::attention(len - self.window(len))
     }
 
     fn score(&self, layer: &Layer) -> Heads {
-        let window = window(layer.len);
+        let window = self.window(layer.len);
         let before = layer.len - window;
         let head = |sums: &&[f64]| {
             let mean: Vec<f64> = sums[..before].iter().map(|sum| sum / window.max(1) as f64).collect();
-            let mut scores: Vec<f64> = (0..before).map(|at| pooled(&mean, at)).collect();
+            let mut scores: Vec<f64> = (0..before).map(|at| pooled(&mean, at, self.kernel)).collect();
             scores.resize(layer.len, 0.0);
             scores
         };
@@ -47,7 +54,8 @@ impl Score for SnapKv {
 }
 
 /// Average pooling with zero padding: always divided by the whole kernel.
-fn pooled(values: &[f64], at: usize) -> f64 {
-    let half = KERNEL / 2;
-    values[at.saturating_sub(half)..(at + half + 1).min(values.len())].iter().sum::<f64>() / KERNEL as f64
+fn pooled(values: &[f64], at: usize, kernel: usize) -> f64 {
+    let start = at.saturating_sub(kernel / 2);
+    let end = (at + kernel.div_ceil(2)).min(values.len());
+    values[start..end].iter().sum::<f64>() / kernel as f64
 }

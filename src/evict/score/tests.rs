@@ -1,6 +1,11 @@
 //! Formulas on cases small enough for paper. The whole chain, tap included, is held to an independent
 //! implementation by tests/scores.rs.
 
+use super::h2o::H2o;
+use super::keydiff::KeyDiff;
+use super::knorm::KNorm;
+use super::snapkv::SnapKv;
+use super::tova::Tova;
 use super::*;
 
 fn layer<'a>(keys: &'a [f32], values: &'a [f32], sums: Vec<Attention<'a>>, len: usize) -> Layer<'a> {
@@ -47,7 +52,10 @@ fn attention_is_summed_normalized_and_pooled() {
     close(&H2o.score(&local)[0], &[1.5, 0.5, 0.25, 0.125, 0.1, 0.1]);
     close(&Tova.score(&layer(&[], &[], attention(5), 6))[0], &[3.0, 1.0, 0.5, 0.25, 0.2, 4.0]);
     // A window of half the prompt: three queries.
-    close(&SnapKv.score(&layer(&[], &[], attention(3), 6))[0], &[0.3, 0.3, 0.3, 1.3, 1.3, 1.3]);
+    close(
+        &SnapKv { window: 64, kernel: 5 }.score(&layer(&[], &[], attention(3), 6))[0],
+        &[0.3, 0.3, 0.3, 1.3, 1.3, 1.3],
+    );
 }
 
 #[test]

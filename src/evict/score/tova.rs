@@ -1,23 +1,20 @@
 //! `tova`: what the newest query attends to (Oren et al. 2024, "Transformers are multi-state RNNs", arXiv 2401.06104).
 
-use super::{Heads, Layer, Needs, Score, keep_last};
+use super::{Family, Heads, Layer, Lowest, Needs, Score, keep_last};
 
 /// Attention weights of the last cached query, averaged over all query heads of the layer.
 pub struct Tova;
 
+/// `tova`, as it is named.
+pub(in crate::evict) static TOVA: Family = Family {
+    name: "tova",
+    summary: "what the last query attends to, over all heads of a layer",
+    paper: Some("2401.06104"),
+    parameters: &[],
+    make: |_| Box::new(Lowest(Tova)),
+};
+
 impl Score for Tova {
-    fn name(&self) -> &'static str {
-        "tova"
-    }
-
-    fn summary(&self) -> &'static str {
-        "what the last query attends to, over all heads of a layer"
-    }
-
-    fn paper(&self) -> &'static str {
-        "2401.06104"
-    }
-
     fn needs(&self, len: usize) -> Needs {
         Needs::attention(len - 1)
     }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::{Condition, Resampling, parallel, stopping, survival};
-use crate::report::table::{Column, Factors};
+use crate::condition::{AXES, Axis, AxisFacts};
+use crate::report::table::Column;
 use crate::report::{Table, words};
 use crate::stats::{self, Estimate};
 
@@ -15,55 +16,53 @@ const ALPHA: f64 = 0.05;
 const POWER: f64 = 0.8;
 
 /// What a comparison asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
     /// What does this eviction cost, against the full cache?
     Baseline,
-    /// Which policy is better at the same budget?
-    Policy,
-    /// Do the number of sinks, ...
-    Sinks,
-    /// ... the position mode, ...
-    Positions,
-    /// ... the scope, ...
-    Scope,
-    /// ... the protection ...
-    Protect,
-    /// ... the length of blocks, ...
-    Block,
-    /// ... heads that keep sets of their own, ...
-    Granularity,
-    /// ... the layers that forget, ...
-    Layers,
-    /// ... the way to aggregate scores, ...
-    Aggregate,
-    /// ... or a fair share for each part of the prompt matter?
-    Fair,
-    /// Is having heard and forgotten something else than never having heard?
-    Memory,
+    /// Does the value on this axis matter, at the same budget?
+    Axis(&'static AxisFacts),
     /// Do two runs differ under the same condition?
     Run,
 }
 
 impl Question {
+    /// A word for it: `baseline`, the axis's name, or `run`.
+    pub fn id(self) -> &'static str {
+        match self {
+            Question::Baseline => "baseline",
+            Question::Axis(axis) => axis.name,
+            Question::Run => "run",
+        }
+    }
+
     /// A heading for comparisons of this kind.
     pub fn title(self) -> &'static str {
         match self {
             Question::Baseline => "against the full cache",
-            Question::Policy => "policies at equal budget",
-            Question::Sinks => "numbers of sinks",
-            Question::Positions => "position modes",
-            Question::Scope => "scopes",
-            Question::Protect => "protection",
-            Question::Block => "block lengths",
-            Question::Granularity => "granularities",
-            Question::Layers => "layers that forget",
-            Question::Aggregate => "ways to aggregate scores",
-            Question::Fair => "fair shares",
-            Question::Memory => "heard and forgotten (kv) against never heard (text)",
+            Question::Axis(axis) => axis.question,
             Question::Run => "runs under the same condition",
         }
+    }
+
+    /// Whether it is asked of this axis.
+    pub fn is_of<A: Axis>(self) -> bool {
+        matches!(self, Question::Axis(axis) if axis.name == A::NAME)
+    }
+
+    /// Where its comparisons stand in a report: the baseline first, then axis by axis, runs last.
+    fn place(self) -> usize {
+        match self {
+            Question::Baseline => 0,
+            Question::Axis(axis) => 1 + AXES.iter().position(|other| other == axis).unwrap_or(AXES.len()),
+            Question::Run => usize::MAX,
+        }
+    }
+}
+
+impl Serialize for Question {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.id())
     }
 }
 
@@ -178,7 +177,7 @@ pub(super) fn comparisons(table: &Table, conditions: &[Condition], resampling: R
 fn pairs(table: &Table) -> Vec<(Question, usize, usize)> {
     let columns = &table.columns;
     let mut pairs = Vec::new();
-    for (b, column) in columns.iter().enumerate().filter(|(_, column)| !column.factors.is_baseline()) {
+    for (b, column) in columns.iter().enumerate().filter(|(_, column)| !column.condition.is_full()) {
         if let Some(a) = table.baseline(column.run) {
             pairs.push((Question::Baseline, a, b));
         }
@@ -187,41 +186,21 @@ fn pairs(table: &Table) -> Vec<(Question, usize, usize)> {
     for (a, first) in columns.iter().enumerate() {
         for (b, second) in columns.iter().enumerate().skip(a + 1) {
             let question = if first.run == second.run {
-                only_difference(&first.factors, &second.factors)
+                only_difference(&first.condition, &second.condition)
             } else {
-                (first.factors == second.factors).then_some(Question::Run)
+                (first.condition == second.condition).then_some(Question::Run)
             };
             others.extend(question.map(|question| (question, a, b)));
         }
     }
-    others.sort_by_key(|(question, ..)| *question as u8);
+    others.sort_by_key(|(question, ..)| question.place());
     pairs.extend(others);
     pairs
 }
 
-/// The one thing in which two conditions of the same budget differ.
-fn only_difference(a: &Factors, b: &Factors) -> Option<Question> {
-    if a.budget != b.budget || a.is_baseline() || b.is_baseline() {
-        return None;
-    }
-    // Sinks and blocks belong to their policies: they are no second difference between two of them.
-    let policy = a.policy != b.policy;
-    let differ = [
-        (policy, Question::Policy),
-        (!policy && a.sinks != b.sinks, Question::Sinks),
-        (a.positions != b.positions, Question::Positions),
-        (a.scope != b.scope, Question::Scope),
-        (a.protect != b.protect, Question::Protect),
-        (!policy && a.block != b.block, Question::Block),
-        (a.granularity != b.granularity, Question::Granularity),
-        (a.layers != b.layers, Question::Layers),
-        (!policy && a.aggregate != b.aggregate, Question::Aggregate),
-        (a.fair != b.fair, Question::Fair),
-        (a.memory != b.memory, Question::Memory),
-    ];
-    let mut found = differ.into_iter().filter_map(|(differs, question)| differs.then_some(question));
-    let only = found.next();
-    if found.next().is_some() { None } else { only }
+/// The one axis on which two evictions of the same budget differ.
+fn only_difference(a: &crate::condition::Condition, b: &crate::condition::Condition) -> Option<Question> {
+    if a.is_full() || b.is_full() { None } else { a.only_difference(b).map(Question::Axis) }
 }
 
 /// Counts single instructions of the first repeat, so that repeats do not count as new evidence.
@@ -258,7 +237,7 @@ fn sentence(comparison: &Comparison, conditions: &[Condition]) -> String {
         Question::Baseline => format!("{} gains {size} over the full cache", b.words),
         Question::Run => format!("{} scores {size} {side} {}", b.words, a.words),
         // Both have the same budget and run: once is enough.
-        _ => format!("{} scores {size} {side} {}", b.factors.series(), a.words),
+        _ => format!("{} scores {size} {side} {}", b.condition.series(), a.words),
     };
     format!("{claim}; {}; n = {}", words::p_value("p(Holm)", comparison.p_holm), words::count(comparison.n, "example"))
 }

@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use super::{Resampling, RunFacts, parallel};
+use crate::evict::Ratio;
 use crate::report::Table;
-use crate::report::table::{Column, Factors, Trial, mean};
+use crate::report::table::{Column, Trial, mean};
 use crate::stats::{Estimate, mean_bca};
 
 /// A condition of a run, and what came of it.
@@ -20,7 +21,7 @@ pub struct Condition {
     pub series: String,
     /// What identifies it.
     #[serde(flatten)]
-    pub factors: Factors,
+    pub condition: crate::condition::Condition,
     /// The fraction evicted, as asked for; 0 for the baseline, absent for a budget of counts.
     pub ratio: Option<f64>,
     /// The fraction of cached positions that were evicted, mean over trials.
@@ -80,7 +81,7 @@ pub struct Cost {
 impl Condition {
     /// Whether this is the full cache.
     pub fn is_baseline(&self) -> bool {
-        self.factors.is_baseline()
+        self.condition.is_full()
     }
 }
 
@@ -96,17 +97,17 @@ fn condition(column: &Column, runs: &[RunFacts], resampling: Resampling) -> Cond
     let of_trials = |test: &dyn Fn(&Trial) -> bool| column.finished().filter(|trial| test(trial)).count();
     let n_scored = scores.iter().flatten().count();
     let at = |value: f64| share(scores.iter().flatten().filter(|score| **score == value).count(), n_scored);
-    let (words, series) = (column.factors.words(), column.factors.series());
+    let (words, series) = (column.condition.words(), column.condition.series());
     let told_apart = |text: String| if runs.len() > 1 { format!("{text} in {}", runs[column.run].name) } else { text };
     let median_of = |value: &dyn Fn(&Trial) -> f64| median(column.finished().map(value).collect()).unwrap_or(0.0);
     let mean_of = |value: &dyn Fn(&Trial) -> f64| mean(column.finished().map(value)).unwrap_or(0.0);
     Condition {
         run: column.run,
-        name: column.name.to_owned(),
+        name: column.name.clone(),
         words: told_apart(words),
         series: told_apart(series),
-        ratio: if column.factors.is_baseline() { Some(0.0) } else { column.factors.budget.ratio() },
-        factors: column.factors.clone(),
+        ratio: if column.condition.is_full() { Some(0.0) } else { column.condition.budget.ratio().map(Ratio::as_f64) },
+        condition: column.condition.clone(),
         evicted: mean_of(&|trial| share(trial.row.n_evicted, trial.row.n_evicted + trial.row.n_kept)),
         n_trials,
         n_failed: column.failed.iter().flatten().count(),

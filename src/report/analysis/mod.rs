@@ -88,8 +88,10 @@ pub struct RunFacts {
     pub finished: usize,
     /// Failed trials in its rows.
     pub failed: usize,
-    /// Trials that its settings ask for, where that can be known.
+    /// Trials that its sessions planned, where that can be known.
     pub planned: Option<usize>,
+    /// In what its sessions' builds and devices differ, by name.
+    pub mixed: Vec<(&'static str, Vec<String>)>,
 }
 
 /// The conditions that differ in the fraction evicted alone, from the full cache on.
@@ -146,12 +148,10 @@ impl RunFacts {
         let gguf =
             |field: &str| manifest.model.gguf.get(field).and_then(|value| value.as_str()).unwrap_or("").to_owned();
         let failed = run.trials.iter().filter(|row| !row.error.is_empty()).count();
-        let settings = &manifest.settings;
-        let examples = settings.limit.unwrap_or(usize::MAX).min(manifest.data.n_examples);
         RunFacts {
             name: run.name.clone(),
             run_id: manifest.run_id.clone(),
-            started: manifest.started.clone(),
+            started: manifest.started().to_owned(),
             model: match gguf("name") {
                 name if name.is_empty() => manifest.model.name.clone(),
                 name => name,
@@ -161,17 +161,20 @@ impl RunFacts {
             model_sha256: manifest.model.sha256.clone(),
             data: manifest.data.name.clone(),
             data_sha256: manifest.data.sha256.clone(),
-            kvllama: manifest.build.kvllama.clone(),
-            llama_cpp: manifest.build.llama_cpp.clone(),
-            devices: manifest.build.devices.clone(),
+            kvllama: manifest.build().kvllama.clone(),
+            llama_cpp: manifest.build().llama_cpp.clone(),
+            devices: manifest.build().devices.clone(),
             finished: run.trials.len() - failed,
             failed,
-            planned: settings.shard.is_none().then(|| {
-                let each = settings.conditions.len() * settings.repeats as usize;
-                let stopped = run.stopping.as_ref().and_then(|stopping| stopping.stopped_after);
+            planned: Some({
+                let whole = manifest.n_planned();
+                let stopped =
+                    run.stopping.as_ref().and_then(|stopping| Some((stopping.stopped_after?, stopping.order.len())));
                 // A stopped run that was taken up again is to be finished like any other.
-                stopped.map(|n| n * each).filter(|&trials| run.trials.len() <= trials).unwrap_or(examples * each)
+                let stopped = stopped.map(|(after, of)| whole / of.max(1) * after);
+                stopped.filter(|&trials| run.trials.len() <= trials).unwrap_or(whole)
             }),
+            mixed: manifest.mixed(),
         }
     }
 }
@@ -189,7 +192,7 @@ fn parameters(manifest: &crate::exp::Manifest) -> String {
 fn curves(table: &Table, conditions: &[Condition]) -> Vec<Curve> {
     let mut curves: Vec<Curve> = Vec::new();
     for (index, condition) in conditions.iter().enumerate() {
-        if condition.factors.is_baseline() || condition.ratio.is_none() {
+        if condition.is_baseline() || condition.ratio.is_none() {
             continue;
         }
         let name = condition.series.clone();

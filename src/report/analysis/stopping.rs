@@ -44,12 +44,13 @@ pub(super) fn anytime(table: &Table, conditions: &[Condition]) -> HashMap<usize,
     let ([run], Some(baseline)) = (table.runs, table.baseline(0)) else { return HashMap::new() };
     let Some(stopping) = &run.stopping else { return HashMap::new() };
     let scores: HashMap<&str, Vec<Option<f64>>> =
-        table.columns.iter().map(|column| (column.name, Column::scores(column))).collect();
+        table.columns.iter().map(|column| (column.name.as_str(), Column::scores(column))).collect();
     let place: HashMap<&str, usize> = table.examples.iter().enumerate().map(|(place, id)| (*id, place)).collect();
     let mut sequences = stopping.sequences();
     for id in &stopping.order {
         let Some(&example) = place.get(id.as_str()) else { continue };
-        sequences.push(scores[table.columns[baseline].name][example], |name| *scores.get(name)?.get(example)?);
+        sequences
+            .push(scores[table.columns[baseline].name.as_str()][example], |name| *scores.get(name)?.get(example)?);
     }
     let index = |name: &str| conditions.iter().position(|condition| condition.name == name);
     sequences.intervals().filter_map(|(name, interval)| Some((index(name)?, interval))).collect()

@@ -1,6 +1,8 @@
 //! The result in a few sentences.
 
 use super::{Analysis, Comparison, Question};
+use crate::condition::Memory;
+use crate::evict::PolicySpec;
 use crate::report::words::{self, capitalized};
 
 pub(super) fn sentences(analysis: &Analysis) -> Vec<String> {
@@ -30,21 +32,19 @@ pub(super) fn sentences(analysis: &Analysis) -> Vec<String> {
         )),
         None => sentences.extend(range(analysis)),
     }
-    for question in [Question::Policy, Question::Memory, Question::Run] {
-        let compared: Vec<_> = of(analysis, question).collect();
+    for (asked, none) in [
+        (Question::is_of::<PolicySpec> as fn(Question) -> bool, "No two policies differ detectably at equal budget."),
+        (Question::is_of::<Memory>, "Having heard and forgotten does not differ detectably from never having heard."),
+        (|question| question == Question::Run, "The runs do not differ detectably under the same condition."),
+    ] {
+        let compared: Vec<_> = analysis.comparisons.iter().filter(|comparison| asked(comparison.question)).collect();
         let strongest = compared
             .iter()
             .filter(|comparison| comparison.is_significant())
             .max_by(|a, b| a.difference.point.abs().total_cmp(&b.difference.point.abs()));
         match strongest {
             Some(strongest) => sentences.push(format!("{}.", capitalized(&short(analysis, strongest)))),
-            None if !compared.is_empty() => sentences.push(match question {
-                Question::Policy => "No two policies differ detectably at equal budget.".to_owned(),
-                Question::Memory => {
-                    "Having heard and forgotten does not differ detectably from never having heard.".to_owned()
-                }
-                _ => "The runs do not differ detectably under the same condition.".to_owned(),
-            }),
+            None if !compared.is_empty() => sentences.push(none.to_owned()),
             None => {}
         }
     }

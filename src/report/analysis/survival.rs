@@ -44,8 +44,8 @@ pub(super) fn followed(row: &InstructionRow) -> Option<bool> {
 /// One curve per policy; the full cache, where everything survives, has none.
 pub(super) fn curves(table: &Table, level: f64) -> Vec<SurvivalCurve> {
     let mut series: Vec<(String, usize, Vec<f64>, Vec<bool>)> = Vec::new();
-    for column in table.columns.iter().filter(|column| !column.factors.is_baseline()) {
-        let mut name = column.factors.series();
+    for column in table.columns.iter().filter(|column| !column.condition.is_full()) {
+        let mut name = column.condition.series();
         if table.runs.len() > 1 {
             name = format!("{name} in {}", table.runs[column.run].name);
         }

@@ -197,7 +197,7 @@ fn differences(analysis: &Analysis, styles: &Styles) -> Vec<Figure> {
                         label: match question {
                             Question::Baseline => b.words.clone(),
                             Question::Run => format!("{} − {}", b.words, a.words),
-                            _ => format!("{} − {}", b.factors.series(), a.words),
+                            _ => format!("{} − {}", b.condition.series(), a.words),
                         },
                         style: styles.of(&b.series),
                         value: comparison.difference,

@@ -1,0 +1,158 @@
+//! How many positions survive: by ratio, by counts, or while the model generates.
+
+use super::{Axis, AxisArgs, Condition, Scope};
+use crate::evict::{Budget, DEFAULT_SINKS, Ratio, RollingBudget, parse_ratios};
+use crate::{Error, Result};
+
+/// Evictions at once under a rolling budget whose policy has scores: ranking costs more than evicting.
+const SCORED_EVERY: usize = 16;
+
+/// `--ratio`, `--keep-first`, `--keep-last`, `--rolling` and `--every`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct BudgetArgs {
+    /// Fractions to evict, separated by commas; also ranges FROM..TO:STEP with both ends included.
+    #[arg(long, help_heading = "Eviction", value_name = "R,..", value_delimiter = ',', allow_negative_numbers = true)]
+    pub ratio: Vec<String>,
+
+    /// First positions to keep: the sinks of `streaming` under a ratio [default: 4], or the first number of a window.
+    #[arg(long, help_heading = "Eviction", value_name = "N")]
+    pub keep_first: Option<usize>,
+
+    /// Last positions to keep: with --keep-first a window instead of a ratio (StreamingLLM's 100/100).
+    #[arg(long, help_heading = "Eviction", value_name = "M")]
+    pub keep_last: Option<usize>,
+
+    /// Instead of another budget: hold the cache to B positions while the model generates, without end if need be.
+    #[arg(long, help_heading = "Eviction", value_name = "B")]
+    pub rolling: Option<usize>,
+
+    /// Positions that --rolling evicts whenever the cache is full [default: 1; 16 for policies with scores].
+    #[arg(long, help_heading = "Eviction", value_name = "N")]
+    pub every: Option<usize>,
+}
+
+impl BudgetArgs {
+    /// Whether anything says how much is evicted.
+    pub fn is_given(&self) -> bool {
+        !self.ratio.is_empty() || self.keep_first.is_some() || self.keep_last.is_some() || self.rolling.is_some()
+    }
+
+    fn ratios(&self) -> Result<Vec<Ratio>> {
+        let ratios: Result<Vec<_>> = self.ratio.iter().map(|item| parse_ratios(item)).collect();
+        Ok(ratios?.concat())
+    }
+}
+
+impl Budget {
+    /// As a report words it: `0.5`, `100+100`, `rolling 64 (by 16)`.
+    pub fn words(&self) -> String {
+        match self {
+            Budget::Rolling(RollingBudget { budget, every: 1 }) => format!("rolling {budget}"),
+            Budget::Rolling(RollingBudget { budget, every }) => format!("rolling {budget} (by {every})"),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl Axis for Budget {
+    type Args = BudgetArgs;
+    const NAME: &'static str = "budget";
+    const QUESTION: &'static str = "budgets";
+    const COMPARED: bool = false;
+
+    fn columns() -> &'static [&'static str] {
+        &["ratio", "keep_first", "keep_last", "rolling", "every"]
+    }
+
+    fn values(args: &AxisArgs) -> Result<Vec<Self>> {
+        let (args, policies) = (&args.budget, &args.policy.policy);
+        let keep_first = args.keep_first.unwrap_or(DEFAULT_SINKS);
+        match (args.ratio.is_empty(), args.keep_last, args.rolling) {
+            (true, None, Some(budget)) => {
+                if args.every == Some(0) {
+                    return Err(Error::input("--every is 0; at least one position is evicted at once"));
+                }
+                Ok(vec![Budget::Rolling(RollingBudget { budget, every: args.every.unwrap_or(0) })])
+            }
+            (_, _, Some(_)) => Err(Error::input("--rolling is a budget; it goes with neither --ratio nor --keep-last")),
+            _ if args.every.is_some() => Err(Error::input("--every belongs to --rolling")),
+            (false, Some(_), _) => {
+                Err(Error::input("--ratio and --keep-last both say how many positions survive; give one of them"))
+            }
+            (false, None, _) => Ok(args.ratios()?.into_iter().map(Budget::Ratio).collect()),
+            (true, Some(keep_last), _) => Ok(vec![Budget::Window { keep_first, keep_last }]),
+            (true, None, _) if policies.iter().all(|name| name == "none") && args.keep_first.is_none() => {
+                Ok(vec![Budget::All])
+            }
+            (true, None, _) => {
+                Err(Error::input("say how much to evict: --ratio 0.5, or --keep-first 100 --keep-last 100"))
+            }
+        }
+    }
+
+    fn settle(condition: &mut Condition, args: &AxisArgs) {
+        if let (Some(sinks), false) = (args.budget.keep_first, matches!(condition.budget, Budget::Window { .. })) {
+            condition.policy = condition.policy.with_sinks(sinks);
+        }
+        if let Budget::Rolling(RollingBudget { budget, every: 0 }) = condition.budget {
+            let every = if condition.score().is_some() { SCORED_EVERY } else { 1 };
+            condition.budget = Budget::Rolling(RollingBudget { budget, every });
+        }
+    }
+
+    fn check(&self, condition: &Condition) -> Result<()> {
+        let Some(rolling) = self.rolling() else { return Ok(()) };
+        let plain = condition.everywhere() && condition.memory == Default::default();
+        if !(plain && condition.scope == Scope::Prompt && !condition.fair.0) {
+            return Err(Error::input(
+                "--rolling goes with --granularity token, --layers all, --memory kv and --scope prompt alone, without \
+                 --fair",
+            ));
+        }
+        rolling.after_eviction(condition.sinks().unwrap_or(0)).map(|_| ())
+    }
+
+    fn check_all(conditions: &[Condition], args: &AxisArgs) -> Result<()> {
+        if args.budget.is_given() && conditions.iter().all(Condition::is_full) {
+            return Err(Error::input(
+                "--policy none keeps the whole cache, and a budget says how much to evict; leave the budget out, or name \
+                 another policy",
+            ));
+        }
+        let window = args.budget.keep_last.is_some();
+        if args.budget.keep_first.is_some() && !window && conditions.iter().all(|condition| condition.sinks().is_none())
+        {
+            return Err(Error::input(
+                "--keep-first says how many sinks streaming and sinks+POLICY keep, and no policy here has sinks; leave it \
+                 out, or give --keep-last as well",
+            ));
+        }
+        Ok(())
+    }
+
+    fn cells(&self, condition: &Condition) -> Vec<String> {
+        let text = |value: Option<usize>| value.map_or_else(String::new, |value| value.to_string());
+        let (ratio, keep_first, keep_last) = match *self {
+            Budget::All => ("0".to_owned(), None, None),
+            Budget::Ratio(ratio) => (ratio.to_string(), condition.sinks(), None),
+            Budget::Window { keep_first, keep_last } => (String::new(), Some(keep_first), Some(keep_last)),
+            Budget::Rolling(_) => (String::new(), condition.sinks(), None),
+        };
+        let rolling = self.rolling();
+        vec![
+            ratio,
+            text(keep_first),
+            text(keep_last),
+            text(rolling.map(|rolling| rolling.budget)),
+            text(rolling.map(|rolling| rolling.every)),
+        ]
+    }
+
+    fn suffix(&self, _condition: &Condition) -> Option<String> {
+        (*self != Budget::All).then(|| format!("@{self}"))
+    }
+
+    fn words(&self) -> Option<String> {
+        None
+    }
+}

@@ -1,0 +1,43 @@
+//! What keeps a set of positions of its own: the whole model, a layer, a KV head.
+
+use super::{Axis, AxisArgs, Condition, needs_plain_modes};
+use crate::Result;
+use crate::evict::Granularity;
+
+/// `--granularity`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct GranularityArgs {
+    /// Free whole positions (`token`), or let each `layer` or each KV `head` keep its own, as the papers do: then nothing is freed.
+    #[arg(long, help_heading = "Eviction", value_name = "UNIT,..", value_delimiter = ',', default_value = "token")]
+    pub granularity: Vec<Granularity>,
+}
+
+impl Axis for Granularity {
+    type Args = GranularityArgs;
+    const NAME: &'static str = "granularity";
+    const QUESTION: &'static str = "granularities";
+
+    fn values(args: &AxisArgs) -> Result<Vec<Self>> {
+        Ok(args.granularity.granularity.clone())
+    }
+
+    fn suffix(&self, _condition: &Condition) -> Option<String> {
+        (*self != Self::default()).then(|| format!("/{self}"))
+    }
+
+    fn columns() -> &'static [&'static str] {
+        &["granularity", "freed"]
+    }
+
+    fn cells(&self, condition: &Condition) -> Vec<String> {
+        vec![self.to_string(), condition.frees().to_string()]
+    }
+
+    fn words(&self) -> Option<String> {
+        (*self != Self::default()).then(|| format!("by {self}"))
+    }
+
+    fn check(&self, condition: &Condition) -> Result<()> {
+        if *self == Self::default() { Ok(()) } else { needs_plain_modes(Self::NAME, self, condition) }
+    }
+}

@@ -1,0 +1,183 @@
+//! The grid: the values asked for on each axis become conditions.
+
+use super::{AxisArgs, Condition};
+use crate::{Error, Result};
+
+/// What is asked for, as one writes it on a command line.
+///
+/// ```
+/// use kvllama::condition::Grid;
+///
+/// let grid = Grid::parse("--policy streaming,random --ratio 0.25,0.5 --positions keep,compact")?;
+/// assert_eq!(grid.conditions()?.len(), 1 + 2 * 2 * 2); // and the full cache
+/// # Ok::<(), kvllama::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Grid {
+    /// The values of each axis.
+    pub axes: AxisArgs,
+    /// Whether the full cache is added.
+    pub baseline: bool,
+}
+
+impl Grid {
+    /// Reads the options of the axes from a line of them; the full cache is added.
+    ///
+    /// # Errors
+    /// If an option or a value is unknown.
+    pub fn parse(options: &str) -> Result<Self> {
+        use clap::{Args as _, FromArgMatches as _};
+        let command = AxisArgs::augment_args(clap::Command::new("grid").no_binary_name(true));
+        let matches = command.try_get_matches_from(options.split_whitespace());
+        let axes = matches.and_then(|matches| AxisArgs::from_arg_matches(&matches));
+        let axes = axes.map_err(|error| {
+            let text = error.to_string();
+            Error::input(text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned())
+        })?;
+        Ok(Grid { axes, baseline: true })
+    }
+
+    /// All conditions, the baseline first, none twice.
+    ///
+    /// # Errors
+    /// If values exclude each other, if an option changes nothing, or if nothing is left.
+    pub fn conditions(&self) -> Result<Vec<Condition>> {
+        let mut crossed = self.axes.cross()?;
+        for condition in &mut crossed {
+            condition.settle(&self.axes);
+            condition.check()?;
+        }
+        self.axes.check_all(&crossed)?;
+        if let (true, Some(first)) = (self.baseline, crossed.first()) {
+            let mut full = Condition { policy: Default::default(), ..first.clone() };
+            full.settle(&self.axes);
+            crossed.insert(0, full);
+        }
+        let mut distinct: Vec<Condition> = Vec::with_capacity(crossed.len());
+        for condition in crossed {
+            if !distinct.contains(&condition) {
+                distinct.push(condition);
+            }
+        }
+        if distinct.is_empty() {
+            return Err(Error::input(
+                "there is nothing to run: name at least one --policy and a --ratio, or leave --no-baseline out",
+            ));
+        }
+        Ok(distinct)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evict::Budget;
+
+    fn names(options: &str) -> Vec<String> {
+        Grid::parse(options).unwrap().conditions().unwrap().iter().map(ToString::to_string).collect()
+    }
+
+    fn refused(options: &str) -> String {
+        Grid::parse(options).and_then(|grid| grid.conditions()).expect_err(options).to_string()
+    }
+
+    #[test]
+    fn a_condition_is_named_by_what_differs_from_the_defaults() {
+        assert_eq!(
+            names("--policy random,streaming --ratio 0.5,0.50 --block 8"),
+            ["none", "random@0.5/block=8", "streaming@0.5"]
+        );
+        assert_eq!(
+            names(
+                "--policy streaming,none --keep-first 100 --keep-last 50 --positions keep,compact --memory kv,text \
+                 --scope system --protect bos,sink:4"
+            ),
+            [
+                "none",
+                "streaming@100+50/scope=system/protect=bos+sink:4",
+                "streaming@100+50/text/scope=system/protect=bos+sink:4",
+                "streaming@100+50/compact/scope=system/protect=bos+sink:4",
+                "streaming@100+50/compact/text/scope=system/protect=bos+sink:4",
+            ]
+        );
+        assert_eq!(
+            names("--policy snapkv:window=16,snapkv:window=64,kernel=7,streaming --keep-first 8 --ratio 0.5"),
+            ["none", "snapkv:window=16@0.5", "snapkv:kernel=7@0.5", "streaming:sinks=8@0.5"]
+        );
+        assert_eq!(names("--ratio 0.5"), ["none", "random@0.5"]);
+        assert_eq!(names(""), ["none"]);
+    }
+
+    #[test]
+    fn modes_of_policies_with_scores_are_named_and_checked() {
+        let heads = "--policy snapkv,sinks+random --ratio 0.5 --granularity token,head --layers global \
+                     --aggregate rank-mean --keep-first 2 --fair";
+        assert_eq!(
+            names(heads)[1..],
+            [
+                "snapkv@0.5/layers=global/aggregate=rank-mean/fair",
+                "snapkv@0.5/head/layers=global/fair",
+                "sinks+random:sinks=2@0.5/layers=global/fair",
+                "sinks+random:sinks=2@0.5/head/layers=global/fair",
+            ]
+        );
+        assert!(refused(&format!("{heads} --positions compact")).contains("lets layers or heads"));
+        assert!(refused("--policy snapkv --ratio 0.5 --layers global --memory text").contains("--layers global"));
+    }
+
+    #[test]
+    fn a_rolling_budget_is_a_budget() {
+        assert_eq!(
+            names("--policy random,streaming,h2o --rolling 64")[1..],
+            ["random@rolling=64/every=1", "streaming@rolling=64/every=1", "h2o@rolling=64/every=16"]
+        );
+        for (options, part) in [
+            ("--rolling 64 --ratio 0.5", "--rolling is a budget"),
+            ("--policy random,streaming --rolling 64 --every 60", "leaves no recent positions"),
+            ("--rolling 64 --every 0", "--every is 0"),
+            ("--policy streaming --rolling 5", "leaves no recent positions"),
+            ("--rolling 64 --fair", "without --fair"),
+            ("--ratio 0.5 --every 2", "--every belongs to --rolling"),
+        ] {
+            assert!(refused(options).contains(part), "{options}: {}", refused(options));
+        }
+    }
+
+    #[test]
+    fn what_excludes_each_other_or_changes_nothing_is_refused() {
+        for (options, part) in [
+            ("--ratio 0.5 --keep-last 3", "give one of them"),
+            ("--policy random", "say how much to evict"),
+            ("--policy nope --ratio 0.5", "there is no policy `nope`"),
+            ("--policy none --ratio 0.5", "leave the budget out"),
+            ("--policy random --ratio 0.5 --keep-first 8", "no policy here has sinks"),
+            ("--policy streaming --ratio 0.5 --block 8", "--block is for --policy random"),
+            ("--policy random --ratio 0.5 --block 0", "--block is 0"),
+            ("--policy random --ratio 0.5 --aggregate max", "changes nothing here"),
+            ("--policy random --keep-last 8 --fair", "does not go with --keep-last"),
+            ("--ratio -0.1", "`-0.1` is not a ratio"),
+        ] {
+            assert!(refused(options).contains(part), "{options}: {}", refused(options));
+        }
+    }
+
+    #[test]
+    fn conditions_survive_their_json_and_differ_in_what_they_say() {
+        let grid =
+            Grid::parse("--policy random,snapkv --ratio 0.5 --block 4 --aggregate mean,max --positions keep,compact");
+        let conditions = grid.unwrap().conditions().unwrap();
+        for condition in &conditions {
+            let json = serde_json::to_string(condition).unwrap();
+            assert_eq!(serde_json::from_str::<Condition>(&json).unwrap(), *condition, "{json}");
+            assert_eq!(condition.cells().len(), Condition::columns().count());
+        }
+        let named = |name: &str| conditions.iter().find(|condition| condition.to_string() == name).unwrap();
+        let only = |a: &str, b: &str| named(a).only_difference(named(b)).map(|axis| axis.name);
+        assert_eq!(only("random@0.5/block=4", "random@0.5/block=4/compact"), Some("positions"));
+        assert_eq!(only("random@0.5/block=4", "snapkv@0.5/aggregate=max"), Some("policy"));
+        assert_eq!(only("snapkv@0.5", "snapkv@0.5/aggregate=max/compact"), None);
+        assert_eq!(only("none", "random@0.5/block=4"), None);
+        assert_eq!(named("random@0.5/block=4/compact").words(), "random (blocks of 4, compact) at 0.5");
+        assert_eq!(Condition { budget: Budget::All, ..Condition::default() }.words(), "the full cache");
+    }
+}

@@ -1,0 +1,31 @@
+//! Which layers forget.
+
+use super::{Axis, AxisArgs, Condition, needs_plain_modes};
+use crate::Result;
+use crate::evict::Layers;
+
+/// `--layers`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LayersArgs {
+    /// The layers that forget: all, global or local (without and with a sliding window).
+    #[arg(long, help_heading = "Eviction", value_name = "WHICH,..", value_delimiter = ',', default_value = "all")]
+    pub layers: Vec<Layers>,
+}
+
+impl Axis for Layers {
+    type Args = LayersArgs;
+    const NAME: &'static str = "layers";
+    const QUESTION: &'static str = "layers that forget";
+
+    fn values(args: &AxisArgs) -> Result<Vec<Self>> {
+        Ok(args.layers.layers.clone())
+    }
+
+    fn words(&self) -> Option<String> {
+        (*self != Self::default()).then(|| format!("{self} layers"))
+    }
+
+    fn check(&self, condition: &Condition) -> Result<()> {
+        if *self == Self::default() { Ok(()) } else { needs_plain_modes(Self::NAME, self, condition) }
+    }
+}

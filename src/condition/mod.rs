@@ -1,0 +1,315 @@
+//! Conditions: the columns of the experiment.
+//!
+//! A [`Condition`] is a value on each *axis*: policy, budget, positions, ... An axis is one file here and one line in
+//! the list below. The file holds its type with the default, its options on the command line, its cells in
+//! `trials.csv`, what it adds to a condition's name, its words in reports and methods, and which other values it goes
+//! with. Whatever crosses, stores, compares or describes conditions does so through [`Axis`], without knowing the axes.
+//!
+//! ```
+//! use kvllama::condition::Condition;
+//!
+//! let condition = Condition { policy: "snapkv:window=32".parse()?, budget: "0.5".parse()?, ..Condition::default() };
+//! assert_eq!(condition.to_string(), "snapkv:window=32@0.5");
+//! # Ok::<(), kvllama::Error>(())
+//! ```
+
+mod aggregate;
+mod block;
+mod budget;
+mod fair;
+mod granularity;
+mod grid;
+mod layers;
+mod legacy;
+mod memory;
+mod policy;
+mod positions;
+mod protect;
+mod scope;
+
+pub use block::Block;
+pub use fair::Fair;
+pub use grid::Grid;
+pub use legacy::upgrade;
+pub use memory::Memory;
+pub use positions::Positions;
+pub use scope::Scope;
+
+use std::fmt;
+use std::hash::Hash;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::evict::{Aggregate, Budget, Granularity, Layers, PolicySpec, Protect, Score};
+use crate::{Error, Result};
+
+/// One dimension of a condition.
+pub trait Axis:
+    Clone + Default + PartialEq + Eq + Hash + fmt::Debug + fmt::Display + Serialize + DeserializeOwned + 'static
+{
+    /// Its options on the command line.
+    type Args: clap::Args + Clone + fmt::Debug;
+
+    /// Its name: the key in a manifest, and the option that sets it.
+    const NAME: &'static str;
+
+    /// The heading of comparisons between conditions that differ in this axis alone.
+    const QUESTION: &'static str;
+
+    /// Whether conditions that differ in this axis alone are compared.
+    const COMPARED: bool = true;
+
+    /// Whether its values belong to the policy: between two policies a difference in them is no second one.
+    const OF_POLICY: bool = false;
+
+    /// Whether it says something of an eviction. The full cache has the default value of every such axis.
+    const OF_EVICTION: bool = true;
+
+    /// Its columns in `trials.csv`.
+    fn columns() -> &'static [&'static str] {
+        const { &[Self::NAME] }
+    }
+
+    /// The values asked for on the command line.
+    fn values(args: &AxisArgs) -> Result<Vec<Self>>;
+
+    /// Gives a value its final form in a condition: one that can make no difference there becomes the default.
+    fn settle(_condition: &mut Condition, _args: &AxisArgs) {}
+
+    /// Refuses the value beside others that it does not go with.
+    fn check(&self, _condition: &Condition) -> Result<()> {
+        Ok(())
+    }
+
+    /// Refuses options that no condition of a grid makes use of.
+    fn check_all(_conditions: &[Condition], _args: &AxisArgs) -> Result<()> {
+        Ok(())
+    }
+
+    /// Its cells in `trials.csv`, one a column.
+    fn cells(&self, _condition: &Condition) -> Vec<String> {
+        vec![self.to_string()]
+    }
+
+    /// What it adds to the condition's name; nothing for the default.
+    fn suffix(&self, _condition: &Condition) -> Option<String> {
+        (*self != Self::default()).then(|| format!("/{}={self}", Self::NAME))
+    }
+
+    /// How a report words it, in parentheses after the policy; nothing for the default.
+    fn words(&self) -> Option<String> {
+        (*self != Self::default()).then(|| format!("{} {self}", Self::NAME))
+    }
+
+    /// A sentence for the methods paragraph of a run with such a condition.
+    fn methods(&self, _condition: &Condition) -> Option<String> {
+        None
+    }
+}
+
+/// What can be said of an axis without a value.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AxisFacts {
+    /// [`Axis::NAME`].
+    pub name: &'static str,
+    /// [`Axis::QUESTION`].
+    pub question: &'static str,
+    compared: bool,
+    of_policy: bool,
+}
+
+/// Writes what would otherwise list the axes once more.
+macro_rules! axes {
+    ($($(#[$doc:meta])* $field:ident: $axis:ty,)+) => {
+        /// Everything that identifies a column of the experiment except the example and the repeat.
+        ///
+        /// Its [`Display`](fmt::Display) form is its name in files and reports: policy, budget, and whatever differs
+        /// from the defaults, such as `random@0.5/block=8/compact`.
+        #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct Condition { $($(#[$doc])* pub $field: $axis,)+ }
+
+        /// The options of all axes.
+        #[derive(Debug, Clone, clap::Args)]
+        pub struct AxisArgs { $($(#[$doc])* #[command(flatten)] pub $field: <$axis as Axis>::Args,)+ }
+
+        /// Every axis, in the order of names and columns.
+        pub static AXES: &[AxisFacts] = &[$(AxisFacts {
+            name: <$axis>::NAME,
+            question: <$axis>::QUESTION,
+            compared: <$axis>::COMPARED,
+            of_policy: <$axis>::OF_POLICY,
+        },)+];
+
+        impl Condition {
+            /// The columns of all axes in `trials.csv`.
+            pub fn columns() -> impl Iterator<Item = &'static str> {
+                [$(<$axis>::columns(),)+].into_iter().flatten().copied()
+            }
+
+            /// The condition's cells in [`Condition::columns`].
+            pub fn cells(&self) -> Vec<String> {
+                let mut cells = Vec::new();
+                $(cells.extend(self.$field.cells(self));)+
+                cells
+            }
+
+            /// What each axis adds to the name.
+            fn suffixes(&self) -> Vec<String> {
+                [$(self.$field.suffix(self),)+].into_iter().flatten().collect()
+            }
+
+            /// How a report words what differs from the defaults.
+            fn details(&self) -> Vec<String> {
+                [$(<$axis as Axis>::words(&self.$field),)+].into_iter().flatten().collect()
+            }
+
+            /// Sentences for the methods paragraph, one an axis that has something to say.
+            pub fn methods(&self) -> Vec<String> {
+                [$(self.$field.methods(self),)+].into_iter().flatten().collect()
+            }
+
+            /// The axes on which two conditions differ.
+            fn differences(&self, other: &Self) -> Vec<&'static AxisFacts> {
+                let differ = [$(self.$field != other.$field,)+];
+                AXES.iter().zip(differ).filter_map(|(axis, differs)| differs.then_some(axis)).collect()
+            }
+
+            /// Brings the values into their final form.
+            fn settle(&mut self, args: &AxisArgs) {
+                if self.is_full() {
+                    $(if <$axis>::OF_EVICTION {
+                        self.$field = Default::default();
+                    })+
+                }
+                $(<$axis>::settle(self, args);)+
+            }
+
+            fn check(&self) -> Result<()> {
+                $(self.$field.check(self)?;)+
+                Ok(())
+            }
+        }
+
+        impl AxisArgs {
+            /// Every combination of the values asked for; the last axis varies fastest.
+            fn cross(&self) -> Result<Vec<Condition>> {
+                let mut conditions = vec![Condition::default()];
+                $(
+                    let values = <$axis>::values(self)?;
+                    conditions = conditions
+                        .iter()
+                        .flat_map(|condition| {
+                            values.iter().map(|value| Condition { $field: value.clone(), ..condition.clone() })
+                        })
+                        .collect();
+                )+
+                Ok(conditions)
+            }
+
+            fn check_all(&self, conditions: &[Condition]) -> Result<()> {
+                $(<$axis>::check_all(conditions, self)?;)+
+                Ok(())
+            }
+        }
+    };
+}
+
+axes! {
+    /// Who decides what survives.
+    policy: PolicySpec,
+    /// How many positions survive.
+    budget: Budget,
+    /// Length of the blocks that `random` evicts.
+    block: Block,
+    /// What keeps a set of positions of its own.
+    granularity: Granularity,
+    /// Which layers forget.
+    layers: Layers,
+    /// How scores of layers and heads become one.
+    aggregate: Aggregate,
+    /// Whether each part of the prompt survives in proportion to its length.
+    fair: Fair,
+    /// What becomes of the survivors' positions.
+    positions: Positions,
+    /// Heard and forgotten, or never heard.
+    memory: Memory,
+    /// Which part of the prompt is compressed.
+    scope: Scope,
+    /// What is protected.
+    protect: Protect,
+}
+
+impl Condition {
+    /// Whether nothing is evicted.
+    pub fn is_full(&self) -> bool {
+        self.policy.policy().keeps_all()
+    }
+
+    /// The scores its policy ranks positions by, if it does.
+    pub fn score(&self) -> Option<&dyn Score> {
+        self.policy.score()
+    }
+
+    /// First positions kept whatever the policy says: the sinks of `streaming` and of `sinks+POLICY`.
+    pub fn sinks(&self) -> Option<usize> {
+        let sinks = self.policy.sinks()?;
+        Some(match self.budget {
+            Budget::Window { keep_first, .. } => keep_first,
+            _ => sinks,
+        })
+    }
+
+    /// Whether cells of the KV cache are given back.
+    pub fn frees(&self) -> bool {
+        self.granularity == Granularity::Token
+    }
+
+    /// Whether all layers and heads keep the same positions.
+    fn everywhere(&self) -> bool {
+        self.frees() && self.layers == Layers::All
+    }
+
+    /// The policy and, in parentheses, what differs from the defaults: the name of a curve in reports.
+    pub fn series(&self) -> String {
+        let name = if self.is_full() { "the full cache".to_owned() } else { self.policy.to_string() };
+        let details = self.details();
+        if details.is_empty() { name } else { format!("{name} ({})", details.join(", ")) }
+    }
+
+    /// The name in sentences: `random at 0.5`, `streaming (compact) at 100+100`.
+    pub fn words(&self) -> String {
+        if self.is_full() { self.series() } else { format!("{} at {}", self.series(), self.budget.words()) }
+    }
+
+    /// The one axis on which two conditions of the same budget differ, where that is worth comparing.
+    pub fn only_difference(&self, other: &Self) -> Option<&'static AxisFacts> {
+        let mut found = self.differences(other);
+        if found.first().is_some_and(|first| first.name == PolicySpec::NAME) {
+            found.retain(|axis| !axis.of_policy);
+        }
+        match found.as_slice() {
+            [only] if only.compared => Some(only),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.suffixes().concat())
+    }
+}
+
+/// Where layers or heads keep sets of their own, nothing is moved and everything was read.
+fn needs_plain_modes(option: &str, value: &dyn fmt::Display, condition: &Condition) -> Result<()> {
+    let Condition { positions, memory, .. } = condition;
+    if (*positions, *memory) == Default::default() {
+        return Ok(());
+    }
+    Err(Error::input(format!(
+        "--{option} {value} lets layers or heads keep different positions; that goes with --positions keep and --memory kv \
+         alone, not with {positions} and {memory}"
+    )))
+}

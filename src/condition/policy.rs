@@ -1,0 +1,44 @@
+//! The policy and its parameters.
+
+use super::{Axis, AxisArgs, Condition};
+use crate::Result;
+use crate::evict::PolicySpec;
+
+/// `--policy`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PolicyArgs {
+    /// Policies, separated by commas, with parameters where wanted: streaming, random, snapkv:window=32,kernel=7, ...
+    /// (`kvllama policies` lists them); also sinks+POLICY [default: random where a budget is given, else none].
+    #[arg(long, help_heading = "Eviction", value_name = "P,..")]
+    pub policy: Vec<String>,
+}
+
+impl Default for PolicySpec {
+    /// The full cache.
+    fn default() -> Self {
+        "none".parse().expect("it is in the list of policies")
+    }
+}
+
+impl Axis for PolicySpec {
+    type Args = PolicyArgs;
+    const NAME: &'static str = "policy";
+    const QUESTION: &'static str = "policies at equal budget";
+
+    fn values(args: &AxisArgs) -> Result<Vec<Self>> {
+        match (args.policy.policy.as_slice(), args.budget.is_given()) {
+            ([], true) => Ok(vec!["random".parse()?]),
+            ([], false) => Ok(vec![PolicySpec::default()]),
+            (named, _) => PolicySpec::parse_list(named),
+        }
+    }
+
+    /// The name of a condition starts with its policy.
+    fn suffix(&self, _condition: &Condition) -> Option<String> {
+        Some(self.to_string())
+    }
+
+    fn words(&self) -> Option<String> {
+        None
+    }
+}
