@@ -69,6 +69,8 @@ fn rules_that_cannot_work_are_refused_in_a_sentence() {
     }
     assert!(refused(&["--stop-when=decided", "--shard=1/2"]).contains("leave out one of the two"));
     assert!(refused(&["--stop-when=decided", "--no-baseline"]).contains("leave --no-baseline out"));
-    assert!(refused(&["--stop-when=decided", "--policy=none"]).contains("give a policy beside `none`"));
+    let only_full = ["exp", "--policy=none", "--limit=2", "--stop-when=decided", "--out", out.to_str().unwrap()];
+    let stderr = String::from_utf8(run(2, &only_full).stderr).unwrap();
+    assert!(stderr.contains("give a policy beside `none`"), "{stderr}");
     assert!(!out.exists(), "nothing is begun");
 }

@@ -310,7 +310,7 @@ fn conclude(args: &Args, directory: &Path, outcome: &Outcome, judged: Option<&Ju
 impl Args {
     fn settings(&self) -> Result<Settings> {
         if self.axes.policy.policy.is_empty() && !self.axes.budget.is_given() {
-            return Err(Error::input("say what to evict: --policy random --ratio 0.5, for example"));
+            return Err(Error::input("say how much to evict: --ratio 0.5, or --keep-first 100 --keep-last 100"));
         }
         if self.n_predict == 0 {
             return Err(Error::input("--n-predict is 0; an answer needs at least one token"));

@@ -135,7 +135,11 @@ pub(super) fn execute(args: Args) -> Result<()> {
             None => forgetting(&condition, &prompt, seed, &model, scores.as_ref())?,
             Some(ranges) => {
                 let keep = KeepSet::without_ranges(prompt.n_cached(), &parse_ranges(ranges)?)?;
-                let Condition { positions, memory, layers, .. } = condition;
+                // Without a policy the condition is the full cache, where these say nothing.
+                let axes = &args.axes;
+                let positions = one("positions", &axes.positions.positions)?;
+                let memory = one("memory", &axes.memory.memory)?;
+                let layers = one("layers", &axes.layers.layers)?;
                 Forgetting { positions, memory, layers, ..Forgetting::new(keep) }
             }
         };
@@ -257,6 +261,14 @@ impl Args {
         let mut turns: Vec<_> = self.system.iter().map(|text| turn("system", text)).collect();
         turns.push(turn("user", &text));
         Prompt::chat(model, &turns, &[])
+    }
+}
+
+/// The one value of an option that takes a list.
+fn one<T: Copy>(option: &str, values: &[T]) -> Result<T> {
+    match values {
+        [only] => Ok(*only),
+        _ => Err(Error::input(format!("probe looks at one eviction; give one value of --{option}"))),
     }
 }
 
