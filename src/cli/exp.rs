@@ -17,7 +17,7 @@ use super::{interrupt, print, print_json};
 use crate::condition::{AxisArgs, Grid, Positions};
 use crate::data::{self, Example, bundled};
 use crate::exp::stop::{self, StopRule, Watch};
-use crate::exp::{self, Build, DataFacts, Demands, Generation, Manifest, Outcome, Plan, Session, Settings, Store};
+use crate::exp::{self, Build, DataFacts, Demands, Generation, Manifest, Outcome, Plan, Settings, Store};
 use crate::judge::stage::Outcome as Judged;
 use crate::llama::{ContextSettings, MemoryUse, Sampling, peak_memory};
 use crate::models;
@@ -226,10 +226,9 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     }
     let context = context_of(&plan);
     drop(dry);
+    exp::rehearse(&plan.settings.conditions, &exp::prompt_of(&model, &plan.examples[0])?, &model, &context)?;
     let build = Build::this(context.threads);
-    let examples = plan.examples.iter().map(|example| example.id.clone()).collect();
-    let session = Session::new(build, &plan.settings, examples);
-    let manifest = Manifest::new(args.engine.model_file(&model)?, data, &plan.settings, session);
+    let manifest = Manifest::new(args.engine.model_file(&model)?, data, &plan.settings, plan.session(build));
     let directory = args.directory(&manifest)?;
     let (mut store, resumed) = Store::open(&directory, &manifest)?;
     exp::write_prompts(&directory, &plan.prompts(&model)?)?;

@@ -129,26 +129,9 @@ pub static POLICIES: &[&Family] = &[
 /// # Errors
 /// If more positions must survive than the budget allows.
 pub fn evict(policy: &dyn Policy, len: usize, view: &View) -> Result<KeepSet> {
+    let Some((protected, survivors)) = survivors(policy, len, view)? else { return Ok(KeepSet::all(len)) };
     let candidates = view.candidates.clone();
-    if policy.keeps_all() || candidates.is_empty() {
-        return Ok(KeepSet::all(len));
-    }
-    let mut protected = view.protected[..len].to_vec();
-    protected[candidates.end - 1] = true;
-    protected[candidates.start..candidates.end.min(candidates.start + view.sinks)].fill(true);
-    let reserved = policy.reserve(&view.budget, candidates.clone(), &mut protected);
-
     let n_protected = |range: Range<usize>| range.filter(|&position| protected[position]).count();
-    let n_reserved = n_protected(candidates.clone());
-    let survivors = if reserved { n_reserved } else { view.budget.survivors(candidates.len()) };
-    if n_reserved > survivors {
-        return Err(Error::input(format!(
-            "{} leaves {survivors} of {} positions, but {n_reserved} must survive (the last one always does, others \
-             are protected); lower the ratio or protect less",
-            view.budget.described(),
-            candidates.len()
-        )));
-    }
     let shares = if view.segments.is_empty() {
         vec![(candidates, survivors)]
     } else {
@@ -164,6 +147,38 @@ pub fn evict(policy: &dyn Policy, len: usize, view: &View) -> Result<KeepSet> {
         evicted.extend(chosen);
     }
     Ok(KeepSet::without(len, evicted))
+}
+
+/// Whether [`evict`] can meet the budget; it needs no scores to tell.
+///
+/// # Errors
+/// As [`evict`].
+pub fn check(policy: &dyn Policy, len: usize, view: &View) -> Result<()> {
+    survivors(policy, len, view).map(|_| ())
+}
+
+/// By position, what must survive, and how many positions do; nothing where all of them do.
+fn survivors(policy: &dyn Policy, len: usize, view: &View) -> Result<Option<(Vec<bool>, usize)>> {
+    let candidates = view.candidates.clone();
+    if policy.keeps_all() || candidates.is_empty() {
+        return Ok(None);
+    }
+    let mut protected = view.protected[..len].to_vec();
+    protected[candidates.end - 1] = true;
+    protected[candidates.start..candidates.end.min(candidates.start + view.sinks)].fill(true);
+    let reserved = policy.reserve(&view.budget, candidates.clone(), &mut protected);
+
+    let n_reserved = candidates.clone().filter(|&position| protected[position]).count();
+    let survivors = if reserved { n_reserved } else { view.budget.survivors(candidates.len()) };
+    if n_reserved > survivors {
+        return Err(Error::input(format!(
+            "{} leaves {survivors} of {} positions, but {n_reserved} must survive (the last one always does, others \
+             are protected); lower the ratio or protect less",
+            view.budget.described(),
+            candidates.len()
+        )));
+    }
+    Ok(Some((protected, survivors)))
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! From a condition and a prompt to what is done to the cache.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::condition::{Condition, Scope};
-use crate::evict::{self, Granularity, HeadKeeps, KeepSet, Layers, PolicySpec, Score, Scores, TrialSeed, View};
-use crate::llama::{FlashAttn, Forgetting, KvLayer, KvType, Model, Prompt};
+use crate::evict::{
+    self, Granularity, HeadKeeps, KeepSet, Layers, PolicySpec, Protect, Score, Scores, TrialSeed, View,
+};
+use crate::llama::{ContextSettings, FlashAttn, Forgetting, KvLayer, KvType, Model, Prompt, Reader};
 use crate::span::Label;
 use crate::{Error, Result};
 
@@ -64,22 +67,11 @@ pub fn forgetting(
     scores: Option<&Scores>,
 ) -> Result<Forgetting> {
     let len = prompt.n_cached();
-    let candidates = candidates(condition.scope, prompt)?;
     let read_before = read_before(condition, prompt)?;
-    let protected = condition.protect.mask(len, &prompt.spans);
-    let segments = if condition.fair.0 { evict::segments(candidates.clone(), &prompt.spans) } else { Vec::new() };
     let layers = forgetful(condition, model)?;
     let all_layers = layers.len() == model.kv_layers().len();
     let is_forgetful = |index| layers.iter().any(|layer| layer.index == index);
     let aggregate = scores.map_or_else(Vec::new, |scores| scores.aggregate(condition.aggregate, is_forgetful));
-    let view = View {
-        block: condition.block.0.get(),
-        sinks: wrapper_sinks(condition),
-        scores: &aggregate,
-        segments: &segments,
-        ..View::new(candidates, &protected, condition.budget, seed)
-    };
-    let policy = condition.policy.policy();
     let common = |keep| Forgetting {
         keep,
         heads: None,
@@ -88,12 +80,106 @@ pub fn forgetting(
         memory: condition.memory,
         read_before,
     };
-    if condition.granularity == Granularity::Token {
-        return Ok(common(evict::evict(policy, len, &view)?));
+    with_view(condition, prompt, seed, |view| {
+        let view = View { scores: &aggregate, ..view };
+        let policy = condition.policy.policy();
+        if condition.granularity == Granularity::Token {
+            return Ok(common(evict::evict(policy, len, &view)?));
+        }
+        let layers: Vec<_> = layers.iter().map(|layer| (layer.index, layer.heads)).collect();
+        let heads = HeadKeeps::new(policy, len, &view, condition.granularity, &layers, scores)?;
+        Ok(Forgetting { heads: Some(heads), ..common(KeepSet::all(len)) })
+    })
+}
+
+/// Whether a condition can be met on a prompt: what can be known before anything is read.
+///
+/// # Errors
+/// As [`forgetting`].
+pub fn check(condition: &Condition, prompt: &Prompt, model: &Model) -> Result<()> {
+    forgetful(condition, model)?;
+    let policy = condition.policy.policy();
+    with_view(condition, prompt, TrialSeed(0), |view| match condition.budget.rolling() {
+        Some(rolling) => {
+            let budget = rolling.after_eviction(condition.sinks().unwrap_or(0))?;
+            evict::check(policy, prompt.n_cached(), &View { budget, ..view })
+        }
+        None => evict::check(policy, prompt.n_cached(), &view),
+    })
+}
+
+/// Tries on a few tokens whether the model shows what the conditions look at, and lets single heads forget.
+///
+/// # Errors
+/// If a condition cannot run, by its name.
+pub fn rehearse(
+    conditions: &[Condition],
+    prompt: &Prompt,
+    model: &Arc<Model>,
+    context: &ContextSettings,
+) -> Result<()> {
+    /// Tokens are enough to see every tensor by its name.
+    const TOKENS: usize = 16;
+    let taps = |condition: &&Condition| condition.score().is_some() || !condition.frees();
+    let mut tried: Vec<&Condition> = Vec::new();
+    for condition in conditions.iter().filter(taps) {
+        let same = |other: &&Condition| {
+            (&other.policy, other.granularity, other.layers)
+                == (&condition.policy, condition.granularity, condition.layers)
+        };
+        if !tried.iter().any(same) {
+            tried.push(condition);
+        }
     }
-    let layers: Vec<_> = layers.iter().map(|layer| (layer.index, layer.heads)).collect();
-    let heads = HeadKeeps::new(policy, len, &view, condition.granularity, &layers, scores)?;
-    Ok(Forgetting { heads: Some(heads), ..common(KeepSet::all(len)) })
+    if tried.is_empty() {
+        return Ok(());
+    }
+    let tokens = prompt.tokens.iter().copied().take(TOKENS).collect();
+    let prompt = Prompt::from_tokens(model, tokens)?;
+    let settings = ContextSettings { n_ctx: 2 * TOKENS as u32, streams: false, tap: true, ..context.clone() };
+    let mut reader = Reader::private(model, settings)?;
+    for condition in tried {
+        let mut attempt = || {
+            let read = &prompt.tokens[..prompt.n_cached()];
+            let scores = condition.score().map(|score| reader.scores(read, &[score])).transpose()?;
+            if condition.frees() {
+                return Ok(());
+            }
+            let short = Condition {
+                budget: "0.5".parse()?,
+                scope: Scope::Prompt,
+                protect: Protect::default(),
+                ..condition.clone()
+            };
+            let scores = scores.as_ref().and_then(|scores| scores.first());
+            let forgetting = forgetting(&short, &prompt, TrialSeed(0), model, scores)?;
+            let mut cut = reader.cut(&prompt, &forgetting)?;
+            reader.step(&mut cut, prompt.tokens[prompt.n_cached()]).map(|_| ())
+        };
+        attempt().map_err(|error: Error| match error {
+            Error::Interrupted => Error::Interrupted,
+            error => Error::input(format!("`{condition}` cannot run on this model: {error}")),
+        })?;
+    }
+    Ok(())
+}
+
+/// Shows what a policy may look at on a prompt, but for scores.
+fn with_view<T>(
+    condition: &Condition,
+    prompt: &Prompt,
+    seed: TrialSeed,
+    look: impl FnOnce(View) -> Result<T>,
+) -> Result<T> {
+    let candidates = candidates(condition.scope, prompt)?;
+    let protected = condition.protect.mask(prompt.n_cached(), &prompt.spans);
+    let segments = if condition.fair.0 { evict::segments(candidates.clone(), &prompt.spans) } else { Vec::new() };
+    look(View {
+        block: condition.block.0.get(),
+        sinks: wrapper_sinks(condition),
+        segments: &segments,
+        ..View::new(candidates, &protected, condition.budget, seed)
+    })
 }
 
 /// The first positions that survive by `sinks+POLICY`; `streaming` chooses its own.

@@ -34,7 +34,7 @@ pub struct Manifest {
     pub sessions: Vec<Session>,
     /// In a run of schema 1, the conditions whose names in its files are not today's.
     #[serde(skip)]
-    renamed: Vec<(String, Condition)>,
+    pub(super) renamed: Vec<(String, Condition)>,
 }
 
 /// One start of `exp` on a run directory: what it planned, and what ran it.
@@ -52,6 +52,8 @@ pub struct Session {
     pub repeats: u32,
     /// The ids of the examples it planned; empty in a run of schema 1, which did not write them.
     pub examples: Vec<String>,
+    /// Where each of them stands in the data set, counted from 0.
+    pub places: Vec<usize>,
     /// How many examples it planned.
     pub n_examples: usize,
 }
@@ -139,7 +141,8 @@ pub struct DataFacts {
 
 impl Session {
     /// A session that starts now.
-    pub fn new(build: Build, settings: &Settings, examples: Vec<String>) -> Self {
+    pub fn new(build: Build, settings: &Settings, planned: Vec<(usize, String)>) -> Self {
+        let (places, examples): (Vec<_>, Vec<_>) = planned.into_iter().unzip();
         let started = time::OffsetDateTime::now_utc()
             .replace_nanosecond(0)
             .ok()
@@ -153,6 +156,7 @@ impl Session {
             repeats: settings.repeats,
             n_examples: examples.len(),
             examples,
+            places,
         }
     }
 }
@@ -359,6 +363,7 @@ impl Manifest {
             conditions: conditions.iter().map(|(condition, _)| condition.clone()).collect(),
             repeats: field(settings, "repeats")?,
             examples: Vec::new(),
+            places: Vec::new(),
             n_examples: limit.unwrap_or(usize::MAX).min(data.n_examples),
         };
         let renamed = conditions.into_iter().filter(|(condition, name)| condition.to_string() != *name);
@@ -409,7 +414,7 @@ pub(super) mod tests {
         };
         let conditions = vec![Condition::default()];
         let settings = Settings { conditions, repeats: 1, limit: None, shard: None, generation };
-        let session = Session::new(Build::this(1), &settings, vec!["a".into(), "b".into(), "c".into()]);
+        let session = Session::new(Build::this(1), &settings, vec![(0, "a".into()), (1, "b".into()), (2, "c".into())]);
         Manifest::new(
             ModelFile { name: "m".into(), file_size: 1, sha256: "00".into(), gguf: Value::Null },
             DataFacts { name: "d".into(), sha256: "11".into(), n_examples: 3 },
@@ -438,6 +443,7 @@ pub(super) mod tests {
             conditions: vec![Condition::default(), random],
             repeats: 2,
             examples: vec!["b".into(), "d".into()],
+            places: vec![1, 3],
             n_examples: 2,
             ..first
         });

@@ -22,7 +22,7 @@ pub mod stop;
 mod store;
 mod trial;
 
-pub use forget::{Demands, Sights, forgetting, read_before};
+pub use forget::{Demands, Sights, check, forgetting, read_before, rehearse};
 pub use manifest::{Build, DataFacts, Manifest, ModelFile, Session};
 pub use means::means;
 pub use plan::{Plan, prompt_of};

@@ -1,6 +1,7 @@
 //! The settings met with a model and a data set.
 
-use super::{Generation, Key, PromptRow, Settings, read_before};
+use super::forget::check;
+use super::{Build, Generation, Key, PromptRow, Session, Settings, read_before};
 use crate::condition::{Condition, Memory, Positions};
 use crate::data::Example;
 use crate::evict::TrialSeed;
@@ -15,6 +16,8 @@ pub struct Plan {
     pub settings: Settings,
     /// The examples of this run, in order.
     pub examples: Vec<Example>,
+    /// Where each of them stands in the data set.
+    places: Vec<usize>,
     /// Prompt tokens, by example.
     pub prompt_tokens: Vec<usize>,
     /// By trial of an example, the most tokens that it alone reads, largest first.
@@ -28,12 +31,12 @@ impl Plan {
     /// If a prompt cannot be rendered, if nothing is selected, or if prompt and answer exceed `n_ctx`
     /// (or, without one, what the model was trained for).
     pub fn new(settings: Settings, examples: Vec<Example>, model: &Model, n_ctx: Option<u32>) -> Result<Self> {
-        let mut examples: Vec<_> = examples
+        let (places, examples): (Vec<_>, Vec<_>) = examples
             .into_iter()
+            .enumerate()
             .take(settings.limit.unwrap_or(usize::MAX))
-            .filter(|example| settings.shard.is_none_or(|shard| in_shard(&example.id, shard)))
-            .collect();
-        examples.shrink_to_fit();
+            .filter(|(_, example)| settings.shard.is_none_or(|shard| in_shard(&example.id, shard)))
+            .unzip();
         if examples.is_empty() {
             return Err(Error::input("no example is selected; check --limit and --shard"));
         }
@@ -44,12 +47,14 @@ impl Plan {
             let prompt = prompt_of(model, example).map_err(at)?;
             prompt_tokens.push(prompt.tokens.len());
             for ((own, _), condition) in own.iter_mut().zip(&settings.conditions) {
+                check(condition, &prompt, model)
+                    .map_err(|error| Error::input(format!("`{condition}` on example `{}`: {error}", example.id)))?;
                 *own = own_tokens(condition, &prompt).max(*own);
             }
         }
         own.sort_by_key(|&(tokens, _)| std::cmp::Reverse(tokens));
         let own_tokens = own.into_iter().flat_map(|own| std::iter::repeat_n(own, settings.repeats as usize)).collect();
-        let plan = Plan { settings, examples, prompt_tokens, own_tokens };
+        let plan = Plan { settings, examples, places, prompt_tokens, own_tokens };
         let limit = n_ctx.unwrap_or_else(|| model.n_ctx_train()) as usize;
         let longest = plan.prompt_tokens.iter().enumerate().max_by_key(|&(_, tokens)| tokens);
         if let Some((index, &tokens)) = longest
@@ -127,6 +132,23 @@ impl Plan {
     pub fn prompts(&self, model: &Model) -> Result<Vec<PromptRow>> {
         let row = |example| Ok(PromptRow::new(example, &prompt_of(model, example)?));
         self.examples.iter().map(row).collect()
+    }
+
+    /// Puts the examples into another order.
+    pub(super) fn arrange(&mut self, place: impl Fn(&Example) -> usize) {
+        let mut order: Vec<usize> = (0..self.examples.len()).collect();
+        order.sort_by_key(|&index| place(&self.examples[index]));
+        self.places = order.iter().map(|&index| self.places[index]).collect();
+        self.prompt_tokens = order.iter().map(|&index| self.prompt_tokens[index]).collect();
+        self.examples = order.iter().map(|&index| self.examples[index].clone()).collect();
+    }
+
+    /// The session that runs this plan from now on.
+    pub fn session(&self, build: Build) -> Session {
+        let mut planned: Vec<_> =
+            self.places.iter().copied().zip(self.examples.iter().map(|example| example.id.clone())).collect();
+        planned.sort_unstable();
+        Session::new(build, &self.settings, planned)
     }
 
     /// How many trials there are.

@@ -340,10 +340,7 @@ fn order(plan: &Plan, mut order: Vec<String>) -> Vec<String> {
 /// Puts the examples of a plan into an order of their ids.
 fn arrange(plan: &mut Plan, order: &[String]) {
     let place: HashMap<&str, usize> = order.iter().enumerate().map(|(place, id)| (id.as_str(), place)).collect();
-    let examples = std::mem::take(&mut plan.examples).into_iter().zip(std::mem::take(&mut plan.prompt_tokens));
-    let mut examples: Vec<_> = examples.collect();
-    examples.sort_by_key(|(example, _)| place[example.id.as_str()]);
-    (plan.examples, plan.prompt_tokens) = examples.into_iter().unzip();
+    plan.arrange(|example| place[example.id.as_str()]);
 }
 
 #[cfg(test)]
