@@ -10,6 +10,7 @@ mod interrupt;
 mod judge;
 mod judge_view;
 mod means;
+mod merge;
 mod models;
 mod policies;
 mod probe;
@@ -68,6 +69,7 @@ enum Command {
     Score(score::Args),
     Judge(Box<judge::Args>),
     Report(report::Args),
+    Merge(merge::Args),
     Pull(pull::Args),
     Models(models::Args),
     Policies(policies::Args),
@@ -92,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Score(args) => score::execute(args),
         Command::Judge(args) => judge::execute(*args, cli.quiet),
         Command::Report(args) => report::execute(args),
+        Command::Merge(args) => merge::execute(args),
         Command::Pull(args) => pull::execute(args, cli.quiet),
         Command::Models(args) => models::execute(args),
         Command::Policies(args) => policies::execute(args),

@@ -4,12 +4,14 @@
 //! - [`Plan`]: the settings met with a model and a data set: prompts, trials, sizes.
 //! - [`Store`]: the run directory: durable rows, resume, lock.
 //! - [`run`]: the loop.
+//! - [`merge()`]: shards become one run.
 //! - [`stop`]: when it may end early.
 //! - [`Rows`]: a finished run's rows in memory, to be scored anew; [`rescore`] does it by rule.
 
 mod forget;
 mod manifest;
 mod means;
+mod merge;
 mod plan;
 mod prompts;
 mod rescore;
@@ -25,6 +27,7 @@ mod trial;
 pub use forget::{Demands, Sights, check, forgetting, read_before, rehearse};
 pub use manifest::{Build, DataFacts, Manifest, ModelFile, Session};
 pub use means::means;
+pub use merge::{Merged, merge};
 pub use plan::{Plan, prompt_of};
 pub use prompts::{PROMPTS, PromptRow, instructions_of, read_prompts, write_prompts};
 pub use rescore::{Rescored, rescore};

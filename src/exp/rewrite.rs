@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::store::{self, INSTRUCTIONS, Store, TRIALS};
-use super::{InstructionRow, Key, TrialRow};
+use super::{InstructionRow, Key, MANIFEST, Manifest, TrialRow};
 use crate::{Error, Result};
 
 /// All rows of a run directory. Nobody else writes there as long as this lives.
@@ -42,7 +42,15 @@ impl Rows {
                 tracing::warn!("{}: the last line was torn and has been dropped", path.display());
             }
         }
-        store::scan(&directory.join(TRIALS), |row| trials.push(row))?;
+        let conditions: HashMap<String, Vec<String>> = Manifest::read(&directory.join(MANIFEST))?
+            .conditions()
+            .into_iter()
+            .map(|(name, condition)| (name, condition.cells()))
+            .collect();
+        store::scan(&directory.join(TRIALS), |mut row: TrialRow| {
+            row.axes = conditions.get(&row.condition).cloned().unwrap_or_default();
+            trials.push(row);
+        })?;
         store::scan(&directory.join(INSTRUCTIONS), |row| instructions.push(row))?;
         Ok(Rows { trials, instructions, directory: directory.to_owned(), _lock: lock })
     }

@@ -1,0 +1,273 @@
+//! Several runs become one: shards of a run, or runs of the same model and data that planned different conditions.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::store::{self, INSTRUCTIONS, MANIFEST, TRIALS};
+use super::{InstructionRow, Key, Manifest, PromptRow, Rows, Store, TrialRow, read_prompts, write_prompts};
+use crate::condition::Condition;
+use crate::{Error, Result};
+
+/// What a merge came to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Merged {
+    /// Trials in the merged run.
+    pub trials: usize,
+    /// Failed ones among them: the merged run tries them again.
+    pub failed: usize,
+    /// Trials that more than one run held; the first run's row counts.
+    pub repeated: usize,
+    /// Those of them whose answers differ.
+    pub conflicting: usize,
+    /// How many trials were planned and are in no run.
+    pub missing: usize,
+    /// By condition, how many of them.
+    pub missing_by_condition: Vec<(String, usize)>,
+    /// In what builds and devices of the runs differ.
+    pub mixed: Vec<(&'static str, Vec<String>)>,
+}
+
+/// One run to be merged.
+struct Part {
+    directory: PathBuf,
+    manifest: Manifest,
+    rows: Rows,
+    prompts: Vec<PromptRow>,
+}
+
+/// Merges runs into `out`. A run that is there already is the first of them, so that the same merge made twice changes
+/// nothing. With `force`, runs of different models, data or settings are merged too, under the first run's description.
+///
+/// # Errors
+/// If a directory holds no run, if another process writes to one, or if the runs differ in what determines results.
+pub fn merge(directories: &[PathBuf], out: &Path, force: bool) -> Result<Merged> {
+    let known = Store::exists(out).then(|| out.to_owned());
+    if known.is_none() && std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Error::input(format!(
+            "{} is not empty and holds no run; give --out a new directory",
+            out.display()
+        )));
+    }
+    let mut parts: Vec<Part> = Vec::new();
+    for directory in known.iter().chain(directories) {
+        // A run is locked while it is read, so the same directory cannot be opened twice.
+        if parts.iter().any(|part| same_place(&part.directory, directory)) {
+            continue;
+        }
+        parts.push(Part {
+            directory: directory.clone(),
+            manifest: Manifest::read(&directory.join(MANIFEST))?,
+            rows: Rows::open(directory)?,
+            prompts: read_prompts(directory)?.unwrap_or_default(),
+        });
+    }
+    if !force {
+        refuse_different(&parts)?;
+    }
+    let manifest = manifest_of(&parts);
+    let conditions = manifest.conditions();
+    let mut merged = Merged { mixed: manifest.mixed(), ..Merged::default() };
+    let places = places(&parts, &conditions);
+    let (mut trials, mut instructions) = (Vec::new(), Vec::new());
+    let mut finished: HashMap<Key, usize> = HashMap::new();
+    let mut failed: HashMap<Key, TrialRow> = HashMap::new();
+    let mut prompts: Vec<PromptRow> = Vec::new();
+    let mut with_prompt: HashSet<String> = HashSet::new();
+    for part in parts {
+        let names = Names::of(&part.manifest);
+        let mut taken: HashSet<Key> = HashSet::new();
+        for mut row in part.rows.trials.iter().cloned() {
+            names.mend(&mut row.condition)?;
+            let key = row.key();
+            row.run_id.clone_from(&manifest.run_id);
+            row.axes = names.condition(&row.condition).cells();
+            if !row.error.is_empty() {
+                failed.insert(key, row);
+            } else if let Some(&earlier) = finished.get(&key) {
+                let earlier: &TrialRow = &trials[earlier];
+                merged.repeated += 1;
+                merged.conflicting += usize::from(earlier.response != row.response);
+            } else {
+                finished.insert(key.clone(), trials.len());
+                taken.insert(key);
+                trials.push(row);
+            }
+        }
+        for mut row in part.rows.instructions.iter().cloned() {
+            names.mend(&mut row.condition)?;
+            if taken.contains(&row.key()) {
+                instructions.push(row);
+            }
+        }
+        prompts.extend(part.prompts.into_iter().filter(|row| with_prompt.insert(row.example_id.clone())));
+        // The judge's replies are worth money; those of one key are the same.
+        copy_verdicts(&part.directory, out)?;
+    }
+    failed.retain(|key, _| !finished.contains_key(key));
+    merged.failed = failed.len();
+    trials.extend(failed.into_values());
+    trials.sort_by_cached_key(|row: &TrialRow| place(&places, &row.key()));
+    instructions.sort_by_cached_key(|row: &InstructionRow| (place(&places, &row.key()), row.instruction));
+    prompts.sort_by_cached_key(|row| places.examples.get(&row.example_id).copied().unwrap_or(usize::MAX));
+    merged.trials = trials.len();
+    count_missing(&manifest, &finished, &mut merged);
+    std::fs::create_dir_all(out).map_err(Error::io("cannot make", out))?;
+    // The manifest last: without it the directory is no run, and a merge that was cut off is made again.
+    store::rewrite(&out.join(INSTRUCTIONS), &instructions)?;
+    store::rewrite(&out.join(TRIALS), &trials)?;
+    write_prompts(out, &prompts)?;
+    manifest.write(&out.join(MANIFEST))?;
+    Ok(merged)
+}
+
+fn same_place(a: &Path, b: &Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Refuses runs that differ from the first in what determines results; a shard is no such difference here.
+fn refuse_different(parts: &[Part]) -> Result<()> {
+    let Some((first, others)) = parts.split_first() else {
+        return Err(Error::input("name the runs to merge"));
+    };
+    for other in others {
+        let differences = other.manifest.differences(&first.manifest);
+        let named: Vec<_> = differences
+            .into_iter()
+            .filter(|(name, ..)| *name != "shard")
+            .map(|(name, then, now)| format!("{name} is {then} and {now}"))
+            .collect();
+        if !named.is_empty() {
+            return Err(Error::input(format!(
+                "{} and {} differ: {}; such runs are compared by `kvllama report A B`; --force merges them all the same",
+                first.directory.display(),
+                other.directory.display(),
+                named.join("; ")
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The description of the whole: the first run's fixed part without its shard, and the sessions of all.
+fn manifest_of(parts: &[Part]) -> Manifest {
+    let mut manifest = parts[0].manifest.clone();
+    manifest.schema = super::manifest::SCHEMA;
+    manifest.shard = None;
+    manifest.renamed.clear();
+    let sessions = parts.iter().flat_map(|part| {
+        part.manifest.sessions.iter().map(|session| {
+            let mut session = session.clone();
+            if session.examples.is_empty() {
+                // Schema 1 did not write them; its prompts are those of all examples it planned.
+                session.examples = part.prompts.iter().map(|row| row.example_id.clone()).collect();
+                session.places = (0..session.examples.len()).collect();
+            }
+            session
+        })
+    });
+    let mut distinct = Vec::new();
+    for session in sessions {
+        if !distinct.contains(&session) {
+            distinct.push(session);
+        }
+    }
+    distinct.sort_by(|a, b| a.started.cmp(&b.started));
+    manifest.sessions = distinct;
+    manifest.identify();
+    manifest
+}
+
+/// The conditions of a run by the names they have in its files.
+struct Names(Vec<(String, Condition)>);
+
+impl Names {
+    fn of(manifest: &Manifest) -> Self {
+        Names(manifest.conditions())
+    }
+
+    /// Gives a condition today's name.
+    fn mend(&self, name: &mut String) -> Result<()> {
+        let Some((_, condition)) = self.0.iter().find(|(known, _)| known == name) else {
+            return Err(Error::input(format!(
+                "a row names the condition `{name}`, which the manifest of its run lacks; restore the manifest"
+            )));
+        };
+        *name = condition.to_string();
+        Ok(())
+    }
+
+    fn condition(&self, today: &str) -> &Condition {
+        let found = self.0.iter().find(|(_, condition)| condition.to_string() == today);
+        found.map(|(_, condition)| condition).expect("mended above")
+    }
+}
+
+/// Where examples stand in the data and conditions in the manifest: the order of rows in an unsharded run.
+struct Places {
+    examples: HashMap<String, usize>,
+    conditions: HashMap<String, usize>,
+}
+
+fn places(parts: &[Part], conditions: &[(String, Condition)]) -> Places {
+    let mut examples = HashMap::new();
+    for part in parts {
+        for session in &part.manifest.sessions {
+            examples.extend(session.examples.iter().cloned().zip(session.places.iter().copied()));
+        }
+        for (index, row) in part.prompts.iter().enumerate() {
+            examples.entry(row.example_id.clone()).or_insert(index);
+        }
+    }
+    let conditions = conditions.iter().enumerate().map(|(index, (name, _))| (name.clone(), index)).collect();
+    Places { examples, conditions }
+}
+
+fn place(places: &Places, key: &Key) -> (usize, String, usize, u32) {
+    let at = |map: &HashMap<String, usize>, name: &str| map.get(name).copied().unwrap_or(usize::MAX);
+    (at(&places.examples, &key.example), key.example.clone(), at(&places.conditions, &key.condition), key.repeat)
+}
+
+fn count_missing(manifest: &Manifest, finished: &HashMap<Key, usize>, merged: &mut Merged) {
+    let mut missing: Vec<(String, usize)> = Vec::new();
+    let mut seen: HashSet<Key> = HashSet::new();
+    for session in &manifest.sessions {
+        for condition in &session.conditions {
+            let name = condition.to_string();
+            for example in &session.examples {
+                for repeat in 0..session.repeats {
+                    let key = Key { example: example.clone(), condition: name.clone(), repeat };
+                    if finished.contains_key(&key) || !seen.insert(key) {
+                        continue;
+                    }
+                    match missing.iter_mut().find(|(known, _)| *known == name) {
+                        Some((_, count)) => *count += 1,
+                        None => missing.push((name.clone(), 1)),
+                    }
+                }
+            }
+        }
+    }
+    merged.missing = missing.iter().map(|(_, count)| count).sum();
+    merged.missing_by_condition = missing;
+}
+
+/// Adds the lines of a run's `verdicts.jsonl` that the merged one lacks.
+fn copy_verdicts(from: &Path, out: &Path) -> Result<()> {
+    const VERDICTS: &str = "verdicts.jsonl";
+    let path = from.join(VERDICTS);
+    if same_place(from, out) || !path.exists() {
+        return Ok(());
+    }
+    let read = |path: &Path| std::fs::read_to_string(path).map_err(Error::io("cannot read", path));
+    let target = out.join(VERDICTS);
+    let mut text = if target.exists() { read(&target)? } else { String::new() };
+    let known: HashSet<String> = text.lines().map(str::to_owned).collect();
+    for line in read(&path)?.lines().filter(|line| !known.contains(*line)) {
+        text.push_str(line);
+        text.push('\n');
+    }
+    std::fs::create_dir_all(out).map_err(Error::io("cannot make", out))?;
+    crate::files::write_atomically(&target, text.as_bytes())
+}
