@@ -34,6 +34,8 @@ pub fn parse(text: &str, name: &str) -> Result<Vec<Example>> {
 
 /// Each line that is not blank by its number: an example, or what is wrong with it.
 pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, Result<Example>)> {
+    // Windows editors and spreadsheets begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut first_seen: HashMap<String, usize> = HashMap::new();
     let numbered = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
     numbered.map(move |(number, line)| {
@@ -51,7 +53,7 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, Result<Example>)
 fn example(line: &str) -> Result<Example> {
     let example: Example =
         serde_json::from_str(line).map_err(|error| Error::input(format!("not an example: {error}")))?;
-    check(&example).map_err(|error| Error::input(format!("example `{}`: {error}", example.id)))?;
+    check(&example).map_err(|error| Error::input(format!("example `{}`: {error}", example.id.escape_debug())))?;
     Ok(example)
 }
 

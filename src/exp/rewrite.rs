@@ -34,11 +34,14 @@ impl Rows {
         let (mut trials, mut instructions) = (Vec::new(), Vec::new());
         for name in [TRIALS, INSTRUCTIONS] {
             let path = directory.join(name);
-            match name {
-                TRIALS => store::ensure_header::<TrialRow>(&path)?,
-                _ => store::ensure_header::<InstructionRow>(&path)?,
-            }
-            if store::drop_torn_line(&path)? {
+            let torn = match name {
+                TRIALS => {
+                    store::check_columns::<TrialRow>(&path).and_then(|()| store::drop_torn_line::<TrialRow>(&path))?
+                }
+                _ => store::check_columns::<InstructionRow>(&path)
+                    .and_then(|()| store::drop_torn_line::<InstructionRow>(&path))?,
+            };
+            if torn {
                 tracing::warn!("{}: the last line was torn and has been dropped", path.display());
             }
         }

@@ -207,9 +207,10 @@ impl<'a> Run<'a> {
 
     /// Tells the observer of the examples whose trials are all on the disk, in the order of the plan.
     fn settle(&mut self) -> ControlFlow<()> {
-        while let Some((example, 0)) = self.unsettled.front() {
-            self.observer.settled(example)?;
+        while let Some(&(example, 0)) = self.unsettled.front() {
+            // Before it is told: an observer that breaks here is not told of this example again.
             self.unsettled.pop_front();
+            self.observer.settled(example)?;
         }
         ControlFlow::Continue(())
     }

@@ -12,7 +12,7 @@ use csv::ByteRecord;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{InstructionRow, Key, Manifest, TrialRow};
+use super::{InstructionRow, Key, Manifest, Session, TrialRow};
 use crate::{Error, Result};
 
 /// The rows of trials, one each.
@@ -61,12 +61,23 @@ impl Store {
         let mut resumed = Resumed::default();
         let manifest = match manifest_path.exists() {
             true => Manifest::read(&manifest_path)?.grown(manifest, directory)?,
+            false if holds_rows(&trials) => {
+                return Err(Error::input(format!(
+                    "{} holds rows, but its {MANIFEST} is gone, which says of what run they are; put it back, or choose \
+                     another --out",
+                    directory.display()
+                )));
+            }
             false => manifest.clone(),
         };
         ensure_header::<TrialRow>(&trials)?;
         ensure_header::<InstructionRow>(&instructions)?;
         recover(&trials, &instructions, &mut resumed)?;
-        manifest.write(&manifest_path)?;
+        // A finished run can be run again where nothing can be written.
+        let begun = manifest.sessions.last().is_some_and(|session| has_pending(session, &resumed.done));
+        if begun || !manifest_path.exists() {
+            manifest.write(&manifest_path)?;
+        }
         let append = |path: &Path| OpenOptions::new().append(true).open(path).map_err(Error::io("cannot open", path));
         let store = Store {
             directory: directory.to_owned(),
@@ -116,12 +127,32 @@ fn header<Row: Serialize + Default>() -> Vec<u8> {
     text[..=end].to_vec()
 }
 
+/// Whether a session has a trial to run.
+fn has_pending(session: &Session, done: &HashMap<Key, Option<f64>>) -> bool {
+    session.conditions.iter().any(|condition| {
+        let mut key = Key { example: String::new(), condition: condition.to_string(), repeat: 0 };
+        session.examples.iter().any(|example| {
+            key.example.clone_from(example);
+            (0..session.repeats).any(|repeat| {
+                key.repeat = repeat;
+                !done.contains_key(&key)
+            })
+        })
+    })
+}
+
+fn holds_rows(trials: &Path) -> bool {
+    std::fs::metadata(trials).is_ok_and(|file| file.len() > header::<TrialRow>().len() as u64)
+}
+
 /// Makes the file with its header, or checks that the one there is ours.
 pub(super) fn ensure_header<Row: Serialize + Default>(path: &Path) -> Result<()> {
     let expected = header::<Row>();
-    let Ok(mut file) = File::open(path) else {
+    if std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return crate::files::write_atomically(path, &expected);
-    };
+    }
+    refuse_irregular(path)?;
+    let mut file = File::open(path).map_err(Error::io("cannot read", path))?;
     let mut found = vec![0; expected.len()];
     match file.read_exact(&mut found) {
         Ok(()) if found == expected => Ok(()),
@@ -132,35 +163,53 @@ pub(super) fn ensure_header<Row: Serialize + Default>(path: &Path) -> Result<()>
     }
 }
 
+/// Checks that a file's columns are ours, in any order: an older version may have written fewer of them.
+pub(super) fn check_columns<Row: Serialize + Default>(path: &Path) -> Result<()> {
+    /// Without these a row is of no trial.
+    const REQUIRED: [&str; 3] = ["example_id", "condition", "repeat"];
+    refuse_irregular(path)?;
+    let mut reader = csv::Reader::from_path(path).map_err(|error| unreadable(path, &error))?;
+    let found = reader.headers().map_err(|error| unreadable(path, &error))?;
+    let known = header::<Row>();
+    let known: Vec<&str> = std::str::from_utf8(&known).expect("column names are text").trim_end().split(',').collect();
+    let foreign = found.iter().find(|column| !known.contains(column));
+    let lacking = REQUIRED.into_iter().find(|column| !found.iter().any(|found| found == *column));
+    let problem = match (foreign, lacking) {
+        (Some(foreign), _) => format!("the column {foreign:?} is none of kvllama's"),
+        (_, Some(lacking)) => format!("the column `{lacking}` is missing"),
+        _ => return Ok(()),
+    };
+    Err(refused(path, 1, &problem))
+}
+
 /// Finds what is finished, and drops what is not: torn lines, failed trials, orphaned instructions.
 ///
-/// A run may hold a million trials: each file is read once, both at the same time, and of a row only the key, whether it
-/// failed, and its score are looked at.
+/// A run may hold a million trials: each file is read once, both at the same time.
 fn recover(trials: &Path, instructions: &Path, resumed: &mut Resumed) -> Result<()> {
     let (mut failed, mut heard) = (HashSet::new(), Vec::new());
-    let (trials_torn, instructions_torn) = std::thread::scope(|scope| {
+    // Both are looked at before either is changed: a refused run stays as it was.
+    let (trials_whole, instructions_whole) = std::thread::scope(|scope| {
         // Rows of one trial follow each other.
         let other = scope.spawn(|| {
-            repair(instructions, |row, columns| {
-                if heard.last().is_none_or(|last| !columns.is_of(row, last)) {
-                    heard.push(columns.key(row)?);
+            inspect(instructions, |row: InstructionRow| {
+                let key = row.key();
+                if heard.last() != Some(&key) {
+                    heard.push(key);
                 }
-                Some(())
             })
         });
-        let torn = repair(trials, |row, columns| {
-            let key = columns.key(row)?;
-            if row[columns.error?].is_empty() {
-                let score = std::str::from_utf8(&row[columns.mean_score?]).ok()?;
-                let score = if score.is_empty() { None } else { Some(score.parse().ok()?) };
-                resumed.done.insert(key, score);
+        let whole = inspect(trials, |row: TrialRow| {
+            if row.error.is_empty() {
+                resumed.done.insert(row.key(), row.mean_score);
             } else {
-                failed.insert(key);
+                failed.insert(row.key());
             }
-            Some(())
         });
-        (torn, other.join().expect("it does not panic"))
+        (whole, other.join().expect("it does not panic"))
     });
+    let (trials_whole, instructions_whole) = (trials_whole?, instructions_whole?);
+    let trials_torn = cut(trials, trials_whole);
+    let instructions_torn = cut(instructions, instructions_whole);
     let torn = [(trials_torn?, TRIALS), (instructions_torn?, INSTRUCTIONS)];
     resumed.torn.extend(torn.into_iter().filter_map(|(torn, name)| torn.then_some(name)));
     resumed.failed = failed.len();
@@ -173,72 +222,91 @@ fn recover(trials: &Path, instructions: &Path, resumed: &mut Resumed) -> Result<
     Ok(())
 }
 
-/// Where the cells stand that tell what became of a trial.
-struct Columns {
-    key: [Option<usize>; 3],
-    error: Option<usize>,
-    mean_score: Option<usize>,
+/// Cuts off a last record that is not whole, and says whether there was one.
+pub(super) fn drop_torn_line<Row: DeserializeOwned>(path: &Path) -> Result<bool> {
+    cut(path, inspect(path, |_: Row| ())?)
 }
 
-impl Columns {
-    fn of(headers: &ByteRecord) -> Self {
-        let at = |name: &str| headers.iter().position(|header| header == name.as_bytes());
-        let key = ["example_id", "condition", "repeat"].map(at);
-        Columns { key, error: at("error"), mean_score: at("mean_score") }
-    }
-
-    fn cells<'r>(&self, row: &'r ByteRecord) -> Option<(&'r str, &'r str, u32)> {
-        let text = |column: Option<usize>| std::str::from_utf8(&row[column?]).ok();
-        let [example, condition, repeat] = self.key.map(text);
-        Some((example?, condition?, repeat?.parse().ok()?))
-    }
-
-    fn key(&self, row: &ByteRecord) -> Option<Key> {
-        let (example, condition, repeat) = self.cells(row)?;
-        Some(Key { example: example.to_owned(), condition: condition.to_owned(), repeat })
-    }
-
-    fn is_of(&self, row: &ByteRecord, key: &Key) -> bool {
-        self.cells(row) == Some((&key.example, &key.condition, key.repeat))
-    }
+fn cut(path: &Path, torn_at: Option<u64>) -> Result<bool> {
+    let Some(whole) = torn_at else { return Ok(false) };
+    let file = OpenOptions::new().write(true).open(path).map_err(Error::io("cannot open", path))?;
+    file.set_len(whole).and_then(|()| file.sync_all()).map_err(Error::io("cannot repair", path))?;
+    Ok(true)
 }
 
-/// Cuts off a last record that is not whole, and says whether there was one. In both files the last column is no free text,
-/// so a record torn inside a quoted cell always lacks fields.
-pub(super) fn drop_torn_line(path: &Path) -> Result<bool> {
-    repair(path, |_, _| Some(()))
-}
-
-/// As [`drop_torn_line`]; shows every whole record to `visit`, which returns `None` for what is none of ours.
-fn repair(path: &Path, mut visit: impl FnMut(&ByteRecord, &Columns) -> Option<()>) -> Result<bool> {
+/// Shows every whole row to `visit`; tells where a torn last record begins, if there is one. Changes nothing.
+///
+/// # Errors
+/// If anything else than the end of the file is not a row: what only the end cut is ours to drop, all else is not.
+pub(crate) fn inspect<Row: DeserializeOwned>(path: &Path, mut visit: impl FnMut(Row)) -> Result<Option<u64>> {
     let io = || Error::io("cannot read", path);
-    let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(io())?;
-    let length = file.seek(SeekFrom::End(0)).map_err(io())?;
-    let mut last = [0];
-    file.seek(SeekFrom::End(-1)).and_then(|_| file.read_exact(&mut last)).map_err(io())?;
-    file.rewind().map_err(io())?;
-    let mut reader = csv::ReaderBuilder::new().flexible(true).buffer_capacity(1 << 20).from_reader(&file);
-    let headers = reader.byte_headers().map_err(|error| unreadable(path, &error))?;
-    let (n_columns, columns) = (headers.len(), Columns::of(headers));
+    refuse_irregular(path)?;
+    let mut file = File::open(path).map_err(io())?;
+    let length = file.metadata().map_err(io())?.len();
+    // Another process may append meanwhile; what it appends is not looked at.
+    let mut reader =
+        csv::ReaderBuilder::new().flexible(true).buffer_capacity(1 << 20).from_reader((&file).take(length));
+    let headers = reader.byte_headers().map_err(|error| unreadable(path, &error))?.clone();
     let mut whole = reader.position().byte();
     let mut record = ByteRecord::new();
+    let mut tail_line = None;
     while reader.read_byte_record(&mut record).map_err(|error| unreadable(path, &error))? {
         let end = reader.position().byte();
-        if record.len() != n_columns || (end >= length && last != [b'\n']) {
+        let line = record.position().map_or(0, csv::Position::line);
+        if end >= length {
+            tail_line = Some(line);
             break;
         }
-        visit(&record, &columns).ok_or_else(|| {
-            let line = record.position().map_or(0, csv::Position::line);
-            Error::input(format!("{}, line {line}: this is no row of a run", path.display()))
-        })?;
+        visit(row(path, line, &record, &headers)?);
         whole = end;
     }
     drop(reader);
-    if whole >= length {
-        return Ok(false);
+    let Some(line) = tail_line else { return Ok(None) };
+    let mut tail = Vec::new();
+    file.seek(SeekFrom::Start(whole)).map_err(io())?;
+    (&file).take(length - whole).read_to_end(&mut tail).map_err(io())?;
+    // Our quotes come in pairs, so an odd number is an open cell, and a line feed in it is text.
+    let open = tail.iter().filter(|&&byte| byte == b'"').count() % 2 == 1;
+    if tail.ends_with(b"\n") && !(open && record.len() != headers.len()) {
+        visit(row(path, line, &record, &headers)?);
+        return Ok(None);
     }
-    file.set_len(whole).and_then(|()| file.sync_all()).map_err(Error::io("cannot repair", path))?;
-    Ok(true)
+    let starts = tail.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+    for start in starts {
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(&tail[start..]);
+        if matches!(reader.read_byte_record(&mut record), Ok(true)) && record.deserialize::<Row>(Some(&headers)).is_ok()
+        {
+            return Err(refused(path, line, "a quote is opened here and not closed, and whole rows follow"));
+        }
+    }
+    Ok(Some(whole))
+}
+
+fn row<Row: DeserializeOwned>(path: &Path, line: u64, record: &ByteRecord, headers: &ByteRecord) -> Result<Row> {
+    if record.len() != headers.len() {
+        let why = format!("{} cells under {} columns", record.len(), headers.len());
+        return Err(refused(path, line, &why));
+    }
+    record.deserialize(Some(headers)).map_err(|error| match error.kind() {
+        csv::ErrorKind::Deserialize { err, .. } => refused(path, line, &err.to_string()),
+        _ => refused(path, line, &error.to_string()),
+    })
+}
+
+fn refused(path: &Path, line: u64, why: &str) -> Error {
+    Error::input(format!(
+        "{}, line {line}: this is no row of a run ({why}); mend or delete that line, nothing has been changed",
+        path.display()
+    ))
+}
+
+/// A pipe would be waited for, for ever.
+fn refuse_irregular(path: &Path) -> Result<()> {
+    let metadata = std::fs::metadata(path).map_err(Error::io("cannot read", path))?;
+    if metadata.is_file() {
+        return Ok(());
+    }
+    Err(Error::input(format!("{} is not a regular file; move it away", path.display())))
 }
 
 fn unreadable(path: &Path, error: &csv::Error) -> Error {
@@ -358,6 +426,38 @@ mod tests {
         drop(store);
         let (_, resumed) = Store::open(directory.path(), &manifest()).unwrap();
         assert_eq!((resumed.done.len(), resumed.failed, resumed.torn.len()), (2, 0, 0));
+    }
+
+    #[test]
+    fn damage_elsewhere_than_at_the_end_is_refused_and_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        filled(directory.path(), &["a", "b", "c", "d"].map(|id| trial(id, "one", "")));
+        for (name, n_lines) in [(TRIALS, 5), (INSTRUCTIONS, 9)] {
+            let path = directory.path().join(name);
+            let whole = std::fs::read_to_string(&path).unwrap();
+            for at in 1..n_lines {
+                let damages: [fn(&str) -> String; 4] = [
+                    |line| format!("{line},stray"),
+                    |line| line.replacen(',', "", 1),
+                    |line| line.replacen(",0", ",zero", 1),
+                    |line| format!("\"{line}"),
+                ];
+                // A quote opened in the last record is what a torn one looks like.
+                for damage in &damages[..if at == n_lines - 1 { 3 } else { 4 }] {
+                    let lines = whole.lines().enumerate();
+                    let text: String =
+                        lines.map(|(n, line)| if n == at { damage(line) } else { line.to_owned() } + "\n").collect();
+                    std::fs::write(&path, &text).unwrap();
+                    let Err(error) = Store::open(directory.path(), &manifest()) else { panic!("{text}") };
+                    assert!(error.to_string().contains(&format!("{name}, line {}: ", at + 1)), "{error}");
+                    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+                }
+            }
+            std::fs::write(&path, &whole).unwrap();
+        }
+        std::fs::remove_file(directory.path().join(MANIFEST)).unwrap();
+        let Err(error) = Store::open(directory.path(), &manifest()) else { panic!("rows of an unknown run") };
+        assert!(error.to_string().contains("manifest.json is gone"), "{error}");
     }
 
     #[test]
