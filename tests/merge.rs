@@ -119,7 +119,7 @@ fn a_run_of_the_first_schema_is_merged_scored_and_reported_and_not_gone_on_with(
     for file in ["manifest.json", "trials.csv", "instructions.csv", "prompts.jsonl"] {
         std::fs::copy(sample.join(file), copy.join(file)).unwrap();
     }
-    let (said, _) = merge(&[copy.clone()], &out, 0, &[]);
+    let (said, _) = merge(std::slice::from_ref(&copy), &out, 0, &[]);
     let n = rows(&copy, "trials.csv").len();
     assert!(said.starts_with(&format!("{n} trials in")) && !said.contains("planned"), "{said}");
     run(0, &["report", out.to_str().unwrap(), "--json"]);

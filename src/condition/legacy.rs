@@ -44,6 +44,37 @@ pub fn upgrade(value: &Value) -> Result<(Condition, String), String> {
     Ok((condition, name))
 }
 
+/// A condition of schema 1 from the cells of one of its rows, by column. A run that had grown is described by them alone:
+/// its manifest was written at the first start and never again.
+///
+/// # Errors
+/// If the cells are of no condition.
+pub fn upgrade_row(cell: impl Fn(&str) -> Option<String>) -> Result<(Condition, String), String> {
+    let filled = |name: &str| cell(name).filter(|text| !text.is_empty());
+    let number = |name: &str| filled(name).and_then(|text| text.parse::<u64>().ok());
+    let keep_first = number("keep_first").unwrap_or(DEFAULT_SINKS as u64);
+    let mut fields = Map::new();
+    for axis in ["policy", "positions", "scope", "protect", "memory", "granularity", "layers", "aggregate"] {
+        fields.extend(filled(axis).map(|text| (axis.to_owned(), json!(text))));
+    }
+    fields.insert("block".into(), json!(number("block").unwrap_or(1)));
+    fields.insert("fair".into(), json!(filled("fair").as_deref() == Some("true")));
+    let window = json!({"window": {"keep_first": keep_first, "keep_last": number("keep_last")}});
+    match (filled("ratio"), number("rolling")) {
+        (_, Some(budget)) => {
+            fields.insert("rolling".into(), json!({"budget": budget, "every": number("every")}));
+            fields.insert("budget".into(), window);
+        }
+        (Some(ratio), None) => {
+            fields.insert("budget".into(), json!({"ratio": {"ratio": ratio, "sinks": keep_first}}));
+        }
+        (None, None) => {
+            fields.insert("budget".into(), window);
+        }
+    }
+    upgrade(&Value::Object(fields))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,7 +30,7 @@ mod scope;
 pub use block::Block;
 pub use fair::Fair;
 pub use grid::Grid;
-pub use legacy::upgrade;
+pub use legacy::{upgrade, upgrade_row};
 pub use memory::Memory;
 pub use positions::Positions;
 pub use scope::Scope;

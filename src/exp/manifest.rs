@@ -1,6 +1,6 @@
 //! `manifest.json`: everything needed to repeat the run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -332,7 +332,11 @@ impl Manifest {
         };
         let value: Value = serde_json::from_str(&text).map_err(|error| no_manifest(error.to_string()))?;
         match value["schema"].as_u64() {
-            Some(1) => Self::of_schema_1(&value).map_err(no_manifest),
+            Some(1) => {
+                let mut manifest = Self::of_schema_1(&value).map_err(no_manifest)?;
+                manifest.grow_by_rows(&path.with_file_name(super::TRIALS));
+                Ok(manifest)
+            }
             Some(2) => {
                 let manifest: Manifest =
                     serde_json::from_value(value).map_err(|error| no_manifest(error.to_string()))?;
@@ -377,6 +381,28 @@ impl Manifest {
             sessions: vec![session],
             renamed: renamed.map(|(condition, name)| (name, condition)).collect(),
         })
+    }
+
+    /// A run of schema 1 may have grown beyond its manifest: then its rows say by what.
+    fn grow_by_rows(&mut self, trials: &Path) {
+        // What is wrong with the rows is said where they are read.
+        let Ok(mut reader) = csv::Reader::from_path(trials) else { return };
+        let Ok(columns) = reader.headers().cloned() else { return };
+        let mut known: HashSet<String> = self.conditions().into_iter().map(|(name, _)| name).collect();
+        for row in reader.records().map_while(std::result::Result::ok) {
+            let cell = |name: &str| Some(row.get(columns.iter().position(|column| column == name)?)?.to_owned());
+            let session = &mut self.sessions[0];
+            let repeat = cell("repeat").and_then(|text| text.parse().ok()).unwrap_or(0u32);
+            session.repeats = session.repeats.max(repeat.saturating_add(1));
+            let Some(name) = cell("condition").filter(|name| !known.contains(name)) else { continue };
+            if let Ok((condition, then)) = condition::upgrade_row(cell) {
+                session.conditions.push(condition.clone());
+                if then != condition.to_string() {
+                    self.renamed.push((then, condition));
+                }
+            }
+            known.insert(name);
+        }
     }
 
     /// Writes it, whole or not at all.

@@ -37,3 +37,4 @@ pub use rows::{InstructionRow, Key, Scorer, TrialRow};
 pub use run::{Observer, Outcome, run};
 pub use settings::{Generation, Settings};
 pub use store::{INSTRUCTIONS, MANIFEST, Resumed, Store, TRIALS};
+pub(crate) use store::{check_columns, inspect};

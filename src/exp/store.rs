@@ -164,7 +164,7 @@ pub(super) fn ensure_header<Row: Serialize + Default>(path: &Path) -> Result<()>
 }
 
 /// Checks that a file's columns are ours, in any order: an older version may have written fewer of them.
-pub(super) fn check_columns<Row: Serialize + Default>(path: &Path) -> Result<()> {
+pub(crate) fn check_columns<Row: Serialize + Default>(path: &Path) -> Result<()> {
     /// Without these a row is of no trial.
     const REQUIRED: [&str; 3] = ["example_id", "condition", "repeat"];
     refuse_irregular(path)?;

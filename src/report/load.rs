@@ -1,11 +1,13 @@
 //! Reads run directories: manifest, rows, prompts.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::exp::stop::Stopping;
-use crate::exp::{INSTRUCTIONS, InstructionRow, MANIFEST, Manifest, PromptRow, TRIALS, TrialRow, read_prompts};
+use crate::exp::{self, INSTRUCTIONS, InstructionRow, MANIFEST, Manifest, PromptRow, TRIALS, TrialRow, read_prompts};
 use crate::{Error, Result};
 
 /// A run directory, read.
@@ -74,6 +76,14 @@ fn read(directory: &Path) -> Result<Run> {
         directory: directory.to_owned(),
         torn,
     };
+    let known: HashSet<String> = run.manifest.conditions().into_iter().map(|(name, _)| name).collect();
+    if let Some(row) = run.trials.iter().find(|row| !known.contains(&row.condition)) {
+        return Err(Error::input(format!(
+            "{} has a row of the condition `{}`, which its {MANIFEST} lacks; put back the manifest that belongs to these rows",
+            directory.display(),
+            row.condition
+        )));
+    }
     if run.trials.is_empty() {
         return Err(Error::input(format!(
             "{} has no finished trial yet; rerun its command to go on with it",
@@ -90,31 +100,16 @@ fn name(directory: &Path) -> String {
 }
 
 /// All whole rows. A run may be watched while it is written: a last line that is not whole is left out.
-fn rows<Row: DeserializeOwned>(directory: &Path, file: &'static str, torn: &mut Vec<&'static str>) -> Result<Vec<Row>> {
+fn rows<Row: DeserializeOwned + Serialize + Default>(
+    directory: &Path,
+    file: &'static str,
+    torn: &mut Vec<&'static str>,
+) -> Result<Vec<Row>> {
     let path = directory.join(file);
-    let bytes = std::fs::read(&path).map_err(Error::io("cannot read", &path))?;
-    let mut reader = csv::Reader::from_reader(bytes.as_slice());
     let mut rows = Vec::new();
-    let mut failure = None;
-    for row in reader.deserialize() {
-        if let Some(error) = failure {
-            return Err(unreadable(&path, &error));
-        }
-        match row {
-            Ok(row) => rows.push(row),
-            Err(error) => failure = Some(error),
-        }
-    }
-    if let Some(error) = failure {
-        // A row of a type that does not fit is no torn line.
-        if matches!(error.kind(), csv::ErrorKind::Deserialize { .. }) && bytes.ends_with(b"\n") {
-            return Err(unreadable(&path, &error));
-        }
+    exp::check_columns::<Row>(&path)?;
+    if exp::inspect(&path, |row| rows.push(row))?.is_some() {
         torn.push(file);
     }
     Ok(rows)
-}
-
-fn unreadable(path: &Path, error: &csv::Error) -> Error {
-    Error::input(format!("{} does not hold the rows of this version of kvllama: {error}", path.display()))
 }
