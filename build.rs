@@ -34,7 +34,17 @@ fn main() {
 
     println!("cargo:rustc-env=KVLLAMA_GIT_COMMIT={}", git_commit());
     println!("cargo:rerun-if-changed=vendor/kvtap");
-    println!("cargo:rerun-if-changed=.git/logs/HEAD");
+    // A manifest must not claim a clean commit when the sources differ from it.
+    for path in ["src", "build.rs", "Cargo.toml", "Cargo.lock", "data", "models/default.gguf"] {
+        println!("cargo:rerun-if-changed={path}");
+    }
+    if let Some(git) = git(&["rev-parse", "--git-dir"]) {
+        for file in ["HEAD", "index", "logs/HEAD"].map(|file| format!("{git}/{file}")) {
+            if std::path::Path::new(&file).exists() {
+                println!("cargo:rerun-if-changed={file}");
+            }
+        }
+    }
 }
 
 /// The crate exports no include path; cargo knows where its manifest is.
@@ -53,9 +63,11 @@ fn llama_cpp_source() -> PathBuf {
 
 /// The commit built from, with `-dirty` if the tree differs; "unknown" outside a git checkout.
 fn git_commit() -> String {
-    let git = |args: &[&str]| {
-        let output = Command::new("git").args(args).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
     git(&["describe", "--always", "--dirty", "--abbrev=12"]).unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// What a git command prints; nothing outside a checkout.
+fn git(args: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(args).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
