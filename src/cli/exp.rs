@@ -323,7 +323,7 @@ impl Args {
                 "--positions compact moves positions in every layer, and --swa-full is off; leave --swa-full on",
             ));
         }
-        let parallel = self.parallel.lanes(conditions.len() * self.repeats as usize);
+        let parallel = self.parallel.lanes(conditions.len().saturating_mul(self.repeats as usize));
         Ok(Settings {
             conditions,
             repeats: self.repeats,
