@@ -63,6 +63,7 @@ pub mod exp;
 mod files;
 pub mod interrupt;
 pub mod judge;
+mod lines;
 pub mod llama;
 pub mod models;
 mod random;

@@ -230,10 +230,15 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let build = Build::this(context.threads);
     let manifest = Manifest::new(args.engine.model_file(&model)?, data, &plan.settings, plan.session(build));
     let directory = args.directory(&manifest)?;
-    let (mut store, resumed) = Store::open(&directory, &manifest)?;
+    let instructions = plan.instructions();
+    let (mut store, resumed) = Store::open(&directory, &manifest, |example| instructions.get(example).copied())?;
+    drop(instructions);
     exp::write_prompts(&directory, &plan.prompts(&model)?)?;
     for file in &resumed.torn {
         tracing::warn!("{}: the last line was torn and has been dropped", directory.join(file).display());
+    }
+    if resumed.incomplete > 0 {
+        tracing::warn!("instructions.csv lacks rows of {} trials; they are dropped and run again", resumed.incomplete);
     }
     if resumed.failed > 0 {
         tracing::warn!("{} failed trials of an earlier run will be tried again", resumed.failed);

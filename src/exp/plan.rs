@@ -167,6 +167,11 @@ impl Plan {
         self.examples.len().saturating_mul(self.trials_per_example())
     }
 
+    /// How many instructions each example of this plan has.
+    pub fn instructions(&self) -> HashMap<&str, usize> {
+        self.examples.iter().map(|example| (example.id.as_str(), example.instructions.len())).collect()
+    }
+
     /// How many trials each example has.
     pub(super) fn trials_per_example(&self) -> usize {
         self.settings.conditions.len().saturating_mul(self.settings.repeats as usize)

@@ -332,3 +332,52 @@ impl<'a> Run<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::condition::Grid;
+    use crate::exp::Settings;
+    use crate::exp::manifest::tests::manifest;
+    use crate::llama::{LoadSettings, Sampling};
+    use crate::{data, models};
+
+    #[derive(Default)]
+    struct Seen(Vec<(String, String)>);
+
+    impl Observer for Seen {
+        fn started(&mut self, _: usize, _: usize) {}
+        fn trial(&mut self, row: &TrialRow, _: Option<f64>) {
+            self.0.push((row.example_id.clone(), row.error.clone()));
+        }
+    }
+
+    #[test]
+    fn a_batch_that_fails_costs_only_the_trials_at_fault() {
+        let model = Model::from_bytes("default", models::EMBEDDED_GGUF, &LoadSettings::default(), None).unwrap();
+        let example = |id: &str, words: usize| {
+            let text = "word ".repeat(words);
+            format!(
+                "{{\"id\":\"{id}\",\"messages\":[{{\"role\":\"user\",\"content\":\"{text}\"}}],\"instructions\":[{{\"type\":\"punctuation:no_comma\"}}]}}\n"
+            )
+        };
+        let examples = data::parse(&(example("long", 400) + &example("short", 20)), "test").unwrap();
+        let conditions = Grid::parse("--policy random --ratio 0.1..0.8:0.1").unwrap().conditions().unwrap();
+        let n_conditions = conditions.len();
+        let sampling = Sampling { ignore_eos: true, ..Sampling::default() };
+        let generation = Generation { n_predict: 64, parallel: 8, sampling, ..manifest().generation };
+        let settings = Settings { conditions, repeats: 1, limit: None, shard: None, generation };
+        let plan = Plan::new(settings, examples, &model, None).unwrap();
+        // Room for one answer, and not for eight of them; none at all for the long prompt.
+        let context = ContextSettings { n_ctx: 256, n_batch: 512, ..ContextSettings::default() };
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, resumed) = Store::open(directory.path(), &manifest(), |_| None).unwrap();
+        let mut seen = Seen::default();
+        let outcome = run(&plan, &model, context, "r", &mut store, resumed, &mut seen).unwrap();
+        assert_eq!((outcome.finished, outcome.failed), (n_conditions, n_conditions));
+        assert_eq!(seen.0.len(), 2 * n_conditions, "a row each");
+        for (example, error) in &seen.0 {
+            assert_eq!(error.contains("do not fit"), example == "long", "{example}: {error}");
+        }
+    }
+}
