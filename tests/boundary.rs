@@ -81,7 +81,7 @@ fn batches_that_cannot_be_are_errors() {
     for pos in [-1, i32::MIN, 0, 100, i32::MAX] {
         assert!(context.decode(&[Slot { pos, ..slot }]).is_err());
     }
-    assert!(context.read(0, &[1; 100], 8, true).is_err(), "larger than the cache");
+    assert!(context.read(0, &[1; 400], 8, true).is_err(), "larger than the cache");
     assert!(context.read(0, &[1], 3, true).is_err() && context.read(0, &[1], usize::MAX, true).is_err());
     for index in [1, 5, usize::MAX] {
         assert!(context.logits(index).is_err());
@@ -130,7 +130,7 @@ fn a_tap_is_not_believed_after_a_failed_decode_or_other_needs() {
 
     context.forget_sequence(1);
     context.observe(1, &Needs::keys()).unwrap();
-    let full = (0..9).map(|_| context.read(1, &vec![1; 8], context.next_pos(1), false)).find(Result::is_err);
+    let full = (0..40).map(|_| context.read(1, &vec![1; 8], context.next_pos(1), false)).find(Result::is_err);
     assert!(full.is_some(), "the cache is full at last");
     let _ = context.seen(&Needs::keys(), |layer| assert_eq!(layer.keys.len(), layer.len * layer.kv_heads * layer.d_k));
 }

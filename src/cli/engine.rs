@@ -40,7 +40,7 @@ pub(super) struct EngineArgs {
     pub swa_full: bool,
 
     /// CPU threads [default: physical cores; 1 for models under 100 M parameters].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
     pub threads: Option<u32>,
 
     /// Layers on the GPU [default: all].

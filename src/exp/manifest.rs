@@ -322,7 +322,6 @@ impl Manifest {
     /// # Errors
     /// If the file cannot be read or is no manifest.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
         let no_manifest = |error: String| {
             Error::input(format!(
                 "{} is no manifest that kvllama {} can read: {error}; restore the file, or choose another directory",
@@ -330,7 +329,9 @@ impl Manifest {
                 env!("CARGO_PKG_VERSION")
             ))
         };
-        let value: Value = serde_json::from_str(&text).map_err(|error| no_manifest(error.to_string()))?;
+        crate::files::refuse_irregular(path)?;
+        let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
+        let value: Value = serde_json::from_slice(&bytes).map_err(|error| no_manifest(error.to_string()))?;
         match value["schema"].as_u64() {
             Some(1) => {
                 let mut manifest = Self::of_schema_1(&value).map_err(no_manifest)?;

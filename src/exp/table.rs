@@ -171,18 +171,20 @@ pub(super) fn scan<Row: DeserializeOwned>(path: &Path, mut visit: impl FnMut(Row
     Ok(())
 }
 
-/// Rewrites a file without the rows that `keep` refuses.
-pub(super) fn retain<Row: DeserializeOwned + Serialize + Default>(
-    path: &Path,
-    keep: impl Fn(&Row) -> bool,
-) -> Result<()> {
-    let mut kept = Vec::new();
-    scan(path, |row: Row| {
-        if keep(&row) {
-            kept.push(row);
+/// Rewrites a file without the rows that `keep` refuses; the others stay as they are written.
+pub(super) fn retain<Row: DeserializeOwned>(path: &Path, keep: impl Fn(&Row) -> bool) -> Result<()> {
+    let mut reader = strict().from_path(path).map_err(|error| unreadable(path, &error))?;
+    let headers = reader.byte_headers().map_err(|error| unreadable(path, &error))?.clone();
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_byte_record(&headers).expect("memory does not fail");
+    for record in reader.byte_records() {
+        let record = record.map_err(|error| unreadable(path, &error))?;
+        let line = record.position().map_or(0, csv::Position::line);
+        if keep(&row(path, line, &record, &headers)?) {
+            writer.write_byte_record(&record).expect("memory does not fail");
         }
-    })?;
-    rewrite(path, &kept)
+    }
+    crate::files::write_atomically(path, &writer.into_inner().expect("memory does not fail"))
 }
 
 /// Writes header and rows in place of what the file holds, whole or not at all.
