@@ -46,7 +46,7 @@ pub(crate) fn check_columns<Row: Serialize + Default>(path: &Path) -> Result<()>
     /// Without these a row is of no trial.
     const REQUIRED: [&str; 3] = ["example_id", "condition", "repeat"];
     refuse_irregular(path)?;
-    let mut reader = csv::Reader::from_path(path).map_err(|error| unreadable(path, &error))?;
+    let mut reader = strict().from_path(path).map_err(|error| unreadable(path, &error))?;
     let found = reader.headers().map_err(|error| unreadable(path, &error))?;
     let known = header::<Row>();
     let known: Vec<&str> = std::str::from_utf8(&known).expect("column names are text").trim_end().split(',').collect();
