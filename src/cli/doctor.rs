@@ -66,7 +66,11 @@ pub(super) fn execute(args: Args) -> Result<()> {
         facts.n_ctx_train,
         if facts.sliding_window > 0 { format!(", sliding window {}", facts.sliding_window) } else { String::new() }
     );
-    let template = if model.template().is_ok() { "found" } else { "missing: chat prompts need --chat-template" };
+    let template = match (&args.engine.chat_template, model.template()) {
+        (Some(given), _) => format!("{given}, in place of the model's own"),
+        (None, Ok(_)) => "the model's own".to_owned(),
+        (None, Err(_)) => format!("missing: {}", model.template_advice()),
+    };
     let _ = writeln!(out, "template  {template}\n");
     out.push_str(&memory_text(&memory, n_ctx));
     print(&out)

@@ -340,6 +340,7 @@ impl Args {
                 parallel,
                 fidelity: self.fidelity,
                 gpu_layers: self.engine.gpu_layers,
+                chat_template: self.engine.chat_template.clone(),
                 chat_template_sha256: template.map(|text| crate::hex(&Sha256::digest(text))),
             },
         })

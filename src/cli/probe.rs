@@ -38,8 +38,8 @@ pub(super) struct Args {
     #[arg(long, help_heading = "Prompt", value_name = "TEXT", conflicts_with = "raw")]
     system: Option<String>,
 
-    /// Take the prompt as it is, without the chat template.
-    #[arg(long, help_heading = "Prompt")]
+    /// Take the prompt as it is: the same as --chat-template raw.
+    #[arg(long, help_heading = "Prompt", conflicts_with = "chat_template")]
     raw: bool,
 
     #[command(flatten)]
@@ -90,7 +90,10 @@ Examples:
   kvllama probe --prompt-file p.txt --policy streaming --keep-first 4 --keep-last 60 --positions compact
   kvllama probe --tokens 2,105,2364 --evict 1..2 --continue 9,10 --logits out.npy --json";
 
-pub(super) fn execute(args: Args) -> Result<()> {
+pub(super) fn execute(mut args: Args) -> Result<()> {
+    if args.raw {
+        args.engine.chat_template = Some("raw".to_owned());
+    }
     let forced = args.forced_tokens()?;
     let n_predict = args.n_predict.unwrap_or(if args.logits.is_some() || args.forced.is_some() { 0 } else { 128 });
     let sampling = args.sampling.sampling()?;
@@ -253,9 +256,6 @@ impl Args {
         };
         if text.trim().is_empty() {
             return Err(Error::input("the prompt is empty"));
-        }
-        if self.raw {
-            return Prompt::raw(model, &text);
         }
         let turn = |role: &str, content: &str| Turn { role: role.to_owned(), content: content.to_owned() };
         let mut turns: Vec<_> = self.system.iter().map(|text| turn("system", text)).collect();

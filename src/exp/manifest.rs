@@ -257,6 +257,10 @@ impl Manifest {
         let file = |name, sha256: &String, shown: &String| {
             (name, json(sha256), format!("{shown} (SHA-256 {}...)", &sha256[..sha256.len().min(8)]))
         };
+        let template = match (&generation.chat_template, &generation.chat_template_sha256) {
+            (Some(name), Some(sha256)) => file("chat-template", sha256, name),
+            (_, sha256) => fact("chat-template", json(sha256)),
+        };
         vec![
             file("model", &model.sha256, &model.name),
             file("data", &data.sha256, &data.name),
@@ -271,7 +275,7 @@ impl Manifest {
             fact("parallel", json(&if generation.parallel > 1 { "more than 1" } else { "1" })),
             fact("fidelity", json(&generation.fidelity)),
             fact("gpu-layers", json(&generation.gpu_layers)),
-            fact("chat-template", json(&generation.chat_template_sha256)),
+            template,
             fact("shard", json(&self.shard)),
         ]
     }
@@ -436,6 +440,7 @@ pub(super) mod tests {
             parallel: 1,
             fidelity: false,
             gpu_layers: None,
+            chat_template: None,
             chat_template_sha256: None,
         };
         let conditions = vec![Condition::default()];

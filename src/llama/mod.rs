@@ -34,7 +34,7 @@ pub use prompt::{Mark, Prompt};
 pub use reader::{Answer, Cut, Forgetting, Reader, StopReason};
 pub use rolling::Rolling;
 pub use sampler::{Sampler, Sampling};
-pub use template::Turn;
+pub use template::{Template, Turn};
 
 use std::str::FromStr;
 

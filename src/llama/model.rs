@@ -148,17 +148,34 @@ impl Model {
         }
     }
 
-    /// The model's own chat template.
+    /// The chat template: what it was loaded with, or else the model's own.
     ///
     /// # Errors
-    /// If the GGUF carries none.
+    /// If there is neither.
     pub fn template(&self) -> Result<&Template> {
         self.template.as_ref().ok_or_else(|| {
-            Error::input(format!(
-                "the model {} carries no chat template; use an instruction-tuned GGUF, give one with --chat-template FILE, or `probe --raw` for plain text",
-                self.name
-            ))
+            Error::input(format!("the model {} carries no chat template; {}", self.name, self.template_advice()))
         })
+    }
+
+    /// Which chat template to take where there is none.
+    pub fn template_advice(&self) -> String {
+        let of_its_family: Vec<_> =
+            Template::names().filter(|name| Template::mark(name).is_some_and(|mark| self.is_token(mark))).collect();
+        let tuned = match of_its_family.as_slice() {
+            [] => format!("a FILE or one of {}", Template::names().collect::<Vec<_>>().join(", ")),
+            known => format!("--chat-template {}, whose marks its vocabulary has", known.join(" or ")),
+        };
+        format!("for a base model take --chat-template raw (the text as it is); for one that was tuned, {tuned}")
+    }
+
+    /// The mark of the [named](Template::named) template that this vocabulary lacks, and would read as plain text.
+    pub fn lacks_mark_of(&self, template: &str) -> Option<&'static str> {
+        Template::mark(template).filter(|mark| !self.is_token(mark))
+    }
+
+    fn is_token(&self, text: &str) -> bool {
+        self.tokenize(text).len() == 1
     }
 
     /// Checks tokens that a user typed.

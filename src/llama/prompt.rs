@@ -57,13 +57,6 @@ impl Prompt {
         Self::build(model, &text, &bos, labelled)
     }
 
-    /// Takes text as it is: BOS if the model wants one, no template.
-    pub fn raw(model: &Model, text: &str) -> Result<Self> {
-        let (bos, _) = model.special_texts();
-        let start = if !bos.is_empty() && text.starts_with(&bos) { bos.len() } else { 0 };
-        Self::build(model, text, &bos, vec![(Label::User, start..text.len())])
-    }
-
     /// Takes tokens as they are.
     pub fn from_tokens(model: &Model, tokens: Vec<Token>) -> Result<Self> {
         model.check_tokens(&tokens)?;

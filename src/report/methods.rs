@@ -36,13 +36,17 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
         if build.devices.is_empty() { build.platform.clone() } else { build.devices.join(", ") }
     ));
     say(format!(
-        "Each of {} of the data set {} (SHA-256 {}) was rendered with the model's {} and read whole; then, before the \
+        "Each of {} of the data set {} (SHA-256 {}) was rendered with {} and read whole; then, before the \
          last prompt token was decoded, entries of the KV cache were evicted in all layers and heads, so that every \
          generated token saw the cut cache.",
         count(analysis.n_examples, "example"),
         data.name,
         short(&data.sha256),
-        if generation.chat_template_sha256.is_some() { "chat template as replaced" } else { "own chat template" }
+        match (&generation.chat_template, &generation.chat_template_sha256) {
+            (Some(name), Some(sha256)) => format!("the chat template {name} (SHA-256 {})", short(sha256)),
+            (_, Some(sha256)) => format!("another chat template than the model's own (SHA-256 {})", short(sha256)),
+            (_, None) => "the model's own chat template".to_owned(),
+        }
     ));
     say(format!(
         "Conditions were {}; \"at r\" evicts the fraction r of the cached positions (floor(L(1 - r)) of L survive), the \
