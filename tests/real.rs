@@ -50,6 +50,20 @@ fn smollm2_follows_its_template_and_ends_its_turn() {
     let said = probe(&model, &["--prompt=What is the capital of France? Answer in one word.", "--n-predict=40"]);
     assert!(said["text"].as_str().unwrap().contains("Paris"), "{}", said["text"]);
     assert_eq!(said["stop_reason"], "end_of_turn");
+    let nobody_wrote = &said["preamble"];
+    assert_eq!(nobody_wrote["text"], "You are a helpful AI assistant named SmolLM, trained by Hugging Face");
+    let said = probe(&model, &["--prompt=Hello", "--system=Be kind.", "--n-predict=0"]);
+    assert_eq!(said["preamble"], Value::Null);
+}
+
+#[test]
+fn gemma_has_no_template_and_doctor_says_which_to_take() {
+    let Some(model) = model(GEMMA) else { return };
+    let said = run(0, &["doctor", "--model", &model]).stdout;
+    let said = String::from_utf8(said).unwrap();
+    assert!(
+        said.contains("take --chat-template raw (the text as it is); for one that was tuned, --chat-template gemma")
+    );
 }
 
 #[test]

@@ -37,10 +37,25 @@ fn table(list: &[Listed]) -> String {
         let size = HumanBytes(model.size).to_string();
         let _ = writeln!(out, "{:width$}  {size:>10}  {}", model.name, place(model));
     }
-    let mut licences: Vec<_> = list.iter().filter_map(|model| model.licence).collect();
-    licences.dedup();
-    let _ = writeln!(out, "\nGet one with `kvllama pull NAME`. Licence of the Gemma models: {}.", licences.join("; "));
+    out.push_str("\nGet one with `kvllama pull NAME`. Licences:\n");
+    for (licence, families) in licences(list) {
+        let _ = writeln!(out, "  {}: {licence}", families.join(", "));
+    }
     out
+}
+
+/// Each licence with the families of models it is of.
+fn licences(list: &[Listed]) -> Vec<(&'static str, Vec<&str>)> {
+    let mut licences: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (licence, name) in list.iter().filter_map(|model| Some((model.licence?, model.name.as_str()))) {
+        let family = name.split('-').next().unwrap_or(name);
+        match licences.iter_mut().find(|(known, _)| *known == licence) {
+            None => licences.push((licence, vec![family])),
+            Some((_, families)) if families.contains(&family) => {}
+            Some((_, families)) => families.push(family),
+        }
+    }
+    licences
 }
 
 fn place(model: &Listed) -> String {

@@ -164,6 +164,7 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
         crate::files::write_atomically(path, &bytes)?;
     }
     let keep = &forgetting.keep;
+    let preamble = model.facts().preamble.filter(|preamble| preamble.is_in(&prompt.pieces, &prompt.spans));
     if args.json {
         return print_json(&json!({
             "n_prompt": prompt.tokens.len(),
@@ -182,9 +183,11 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
             "tokens_out": outcome.answer.tokens,
             "stop_reason": outcome.answer.stop.as_str(),
             "condition": args.name(&condition),
+            "preamble": preamble,
         }));
     }
-    print(&prompt_view::render(&prompt, &forgetting, &args.name(&condition), full.as_ref(), &outcome.answer, n_predict))
+    let (name, answer) = (args.name(&condition), &outcome.answer);
+    print(&prompt_view::render(&prompt, &forgetting, &name, full.as_ref(), answer, n_predict, preamble.as_ref()))
 }
 
 struct Outcome {

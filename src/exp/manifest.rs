@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Generation, Settings};
 use crate::condition::{self, Condition};
-use crate::{Error, Result, llama};
+use crate::{Error, Result, llama, models};
 
 /// Version of the layout of a run directory.
 pub const SCHEMA: u32 = 2;
@@ -126,6 +126,30 @@ pub struct ModelFile {
     pub sha256: String,
     /// What the GGUF says of itself.
     pub gguf: Value,
+}
+
+impl ModelFile {
+    /// The file's name. What a GGUF calls itself is often unreadable, or the name of a directory.
+    pub fn file_name(&self) -> &str {
+        match self.name.as_str() {
+            models::EMBEDDED => "kvllama's embedded model",
+            name => name.rsplit([':', '/', '\\']).next().unwrap_or(name),
+        }
+    }
+
+    /// How people know it: `smollm2-135m-instruct-q4_1.gguf (98 MB)`.
+    pub fn shown(&self) -> String {
+        format!("{} ({})", self.file_name(), megabytes(self.file_size))
+    }
+}
+
+/// A file's size as download pages write it: `98 MB`, `7.1 GB`.
+pub fn megabytes(bytes: u64) -> String {
+    match bytes as f64 / 1e6 {
+        mega if mega < 9.95 => format!("{mega:.1} MB"),
+        mega if mega < 999.5 => format!("{mega:.0} MB"),
+        mega => format!("{:.1} GB", mega / 1e3),
+    }
 }
 
 /// The data set.

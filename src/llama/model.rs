@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::ffi::{self, RawModel};
 use super::template::Template;
-use super::{LoadSettings, Token};
+use super::{LoadSettings, Preamble, Token};
 use crate::{Error, Result};
 
 /// A loaded model: weights, vocabulary, chat template.
@@ -39,7 +39,7 @@ pub struct Facts {
     pub name: Option<String>,
     /// Architecture, such as `gemma3`.
     pub architecture: String,
-    /// llama.cpp's description: size and quantization.
+    /// llama.cpp's description: architecture, size and quantization, such as `llama 134.5M Q4_1`.
     pub description: String,
     /// Parameters.
     pub n_params: u64,
@@ -53,6 +53,8 @@ pub struct Facts {
     pub sliding_window: u32,
     /// SHA-256 of the chat template.
     pub template_sha256: Option<String>,
+    /// The system prompt that the chat template adds by itself.
+    pub preamble: Option<Preamble>,
 }
 
 impl Model {
@@ -135,7 +137,8 @@ impl Model {
         Facts {
             name: self.raw.meta("general.name"),
             architecture: self.raw.meta("general.architecture").unwrap_or_default(),
-            description: self.raw.description(),
+            // llama.cpp knows the sizes of known models only.
+            description: self.raw.description().replace("?B", &parameters(self.raw.n_params())),
             n_params: self.raw.n_params(),
             size: self.raw.size(),
             n_layer: self.raw.n_layer(),
@@ -145,6 +148,7 @@ impl Model {
                 .template
                 .as_ref()
                 .map(|template| crate::hex(&Sha256::digest(template.source().as_bytes()))),
+            preamble: Preamble::of(self),
         }
     }
 
@@ -226,5 +230,13 @@ impl Model {
             token.map(|token| String::from_utf8_lossy(&self.piece_with_control(token)).into_owned()).unwrap_or_default()
         };
         (text(self.raw.bos()), text(self.raw.eos()))
+    }
+}
+
+/// The size of a model: `4.9M`.
+fn parameters(n: u64) -> String {
+    match n as f64 {
+        n if n >= 1e9 => format!("{:.1}B", n / 1e9),
+        n => format!("{:.1}M", n / 1e6),
     }
 }
