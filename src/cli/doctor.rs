@@ -59,7 +59,8 @@ pub(super) fn execute(args: Args) -> Result<()> {
         );
     }
     let _ = writeln!(out, "threads   {}", build.threads);
-    let _ = writeln!(out, "\nmodel     {} ({}, {})", model.name(), megabytes(facts.size), facts.description);
+    let _ =
+        writeln!(out, "\nmodel     {} ({}, {})", model.name(), megabytes(args.engine.file_size()?), facts.description);
     let _ = writeln!(
         out,
         "layers    {}, trained for {} positions{}",

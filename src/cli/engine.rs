@@ -116,18 +116,26 @@ impl EngineArgs {
         }
     }
 
+    /// Bytes of the model file.
+    pub fn file_size(&self) -> Result<u64> {
+        match self.source()? {
+            ModelSource::Embedded => Ok(models::EMBEDDED_GGUF.len() as u64),
+            ModelSource::File(path) => Ok(std::fs::metadata(&path).map_err(Error::io("cannot read", &path))?.len()),
+        }
+    }
+
     /// What the manifest records of the model file.
     pub fn model_file(&self, model: &Model) -> Result<ModelFile> {
         let gguf = serde_json::to_value(model.facts()).expect("plain data");
-        let (name, file_size, sha256) = match self.source()? {
+        let file_size = self.file_size()?;
+        let (name, sha256) = match self.source()? {
             ModelSource::Embedded => {
                 let bytes = models::EMBEDDED_GGUF;
-                (models::EMBEDDED.to_owned(), bytes.len() as u64, crate::hex(&Sha256::digest(bytes)))
+                (models::EMBEDDED.to_owned(), crate::hex(&Sha256::digest(bytes)))
             }
             ModelSource::File(path) => {
-                let size = std::fs::metadata(&path).map_err(Error::io("cannot read", &path))?.len();
                 let name = self.model.clone().unwrap_or_default();
-                (name, size, files::sha256_cached(&path, checksum_cache().as_deref())?)
+                (name, files::sha256_cached(&path, checksum_cache().as_deref())?)
             }
         };
         Ok(ModelFile { name, file_size, sha256, gguf })

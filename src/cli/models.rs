@@ -32,10 +32,10 @@ pub(super) fn execute(args: Args) -> Result<()> {
 
 fn table(list: &[Listed]) -> String {
     let width = list.iter().map(|model| model.name.len()).max().unwrap_or(0);
-    let mut out = format!("{:width$}  {:>10}  WHERE\n", "NAME", "SIZE");
+    let mut out = format!("{:width$}  {:>11}  WHERE\n", "NAME", "SIZE");
     for model in list {
         let size = HumanBytes(model.size).to_string();
-        let _ = writeln!(out, "{:width$}  {size:>10}  {}", model.name, place(model));
+        let _ = writeln!(out, "{:width$}  {size:>11}  {}", model.name, place(model));
     }
     out.push_str("\nGet one with `kvllama pull NAME`. Licences:\n");
     for (licence, families) in licences(list) {

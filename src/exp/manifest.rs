@@ -204,7 +204,8 @@ impl Manifest {
 
     /// Draws the fingerprint from the fixed part.
     pub(super) fn identify(&mut self) {
-        let text = serde_json::to_string(&self.determinants()).expect("plain data");
+        let facts: Vec<_> = self.determinants().into_iter().map(|(name, value, _)| (name, value)).collect();
+        let text = serde_json::to_string(&facts).expect("plain data");
         self.run_id = crate::hex(&Sha256::digest(text)[..6]);
     }
 
@@ -283,6 +284,7 @@ impl Manifest {
         };
         let template = match (&generation.chat_template, &generation.chat_template_sha256) {
             (Some(name), Some(sha256)) => file("chat-template", sha256, name),
+            (None, None) => ("chat-template", Value::Null, "the model's own".to_owned()),
             (_, sha256) => fact("chat-template", json(sha256)),
         };
         vec![

@@ -39,7 +39,7 @@ pub struct Facts {
     pub name: Option<String>,
     /// Architecture, such as `gemma3`.
     pub architecture: String,
-    /// llama.cpp's description: architecture, size and quantization, such as `llama 134.5M Q4_1`.
+    /// Architecture, size and quantization: `llama 135M Q4_1`.
     pub description: String,
     /// Parameters.
     pub n_params: u64,
@@ -137,8 +137,7 @@ impl Model {
         Facts {
             name: self.raw.meta("general.name"),
             architecture: self.raw.meta("general.architecture").unwrap_or_default(),
-            // llama.cpp knows the sizes of known models only.
-            description: self.raw.description().replace("?B", &parameters(self.raw.n_params())),
+            description: described(&self.raw.description(), self.raw.n_params()),
             n_params: self.raw.n_params(),
             size: self.raw.size(),
             n_layer: self.raw.n_layer(),
@@ -233,10 +232,15 @@ impl Model {
     }
 }
 
-/// The size of a model: `4.9M`.
-fn parameters(n: u64) -> String {
-    match n as f64 {
+/// llama.cpp's description with the size that the file has: its own is guessed from the layers, and calls SmolLM2 135M
+/// `256M`.
+fn described(description: &str, n_params: u64) -> String {
+    let parts: Vec<_> = description.splitn(3, ' ').collect();
+    let [architecture, _, quantization] = parts[..] else { return description.to_owned() };
+    let size = match n_params as f64 {
         n if n >= 1e9 => format!("{:.1}B", n / 1e9),
+        n if n >= 1e7 => format!("{:.0}M", n / 1e6),
         n => format!("{:.1}M", n / 1e6),
-    }
+    };
+    format!("{architecture} {size} {quantization}")
 }
