@@ -1,8 +1,8 @@
 //! Files that are written whole or not at all, and checksums of large ones.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::fs::{File, TryLockError};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use serde_json::{Map, Value, json};
@@ -12,17 +12,86 @@ use crate::{Error, Result};
 
 /// Writes beside the target, syncs, then renames: a reader sees the old content or the new.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".tmp{}", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let written = File::create(&beside).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    written.and_then(|()| std::fs::rename(&beside, path)).map_err(|error| {
-        let _ = std::fs::remove_file(&beside);
-        Error::io("cannot write", path)(error)
+    let fail = || Error::io("cannot write", path);
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY);
+    #[cfg(unix)]
+    builder.permissions(readable());
+    let mut beside = builder.tempfile_in(directory).map_err(fail())?;
+    beside.write_all(bytes).and_then(|()| beside.as_file().sync_all()).map_err(fail())?;
+    beside.persist(path).map_err(|error| fail()(error.error))?;
+    Ok(())
+}
+
+/// How the names of files begin that are not yet what they shall be.
+const TEMPORARY: &str = ".kvllama-";
+
+/// As other files, and not for the owner alone.
+#[cfg(unix)]
+fn readable() -> std::fs::Permissions {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::Permissions::from_mode(0o666) // the process's umask takes from it
+}
+
+/// Removes what [`write_atomically`] left in a directory when its process was killed. Nobody else may write there.
+pub fn remove_unfinished(directory: &Path) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Holds a file for this process until it is closed.
+///
+/// # Errors
+/// If another process holds it.
+pub fn lock(file: &File, path: &Path) -> Result<()> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => Error::input(format!(
+            "another process is writing to {}; wait for it, or choose another name",
+            path.display()
+        )),
+        TryLockError::Error(error) => Error::io("cannot lock", path)(error),
     })
+}
+
+/// Refuses what is no plain file: a pipe would be waited for, for ever.
+pub fn refuse_irregular(path: &Path) -> Result<()> {
+    let metadata = std::fs::metadata(path).map_err(Error::io("cannot read", path))?;
+    if metadata.is_file() {
+        return Ok(());
+    }
+    Err(Error::input(format!("{} is not a regular file; move it away", path.display())))
+}
+
+/// Appends to a file in one write and syncs it. If that fails, the file is cut back to what it was.
+///
+/// # Errors
+/// If it cannot be written, or if `path` no longer names this file: then somebody has moved or deleted it.
+pub fn append(file: &mut File, path: &Path, bytes: &[u8]) -> Result<()> {
+    let fail = || Error::io("cannot write", path);
+    if !is_at(file, path) {
+        return Err(Error::failed(format!("{} was deleted or replaced while it was being written", path.display())));
+    }
+    let before = file.seek(SeekFrom::End(0)).map_err(fail())?;
+    file.write_all(bytes).and_then(|()| file.sync_data()).map_err(|error| {
+        let _ = file.set_len(before);
+        fail()(error)
+    })
+}
+
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let id = |metadata: &std::fs::Metadata| (metadata.dev(), metadata.ino());
+    matches!((file.metadata(), std::fs::metadata(path)), (Ok(open), Ok(there)) if id(&open) == id(&there))
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, path: &Path) -> bool {
+    path.exists()
 }
 
 /// The SHA-256 of a file in hexadecimal.

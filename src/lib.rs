@@ -6,7 +6,8 @@
 //!
 //! ```
 //! use kvllama::evict::{Budget, PolicySpec, TrialSeed, View, evict};
-//! use kvllama::llama::{ContextSettings, Forgetting, LoadSettings, Model, Prompt, Reader, Sampler, Sampling, Turn};
+//! use kvllama::engine::{Forgetting, Reader};
+//! use kvllama::llama::{ContextSettings, LoadSettings, Model, Prompt, Sampler, Sampling, Turn};
 //! use kvllama::models;
 //!
 //! let model = Model::from_bytes("default", models::EMBEDDED_GGUF, &LoadSettings::default(), None)?;
@@ -31,6 +32,7 @@
 //! - [`evict`]: which positions survive. Pure functions; a policy is one file and one line.
 //! - [`span`]: labelled token ranges of a prompt, which policies protect and survival is measured on.
 //! - [`llama`]: the llama.cpp boundary: models, prompts, KV caches, sampling. All unsafe code is in `llama/ffi`.
+//! - [`engine`]: read a prompt, cut its cache, answer; one condition at a time or many side by side.
 //! - [`data`]: examples and their instructions: bundled, loaded, checked, imported, generated.
 //! - [`score`]: rules that say whether an instruction was followed.
 //! - [`report`]: what a run says: terminal, page, figures.
@@ -41,9 +43,10 @@
 //! - [`api`]: language models behind an HTTP API: keys, patience, prices.
 //! - [`judge`]: language models that score what no rule can check.
 //! - [`mod@bench`]: how fast the engine is, and beside whom.
+//! - [`interrupt`]: the wish to stop, read by everything that takes long.
 //! - [`cli`]: the command line, one file a subcommand.
 //!
-//! Arrows point downwards only: `cli` -> `judge` -> `exp` -> `data` -> `api`, `score`; `exp`, `api` -> `llama` -> `evict`, `span`.
+//! Arrows point downwards only: `cli` -> `judge` -> `exp` -> `data` -> `api`, `score`; `exp` -> `engine` -> `llama` -> `evict`, `span`.
 
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
@@ -53,11 +56,14 @@ pub mod bench;
 pub mod cli;
 pub mod condition;
 pub mod data;
+pub mod engine;
 pub mod error;
 pub mod evict;
 pub mod exp;
 mod files;
+pub mod interrupt;
 pub mod judge;
+mod lines;
 pub mod llama;
 pub mod models;
 mod random;

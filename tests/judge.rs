@@ -52,7 +52,7 @@ fn run_of(directory: &Path, responses: &[&str]) {
         &settings,
         session,
     );
-    let (mut store, _) = Store::open(directory, &manifest).unwrap();
+    let (mut store, _) = Store::open(directory, &manifest, |_| None).unwrap();
     let instructions = kvllama::data::parse(EXAMPLE, "x").unwrap().remove(0).instructions;
     write_prompts(directory, &[PromptRow { example_id: "e".into(), pieces: vec![], spans: vec![], instructions }])
         .unwrap();

@@ -231,7 +231,7 @@ def main():
         dequantized(arguments.model, model)
         kvllama, transformers = Kvllama(arguments.kvllama, model, Path(folder), arguments.threads), Transformers(model)
         reference.SHAPE = SimpleNamespace(kv_heads=transformers.kv_heads)
-        text = kvllama.tokenize(arguments.text.read_text())
+        text = kvllama.tokenize(arguments.text.read_text()[: 6 * max(lengths)])
         prompts = [(text[:length], text[length : length + N_CONTINUE]) for length in lengths]
         met, seen = True, []
         print("| model | tokens | condition | difference / range | times that of none | effect, times that | same first |")

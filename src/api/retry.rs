@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Error, Result, llama};
+use crate::{Error, Result, interrupt};
 
 /// How patiently an API is asked.
 #[derive(Debug, Clone, Copy)]
@@ -101,7 +101,7 @@ pub(crate) fn persist<T>(
 pub(crate) fn sleep(duration: Duration) -> Result<()> {
     let end = Instant::now() + duration;
     loop {
-        if llama::interrupted() {
+        if interrupt::requested() {
             return Err(Error::Interrupted);
         }
         let left = end.saturating_duration_since(Instant::now());

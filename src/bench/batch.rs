@@ -2,7 +2,8 @@
 
 use super::{Bench, Goal, Row, jobs, median, timed};
 use crate::Result;
-use crate::llama::{Lanes, Prompt, Reader};
+use crate::engine::{Lanes, Reader};
+use crate::llama::Prompt;
 
 const PROMPT: usize = 512;
 const ANSWER: usize = 32;

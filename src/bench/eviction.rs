@@ -38,7 +38,7 @@ pub fn eviction(model: &Arc<Model>, runs: usize) -> Result<(String, Vec<Row>)> {
     for name in REMOVED {
         let keep = keep_set(name, RATIO, CACHED)?;
         let mut remove = || {
-            context.fork(0, 1);
+            context.fork(0, 1)?;
             timed(|| context.evict(1, keep.evicted(), Layers::All)).map(|((), seconds)| seconds)
         };
         let seconds = (0..runs).map(|_| remove()).collect::<Result<_>>()?;

@@ -3,7 +3,8 @@
 
 use super::{Bench, Goal, Row, jobs, median, timed};
 use crate::Result;
-use crate::llama::{Context, ContextSettings, Lanes, Prompt, Reader, Slot, Token};
+use crate::engine::{Lanes, Reader};
+use crate::llama::{Context, ContextSettings, Prompt, Slot, Token};
 
 const PROMPT: usize = 512;
 const ANSWER: usize = 32;
@@ -115,7 +116,7 @@ fn first_logits(bench: &Bench, prompt: &Prompt, at_once: usize) -> Result<Vec<f3
     for group in jobs(GRIDS[0].0, n_cached)?.chunks(at_once) {
         let mut slots = Vec::new();
         for (seq, job) in (1..).zip(group) {
-            context.fork(0, seq);
+            context.fork(0, seq)?;
             context.evict(seq, job.forgetting.keep.evicted(), job.forgetting.layers)?;
             slots.push(Slot { token: prompt.tokens[n_cached], pos: n_cached as i32, seq, logits: true });
         }

@@ -2,7 +2,8 @@
 
 use super::{Bench, Row, jobs};
 use crate::Result;
-use crate::llama::{ContextSettings, Lanes, MemoryUse, Prompt, Reader, peak_memory};
+use crate::engine::{Lanes, Reader};
+use crate::llama::{ContextSettings, MemoryUse, Prompt, peak_memory};
 
 const LANES: usize = 16;
 /// A prompt that is shared, and an answer that is not: each condition has a context of 2,048 positions.

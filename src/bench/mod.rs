@@ -20,8 +20,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::engine::{Forgetting, Job};
 use crate::evict::{Budget, KeepSet, PolicySpec, TrialSeed, View, evict};
-use crate::llama::{ContextSettings, Forgetting, Job, Model, Sampler, Sampling, Token};
+use crate::llama::{ContextSettings, Model, Sampler, Sampling, Token};
 use crate::{Error, Result};
 
 /// What can be measured.
@@ -117,7 +118,7 @@ fn tokens(model: &Model, len: usize) -> Vec<Token> {
     let mut text = String::new();
     for item in 1.. {
         text.push_str(&format!("Rule {item}: answer question {item} in one short sentence, then go on. "));
-        let mut tokens = model.tokenize(&text);
+        let mut tokens = model.tokenize(&text).expect("a text of len tokens is short");
         if tokens.len() >= len {
             tokens.truncate(len);
             return tokens;

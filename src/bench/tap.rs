@@ -2,8 +2,9 @@
 
 use super::{Bench, Goal, Row, median, timed};
 use crate::Result;
+use crate::engine::Reader;
 use crate::evict::{PolicySpec, Score};
-use crate::llama::{Context, ContextSettings, FlashAttn, Reader, Token};
+use crate::llama::{Context, ContextSettings, FlashAttn, Token};
 
 const PROMPT: usize = 2048;
 const GOAL: Goal = Goal::AtMost(1.35);

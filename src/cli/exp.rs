@@ -231,11 +231,16 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let build = Build::this(context.threads);
     let manifest = Manifest::new(args.engine.model_file(&model)?, data, &plan.settings, plan.session(build));
     let directory = args.directory(&manifest)?;
-    let (mut store, resumed) = Store::open(&directory, &manifest)?;
+    let instructions = plan.instructions();
+    let (mut store, resumed) = Store::open(&directory, &manifest, |example| instructions.get(example).copied())?;
+    drop(instructions);
     let prompts = plan.prompts(&model)?;
     exp::write_prompts(&directory, &prompts)?;
     for file in &resumed.torn {
         tracing::warn!("{}: the last line was torn and has been dropped", directory.join(file).display());
+    }
+    if resumed.incomplete > 0 {
+        tracing::warn!("instructions.csv lacks rows of {} trials; they are dropped and run again", resumed.incomplete);
     }
     if resumed.failed > 0 {
         tracing::warn!("{} failed trials of an earlier run will be tried again", resumed.failed);
@@ -333,7 +338,7 @@ impl Args {
                 "--positions compact moves positions in every layer, and --swa-full is off; leave --swa-full on",
             ));
         }
-        let parallel = self.parallel.lanes(conditions.len() * self.repeats as usize);
+        let parallel = self.parallel.lanes(conditions.len().saturating_mul(self.repeats as usize));
         Ok(Settings {
             conditions,
             repeats: self.repeats,

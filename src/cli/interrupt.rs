@@ -11,7 +11,7 @@ pub(super) fn install() -> Result<()> {
         if ASKED.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
-        crate::llama::interrupt();
+        crate::interrupt::request();
     })
     .map_err(|error| Error::failed(format!("cannot handle Ctrl-C: {error}")))
 }

@@ -8,9 +8,10 @@ use super::engine::EngineArgs;
 use super::exp::SamplingArgs;
 use super::{interrupt, print, print_json, prompt_view};
 use crate::condition::{AxisArgs, Condition, Grid};
+use crate::engine::{Answer, Cut, Forgetting, Reader};
 use crate::evict::{HeadKeeps, KeepSet, Scores, TrialSeed, parse_ranges};
 use crate::exp::{Demands, forgetting, read_before, roll};
-use crate::llama::{Answer, ContextSettings, Cut, Forgetting, Model, Prompt, Reader, Sampler, Token, Turn};
+use crate::llama::{ContextSettings, Model, Prompt, Sampler, Token, Turn};
 use crate::span::{Span, labels};
 use crate::{Error, Result};
 

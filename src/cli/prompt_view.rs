@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
+use crate::engine::{Answer, Forgetting};
 use crate::evict::KeepSet;
-use crate::llama::{Answer, Forgetting, Preamble, Prompt};
+use crate::llama::{Preamble, Prompt};
 use crate::span::labels;
 
 const EVICTED: Style = Style::new().strikethrough().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));

@@ -5,8 +5,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::doctor;
+use crate::engine::Pace;
 use crate::exp::Plan;
-use crate::llama::{ContextSettings, MemoryUse, Model, Pace};
+use crate::llama::{ContextSettings, MemoryUse, Model};
 use crate::{Error, Result};
 
 const UNITS: [(&str, u32); 8] =

@@ -50,7 +50,8 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, Result<Example>)
     })
 }
 
-fn example(line: &str) -> Result<Example> {
+/// The example of one line.
+pub(super) fn example(line: &str) -> Result<Example> {
     let example: Example =
         serde_json::from_str(line).map_err(|error| Error::input(format!("not an example: {error}")))?;
     check(&example).map_err(|error| Error::input(format!("example `{}`: {error}", example.id.escape_debug())))?;

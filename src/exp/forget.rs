@@ -4,10 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::condition::{Condition, Scope};
+use crate::engine::{Forgetting, Reader};
 use crate::evict::{
     self, Granularity, HeadKeeps, KeepSet, Layers, PolicySpec, Protect, Score, Scores, TrialSeed, View,
 };
-use crate::llama::{ContextSettings, FlashAttn, Forgetting, KvLayer, KvType, Model, Prompt, Reader};
+use crate::llama::{ContextSettings, FlashAttn, KvLayer, KvType, Model, Prompt};
 use crate::span::Label;
 use crate::{Error, Result};
 
@@ -222,7 +223,7 @@ impl Sights {
     }
 
     /// Reads the prompt as often as it is cut at different places, the whole last, and scores it.
-    pub fn look(&mut self, reader: &mut crate::llama::Reader, prompt: &Prompt) -> Result<()> {
+    pub fn look(&mut self, reader: &mut crate::engine::Reader, prompt: &Prompt) -> Result<()> {
         self.0.sort_by_key(|sight| sight.read);
         for group in self.0.chunk_by_mut(|a, b| a.read == b.read) {
             let policies: Vec<&dyn Score> = group.iter().filter_map(|sight| sight.policy.score()).collect();

@@ -36,12 +36,8 @@ struct Mean {
 impl Means {
     pub fn new(plan: &Plan, resumed: &Resumed) -> Self {
         let mut means = Means { by_condition: BTreeMap::new(), finished: 0 };
-        for example in &plan.examples {
-            for (_, key) in plan.trials(example) {
-                if let Some(score) = resumed.done.get(&key) {
-                    means.add(&key.condition, &key.example, *score);
-                }
-            }
+        for (key, score) in plan.of_those(&resumed.done) {
+            means.add(&key.condition, &key.example, *score);
         }
         means
     }

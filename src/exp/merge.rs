@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::store::{self, INSTRUCTIONS, MANIFEST, TRIALS};
+use super::store::{INSTRUCTIONS, MANIFEST, TRIALS};
+use super::table;
 use super::{InstructionRow, Key, Manifest, PromptRow, Rows, Store, TrialRow, read_prompts, write_prompts};
 use crate::condition::Condition;
 use crate::{Error, Result};
@@ -115,8 +116,8 @@ pub fn merge(directories: &[PathBuf], out: &Path, force: bool) -> Result<Merged>
     count_missing(&manifest, &finished, &mut merged);
     std::fs::create_dir_all(out).map_err(Error::io("cannot make", out))?;
     // The manifest last: without it the directory is no run, and a merge that was cut off is made again.
-    store::rewrite(&out.join(INSTRUCTIONS), &instructions)?;
-    store::rewrite(&out.join(TRIALS), &trials)?;
+    table::rewrite(&out.join(INSTRUCTIONS), &instructions)?;
+    table::rewrite(&out.join(TRIALS), &trials)?;
     write_prompts(out, &prompts)?;
     manifest.write(&out.join(MANIFEST))?;
     Ok(merged)

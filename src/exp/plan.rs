@@ -1,5 +1,7 @@
 //! The settings met with a model and a data set.
 
+use std::collections::{HashMap, HashSet};
+
 use super::forget::check;
 use super::{Build, Generation, Key, PromptRow, Session, Settings, read_before};
 use crate::condition::{Condition, Memory, Positions};
@@ -20,7 +22,7 @@ pub struct Plan {
     places: Vec<usize>,
     /// Prompt tokens, by example.
     pub prompt_tokens: Vec<usize>,
-    /// By trial of an example, the most tokens that it alone reads, largest first.
+    /// By condition, the most tokens that a trial of it reads alone, largest first.
     own_tokens: Vec<(usize, Memory)>,
 }
 
@@ -53,16 +55,21 @@ impl Plan {
             }
         }
         own.sort_by_key(|&(tokens, _)| std::cmp::Reverse(tokens));
-        let own_tokens = own.into_iter().flat_map(|own| std::iter::repeat_n(own, settings.repeats as usize)).collect();
-        let plan = Plan { settings, examples, places, prompt_tokens, own_tokens };
+        let plan = Plan { settings, examples, places, prompt_tokens, own_tokens: own };
         let limit = n_ctx.unwrap_or_else(|| model.n_ctx_train()) as usize;
         let longest = plan.prompt_tokens.iter().enumerate().max_by_key(|&(_, tokens)| tokens);
         if let Some((index, &tokens)) = longest
             && plan.positions(tokens, 1) > limit
         {
+            let (context, mend) = match n_ctx {
+                Some(_) => (format!("--ctx {limit}"), "raise --ctx"),
+                None => {
+                    (format!("the {limit} positions that the model was trained for"), "set --ctx to go beyond them")
+                }
+            };
             return Err(Error::input(format!(
-                "example `{}` has {tokens} tokens; with --n-predict {} that exceeds the context of {limit}; lower \
-                 --n-predict, or set --ctx to go beyond what the model was trained for",
+                "example `{}` has {tokens} tokens; with --n-predict {} that exceeds {context}; lower --n-predict, or \
+                 {mend}",
                 plan.examples[index].id, plan.settings.generation.n_predict
             )));
         }
@@ -79,11 +86,15 @@ impl Plan {
         }
         let Generation { parallel, fidelity, .. } = self.settings.generation;
         let lanes = parallel as usize + usize::from(fidelity);
-        // One by one, what was never heard is read in the prompt's place.
+        // One by one, a trial with `--memory text` reads what it keeps into the cells of the prompt.
         let own = self.own_tokens.iter().filter(|(_, memory)| parallel > 1 || *memory == Memory::Kv);
-        let mut own = own.map(|(tokens, _)| tokens);
-        let more = if self.overlaps() { longest + lanes * own.next().unwrap_or(&0) } else { own.take(lanes).sum() };
-        u32::try_from(self.positions(longest, lanes) + more).unwrap_or(u32::MAX)
+        let mut own = own.map(|(tokens, _)| *tokens);
+        let more = if self.overlaps() {
+            longest + lanes * own.next().unwrap_or(0)
+        } else {
+            own.flat_map(|own| std::iter::repeat_n(own, self.settings.repeats as usize)).take(lanes).sum()
+        };
+        u32::try_from(self.positions(longest, lanes).saturating_add(more)).unwrap_or(u32::MAX)
     }
 
     /// Whether each lane needs cells of its own: conditions that are compacted move theirs.
@@ -111,7 +122,7 @@ impl Plan {
         parallel > 1
             && !fidelity
             && self.settings.conditions.iter().all(in_lanes)
-            && (streams || self.longest_prompt() <= parallel as usize * n_predict / 4)
+            && (streams || self.longest_prompt() <= n_predict.saturating_mul(parallel as usize) / 4)
     }
 
     fn longest_prompt(&self) -> usize {
@@ -124,8 +135,8 @@ impl Plan {
         let rolling =
             conditions.iter().filter_map(|condition| condition.budget.rolling()).map(|rolling| rolling.budget).max();
         let growing = conditions.iter().any(|condition| condition.budget.rolling().is_none());
-        let answers = if growing { self.settings.generation.n_predict * answers } else { 1 };
-        (prompt + answers).max(rolling.unwrap_or(0) + 1)
+        let answers = if growing { self.settings.generation.n_predict.saturating_mul(answers) } else { 1 };
+        prompt.saturating_add(answers).max(rolling.unwrap_or(0).saturating_add(1))
     }
 
     /// The prompts as the model reads them, for the run directory.
@@ -153,7 +164,28 @@ impl Plan {
 
     /// How many trials there are.
     pub fn n_trials(&self) -> usize {
-        self.examples.len() * self.settings.conditions.len() * self.settings.repeats as usize
+        self.examples.len().saturating_mul(self.trials_per_example())
+    }
+
+    /// How many instructions each example of this plan has.
+    pub fn instructions(&self) -> HashMap<&str, usize> {
+        self.examples.iter().map(|example| (example.id.as_str(), example.instructions.len())).collect()
+    }
+
+    /// How many trials each example has.
+    pub(super) fn trials_per_example(&self) -> usize {
+        self.settings.conditions.len().saturating_mul(self.settings.repeats as usize)
+    }
+
+    /// Those of some trials that belong to this plan.
+    pub(super) fn of_those<'a, T>(&'a self, trials: &'a HashMap<Key, T>) -> impl Iterator<Item = (&'a Key, &'a T)> {
+        let examples: HashSet<&str> = self.examples.iter().map(|example| example.id.as_str()).collect();
+        let conditions: HashSet<String> = self.settings.conditions.iter().map(Condition::to_string).collect();
+        trials.iter().filter(move |(key, _)| {
+            key.repeat < self.settings.repeats
+                && conditions.contains(&key.condition)
+                && examples.contains(key.example.as_str())
+        })
     }
 
     /// The trials of one example, in the order in which they run.

@@ -51,7 +51,11 @@ pub fn write_prompts(directory: &Path, rows: &[PromptRow]) -> Result<()> {
         text.push_str(&serde_json::to_string(row).expect("plain data"));
         text.push('\n');
     }
-    crate::files::write_atomically(&directory.join(PROMPTS), text.as_bytes())
+    let path = directory.join(PROMPTS);
+    if std::fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
+        return Ok(()); // a finished run can be run again where nothing can be written
+    }
+    crate::files::write_atomically(&path, text.as_bytes())
 }
 
 /// Reads the prompts of a run directory; `None` if it holds none.

@@ -1,10 +1,10 @@
 //! The rows of a run in memory, to be scored anew and written back.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::store::{self, INSTRUCTIONS, Store, TRIALS};
+use super::store::{self, INSTRUCTIONS, Lock, Store, TRIALS};
+use super::table;
 use super::{InstructionRow, Key, MANIFEST, Manifest, TrialRow};
 use crate::{Error, Result};
 
@@ -15,14 +15,14 @@ pub struct Rows {
     /// The rows of `instructions.csv`.
     pub instructions: Vec<InstructionRow>,
     directory: PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Rows {
     /// Reads the rows of a run. A torn last line is dropped, as at a resume.
     ///
     /// # Errors
-    /// If the directory holds no run, or if another process holds the directory.
+    /// If the directory holds no run, if it lacks instructions of finished trials, or if another process holds it.
     pub fn open(directory: &Path) -> Result<Self> {
         if !Store::exists(directory) {
             return Err(Error::input(format!(
@@ -36,10 +36,10 @@ impl Rows {
             let path = directory.join(name);
             let torn = match name {
                 TRIALS => {
-                    store::check_columns::<TrialRow>(&path).and_then(|()| store::drop_torn_line::<TrialRow>(&path))?
+                    table::check_columns::<TrialRow>(&path).and_then(|()| table::drop_torn_line::<TrialRow>(&path))?
                 }
-                _ => store::check_columns::<InstructionRow>(&path)
-                    .and_then(|()| store::drop_torn_line::<InstructionRow>(&path))?,
+                _ => table::check_columns::<InstructionRow>(&path)
+                    .and_then(|()| table::drop_torn_line::<InstructionRow>(&path))?,
             };
             if torn {
                 tracing::warn!("{}: the last line was torn and has been dropped", path.display());
@@ -50,11 +50,12 @@ impl Rows {
             .into_iter()
             .map(|(name, condition)| (name, condition.cells()))
             .collect();
-        store::scan(&directory.join(TRIALS), |mut row: TrialRow| {
+        table::scan(&directory.join(TRIALS), |mut row: TrialRow| {
             row.axes = conditions.get(&row.condition).cloned().unwrap_or_default();
             trials.push(row);
         })?;
-        store::scan(&directory.join(INSTRUCTIONS), |row| instructions.push(row))?;
+        table::scan(&directory.join(INSTRUCTIONS), |row| instructions.push(row))?;
+        check_complete(directory, &trials, &instructions)?;
         Ok(Rows { trials, instructions, directory: directory.to_owned(), _lock: lock })
     }
 
@@ -75,7 +76,33 @@ impl Rows {
             row.settle(by_trial.get(&row.key()).into_iter().flatten().copied());
         }
         // The means last: a crash between the two leaves them to the next time, and loses no verdict.
-        store::rewrite(&self.directory.join(INSTRUCTIONS), &self.instructions)?;
-        store::rewrite(&self.directory.join(TRIALS), &self.trials)
+        table::rewrite(&self.directory.join(INSTRUCTIONS), &self.instructions)?;
+        table::rewrite(&self.directory.join(TRIALS), &self.trials)
     }
+}
+
+/// Refuses rows of which `instructions.csv` has lost some: each finished trial has as many as the others of its example.
+pub(crate) fn check_complete(directory: &Path, trials: &[TrialRow], instructions: &[InstructionRow]) -> Result<()> {
+    let mut rows: HashMap<(&str, &str, u32), usize> = HashMap::new();
+    for row in instructions {
+        *rows.entry((&row.example_id, &row.condition, row.repeat)).or_default() += 1;
+    }
+    let mut most: HashMap<&str, usize> = HashMap::new();
+    for ((example, ..), count) in &rows {
+        let most = most.entry(example).or_default();
+        *most = (*most).max(*count);
+    }
+    let lacks = |row: &&TrialRow| {
+        let key = (row.example_id.as_str(), row.condition.as_str(), row.repeat);
+        rows.get(&key) != most.get(row.example_id.as_str())
+    };
+    let lacking = trials.iter().filter(|row| row.error.is_empty()).filter(lacks).count();
+    if lacking == 0 {
+        return Ok(());
+    }
+    Err(Error::input(format!(
+        "{0}/{INSTRUCTIONS} lacks rows of {lacking} finished trials; run the `exp` command of this run once more with \
+         --out {0}, and they are run again",
+        directory.display()
+    )))
 }

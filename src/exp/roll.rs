@@ -3,8 +3,9 @@
 use super::forget::wrapper_sinks;
 use crate::Result;
 use crate::condition::Condition;
+use crate::engine::{Answer, Cut, Forgetting, Reader, Rolling};
 use crate::evict::{self, RollingBudget, Scores, TrialSeed, View};
-use crate::llama::{Answer, Cut, Forgetting, Prompt, Reader, Rolling, Sampler};
+use crate::llama::{Prompt, Sampler};
 
 /// Reads the prompt, cuts the cache down to the condition's rolling budget and generates under it. What is returned of
 /// the eviction is the first cut, over the prompt.

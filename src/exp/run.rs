@@ -1,6 +1,6 @@
 //! The loop: read, forget, answer, score, write.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::means::Means;
 use super::trial::Trial;
 use super::{Generation, InstructionRow, Plan, Resumed, Sights, Store, TrialRow, prompt_of};
+use crate::engine::{Answer, Cut, Forgetting, Job, Lanes, Reader};
 use crate::evict::KeepSet;
-use crate::llama::{Answer, ContextSettings, Cut, Forgetting, Job, Lanes, Model, Prompt, Reader};
+use crate::llama::{ContextSettings, Model, Prompt};
 use crate::{Error, Result};
 
 /// Watches a run.
@@ -44,10 +45,13 @@ pub struct Outcome {
     pub computing: Duration,
 }
 
+/// Trials of one example that are held in memory at once.
+const AT_ONCE: usize = 10_000;
+
 /// Runs what of the plan is not yet in the store.
 ///
 /// # Errors
-/// [`Error::Interrupted`] after [`crate::llama::interrupt`]; otherwise if the context cannot be made
+/// [`Error::Interrupted`] after [`crate::interrupt::request`]; otherwise if the context cannot be made
 /// or a row cannot be written. A failing trial is no error of the run: it gets a row that says so.
 pub fn run(
     plan: &Plan,
@@ -63,22 +67,29 @@ pub fn run(
     // An observer that may end the run after an example must not find the next one half done.
     let overlap = plan.overlaps() && !observer.may_break();
     let (outcome, unsettled) = (Outcome::default(), VecDeque::new());
-    let mut run = Run { model, context, generation, overlap, aside: None, means, outcome, unsettled, store, observer };
+    let (aside, lost) = (None, false);
+    let mut run = Run { model, context, generation, overlap, aside, means, outcome, lost, unsettled, store, observer };
     run.observer.started(plan.n_trials(), run.means.finished);
     // Beside the conditions, the full cache they are compared with.
     let n_lanes = generation.parallel + u32::from(generation.fidelity);
     let mut lanes = Lanes::new(generation.parallel as usize, generation.n_predict);
     let mut reader: Option<Reader> = None;
+    let mut finished: HashMap<&str, usize> = HashMap::new();
+    for (key, _) in plan.of_those(&resumed.done) {
+        *finished.entry(&key.example).or_default() += 1;
+    }
     for example in &plan.examples {
-        let pending: Vec<_> = plan.trials(example).filter(|(_, key)| !resumed.done.contains_key(key)).collect();
-        run.unsettled.push_back((&example.id, pending.len()));
-        if !pending.is_empty() {
+        let mut pending = plan.trials(example).filter(|(_, key)| !resumed.done.contains_key(key)).peekable();
+        let n_pending = plan.trials_per_example() - finished.get(example.id.as_str()).unwrap_or(&0);
+        run.unsettled.push_back((&example.id, n_pending));
+        if pending.peek().is_some() {
             let reader = match &mut reader {
                 Some(reader) => reader,
                 none => none.insert(Reader::sharing(model, run.context.clone(), n_lanes)?),
             };
             let prompt = Arc::new(prompt_of(model, example)?);
-            let trials = pending.into_iter().map(|(condition, key)| Trial {
+            let kv_bytes_per_position = reader.context().kv_bytes_per_position();
+            let mut trials = pending.map(|(condition, key)| Trial {
                 plan,
                 example,
                 prompt: prompt.clone(),
@@ -86,17 +97,24 @@ pub fn run(
                 key,
                 model,
                 run_id,
-                kv_bytes_per_position: reader.context().kv_bytes_per_position(),
+                kv_bytes_per_position,
                 fidelity: None,
             });
-            run.example(reader, &mut lanes, &prompt, trials.collect())?;
+            // All of them, unless there are millions.
+            loop {
+                let some: Vec<_> = trials.by_ref().take(AT_ONCE).collect();
+                if some.is_empty() {
+                    break;
+                }
+                run.example(reader, &mut lanes, &prompt, some)?;
+            }
         }
         if run.settle().is_break() {
             break;
         }
     }
     if let Some(reader) = &mut reader {
-        reader.drain(&mut lanes, |job, cut, answer| run.finish(&job, &cut, answer))?;
+        run.drain(reader, &mut lanes)?;
         let _ = run.settle();
     }
     let Run { means, mut outcome, aside, .. } = run;
@@ -126,6 +144,8 @@ struct Run<'a> {
     aside: Option<Reader>,
     means: Means,
     outcome: Outcome,
+    /// Whether a row could not be written: then nothing goes on.
+    lost: bool,
     /// Examples begun, each with how many of its trials are not on the disk.
     unsettled: VecDeque<(&'a str, usize)>,
     store: &'a mut Store,
@@ -173,26 +193,21 @@ impl<'a> Run<'a> {
             return self.fail_all(&trials, error);
         }
         if settings.parallel > 1 {
-            let mut done = |job: Job<Trial>, cut: Cut, answer| self.finish(&job, &cut, answer);
             for job in together {
-                reader.enter(lanes, prompt, job, &mut done)?;
+                if let Err(error) = reader.enter(lanes, prompt, job, |job, cut, answer| self.finish(&job, &cut, answer))
+                {
+                    self.rescue(reader, lanes, error)?;
+                }
             }
             if !self.overlap {
-                reader.drain(lanes, |job, cut, answer| self.finish(&job, &cut, answer))?;
+                self.drain(reader, lanes)?;
             }
         } else {
             together.append(&mut alone);
             alone = together;
         }
-        for mut job in alone {
-            let answered = reader.cut(prompt, &job.forgetting).and_then(|mut cut| {
-                let answer = reader.answer(prompt, &mut cut, &mut job.sampler, settings.n_predict)?;
-                Ok((cut, answer))
-            });
-            match answered {
-                Ok((cut, answer)) => self.finish(&job, &cut, answer)?,
-                Err(error) => self.fail_all(&[job.id], error)?,
-            }
+        for job in alone {
+            self.alone(reader, job)?;
         }
         for trial in rolling {
             match trial.roll(reader, settings.n_predict) {
@@ -203,6 +218,37 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Answers one trial with nothing beside it.
+    fn alone(&mut self, reader: &mut Reader, mut job: Job<Trial>) -> Result<()> {
+        let prompt = Arc::clone(&job.id.prompt);
+        let answered = reader.cut(&prompt, &job.forgetting).and_then(|mut cut| {
+            let answer = reader.answer(&prompt, &mut cut, &mut job.sampler, self.generation.n_predict)?;
+            Ok((cut, answer))
+        });
+        match answered {
+            Ok((cut, answer)) => self.finish(&job, &cut, answer),
+            Err(error) => self.fail_all(&[job.id], error),
+        }
+    }
+
+    /// Answers until all lanes are empty.
+    fn drain(&mut self, reader: &mut Reader, lanes: &mut Lanes<Trial<'a>>) -> Result<()> {
+        match reader.drain(lanes, |job, cut, answer| self.finish(&job, &cut, answer)) {
+            Ok(()) => Ok(()),
+            Err(error) => self.rescue(reader, lanes, error),
+        }
+    }
+
+    /// After a decode of several trials failed: which of them is at fault is found out by answering them one by one.
+    fn rescue(&mut self, reader: &mut Reader, lanes: &mut Lanes<Trial<'a>>, error: Error) -> Result<()> {
+        if self.lost || matches!(error, Error::Interrupted) {
+            return Err(error);
+        }
+        tracing::info!("a batch failed ({error}); its trials are answered one by one");
+        reader.forget_reading();
+        lanes.take_all().into_iter().try_for_each(|job| self.alone(reader, job))
     }
 
     /// Tells the observer of the examples whose trials are all on the disk, in the order of the plan.
@@ -270,7 +316,7 @@ impl<'a> Run<'a> {
     }
 
     fn commit(&mut self, row: &TrialRow, instructions: &[InstructionRow]) -> Result<()> {
-        self.store.append(row, instructions)?;
+        self.store.append(row, instructions).inspect_err(|_| self.lost = true)?;
         if let Some((_, left)) = self.unsettled.iter_mut().find(|(example, _)| *example == row.example_id) {
             *left -= 1;
         }
@@ -284,5 +330,54 @@ impl<'a> Run<'a> {
         }
         self.observer.trial(row, self.means.of(&row.condition));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::condition::Grid;
+    use crate::exp::Settings;
+    use crate::exp::manifest::tests::manifest;
+    use crate::llama::{LoadSettings, Sampling};
+    use crate::{data, models};
+
+    #[derive(Default)]
+    struct Seen(Vec<(String, String)>);
+
+    impl Observer for Seen {
+        fn started(&mut self, _: usize, _: usize) {}
+        fn trial(&mut self, row: &TrialRow, _: Option<f64>) {
+            self.0.push((row.example_id.clone(), row.error.clone()));
+        }
+    }
+
+    #[test]
+    fn a_batch_that_fails_costs_only_the_trials_at_fault() {
+        let model = Model::from_bytes("default", models::EMBEDDED_GGUF, &LoadSettings::default(), None).unwrap();
+        let example = |id: &str, words: usize| {
+            let text = "word ".repeat(words);
+            format!(
+                "{{\"id\":\"{id}\",\"messages\":[{{\"role\":\"user\",\"content\":\"{text}\"}}],\"instructions\":[{{\"type\":\"punctuation:no_comma\"}}]}}\n"
+            )
+        };
+        let examples = data::parse(&(example("long", 400) + &example("short", 20)), "test").unwrap();
+        let conditions = Grid::parse("--policy random --ratio 0.1..0.8:0.1").unwrap().conditions().unwrap();
+        let n_conditions = conditions.len();
+        let sampling = Sampling { ignore_eos: true, ..Sampling::default() };
+        let generation = Generation { n_predict: 64, parallel: 8, sampling, ..manifest().generation };
+        let settings = Settings { conditions, repeats: 1, limit: None, shard: None, generation };
+        let plan = Plan::new(settings, examples, &model, None).unwrap();
+        // Room for one answer, and not for eight of them; none at all for the long prompt.
+        let context = ContextSettings { n_ctx: 256, n_batch: 512, ..ContextSettings::default() };
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, resumed) = Store::open(directory.path(), &manifest(), |_| None).unwrap();
+        let mut seen = Seen::default();
+        let outcome = run(&plan, &model, context, "r", &mut store, resumed, &mut seen).unwrap();
+        assert_eq!((outcome.finished, outcome.failed), (n_conditions, n_conditions));
+        assert_eq!(seen.0.len(), 2 * n_conditions, "a row each");
+        for (example, error) in &seen.0 {
+            assert_eq!(error.contains("do not fit"), example == "long", "{example}: {error}");
+        }
     }
 }

@@ -5,15 +5,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use csv::ByteRecord;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
+use super::table::{append, check_columns, cut, ensure_header, header, inspect, retain};
 use super::{InstructionRow, Key, Manifest, Session, TrialRow};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// The rows of trials, one each.
 pub const TRIALS: &str = "trials.csv";
@@ -30,6 +26,8 @@ pub struct Resumed {
     pub done: HashMap<Key, Option<f64>>,
     /// Failed trials, dropped to be tried again.
     pub failed: usize,
+    /// Trials of which `instructions.csv` lacks rows, dropped to be run again.
+    pub incomplete: usize,
     /// Torn last lines that were dropped, by file.
     pub torn: Vec<&'static str>,
 }
@@ -39,7 +37,7 @@ pub struct Store {
     directory: PathBuf,
     trials: File,
     instructions: File,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Store {
@@ -48,20 +46,26 @@ impl Store {
         directory.join(MANIFEST).exists()
     }
 
-    /// Opens a run directory: makes it, or goes on where it stopped.
+    /// Opens a run directory: makes it, or goes on where it stopped. `instructions` tells how many instructions an
+    /// example has, where that is known: a finished trial has a row for each.
     ///
     /// # Errors
     /// If another process holds it, if its manifest differs in anything that changes results, or
     /// if its files are not ours.
-    pub fn open(directory: &Path, manifest: &Manifest) -> Result<(Self, Resumed)> {
+    pub fn open(
+        directory: &Path,
+        manifest: &Manifest,
+        instructions: impl Fn(&str) -> Option<usize>,
+    ) -> Result<(Self, Resumed)> {
         std::fs::create_dir_all(directory).map_err(Error::io("cannot make", directory))?;
-        let lock = lock(directory)?;
-        let manifest_path = directory.join(MANIFEST);
-        let (trials, instructions) = (directory.join(TRIALS), directory.join(INSTRUCTIONS));
+        refuse_foreign(directory)?;
+        let mut lock = lock(directory)?;
+        let [manifest_path, trials_path, instructions_path] =
+            [MANIFEST, TRIALS, INSTRUCTIONS].map(|name| directory.join(name));
         let mut resumed = Resumed::default();
         let manifest = match manifest_path.exists() {
             true => Manifest::read(&manifest_path)?.grown(manifest, directory)?,
-            false if holds_rows(&trials) => {
+            false if holds_rows(&trials_path) => {
                 return Err(Error::input(format!(
                     "{} holds rows, but its {MANIFEST} is gone, which says of what run they are; put it back, or choose \
                      another --out",
@@ -70,19 +74,21 @@ impl Store {
             }
             false => manifest.clone(),
         };
-        ensure_header::<TrialRow>(&trials)?;
-        ensure_header::<InstructionRow>(&instructions)?;
-        recover(&trials, &instructions, &mut resumed)?;
+        files::remove_unfinished(directory);
+        ensure_header::<TrialRow>(&trials_path)?;
+        ensure_header::<InstructionRow>(&instructions_path)?;
+        recover(&trials_path, &instructions_path, &instructions, &mut resumed)?;
         // A finished run can be run again where nothing can be written.
         let begun = manifest.sessions.last().is_some_and(|session| has_pending(session, &resumed.done));
         if begun || !manifest_path.exists() {
             manifest.write(&manifest_path)?;
         }
+        lock.hold_rows(directory)?;
         let append = |path: &Path| OpenOptions::new().append(true).open(path).map_err(Error::io("cannot open", path));
         let store = Store {
             directory: directory.to_owned(),
-            trials: append(&trials)?,
-            instructions: append(&instructions)?,
+            trials: append(&trials_path)?,
+            instructions: append(&instructions_path)?,
             _lock: lock,
         };
         Ok((store, resumed))
@@ -100,31 +106,57 @@ impl Store {
     }
 }
 
-pub(super) fn lock(directory: &Path) -> Result<File> {
-    let path = directory.join(LOCK);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(Error::io("cannot open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::input(format!(
-            "another kvllama is writing to {}; wait for it, or choose another --out",
-            directory.display()
-        ))),
-        Err(std::fs::TryLockError::Error(error)) => Err(Error::io("cannot lock", &path)(error)),
+/// Holds a run directory as long as it lives: its `.lock`, and its rows, should somebody delete that.
+pub(super) struct Lock {
+    _directory: File,
+    _rows: Option<File>,
+}
+
+impl Lock {
+    /// Holds the rows as well: those that are there now.
+    fn hold_rows(&mut self, directory: &Path) -> Result<()> {
+        self._rows = None;
+        let path = directory.join(TRIALS);
+        if path.exists() {
+            files::refuse_irregular(&path)?;
+            let rows = File::open(&path).map_err(Error::io("cannot open", &path))?;
+            files::lock(&rows, directory)?;
+            self._rows = Some(rows);
+        }
+        Ok(())
     }
 }
 
-/// The header line of a row type: its field names.
-fn header<Row: Serialize + Default>() -> Vec<u8> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.serialize(Row::default()).expect("rows are flat");
-    let text = writer.into_inner().expect("memory does not fail");
-    let end = text.iter().position(|&byte| byte == b'\n').expect("a header line");
-    text[..=end].to_vec()
+pub(super) fn lock(directory: &Path) -> Result<Lock> {
+    let path = directory.join(LOCK);
+    let mut options = OpenOptions::new();
+    let file = options.create(true).truncate(false).write(true).open(&path).map_err(Error::io("cannot open", &path))?;
+    files::lock(&file, directory)?;
+    let mut lock = Lock { _directory: file, _rows: None };
+    lock.hold_rows(directory)?;
+    Ok(lock)
+}
+
+/// Refuses a directory that holds something else than a run. What a shell wrapper may have put there is well.
+fn refuse_foreign(directory: &Path) -> Result<()> {
+    const OURS: [&str; 3] = [LOCK, TRIALS, INSTRUCTIONS];
+    const BESIDE: [&str; 6] = ["log", "txt", "out", "err", "toml", "sh"];
+    if Store::exists(directory) {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(directory).map_err(Error::io("cannot list", directory))? {
+        let name = entry.map_err(Error::io("cannot list", directory))?.file_name();
+        let text = name.to_string_lossy();
+        let beside = Path::new(&name).extension().is_some_and(|end| BESIDE.iter().any(|beside| end == *beside));
+        if !OURS.contains(&&*text) && !text.starts_with('.') && !beside {
+            return Err(Error::input(format!(
+                "{} holds no run but something else (`{}`); choose a new or an empty directory for --out",
+                directory.display(),
+                text.escape_debug()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a session has a trial to run.
@@ -145,59 +177,23 @@ fn holds_rows(trials: &Path) -> bool {
     std::fs::metadata(trials).is_ok_and(|file| file.len() > header::<TrialRow>().len() as u64)
 }
 
-/// Makes the file with its header, or checks that the one there is ours.
-pub(super) fn ensure_header<Row: Serialize + Default>(path: &Path) -> Result<()> {
-    let expected = header::<Row>();
-    if std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
-        return crate::files::write_atomically(path, &expected);
-    }
-    refuse_irregular(path)?;
-    let mut file = File::open(path).map_err(Error::io("cannot read", path))?;
-    let mut found = vec![0; expected.len()];
-    match file.read_exact(&mut found) {
-        Ok(()) if found == expected => Ok(()),
-        _ => Err(Error::input(format!(
-            "{} has other columns than this version of kvllama writes; choose another --out",
-            path.display()
-        ))),
-    }
-}
-
-/// Checks that a file's columns are ours, in any order: an older version may have written fewer of them.
-pub(crate) fn check_columns<Row: Serialize + Default>(path: &Path) -> Result<()> {
-    /// Without these a row is of no trial.
-    const REQUIRED: [&str; 3] = ["example_id", "condition", "repeat"];
-    refuse_irregular(path)?;
-    let mut reader = csv::Reader::from_path(path).map_err(|error| unreadable(path, &error))?;
-    let found = reader.headers().map_err(|error| unreadable(path, &error))?;
-    let known = header::<Row>();
-    let known: Vec<&str> = std::str::from_utf8(&known).expect("column names are text").trim_end().split(',').collect();
-    let foreign = found.iter().find(|column| !known.contains(column));
-    let lacking = REQUIRED.into_iter().find(|column| !found.iter().any(|found| found == *column));
-    let problem = match (foreign, lacking) {
-        (Some(foreign), _) => format!("the column {foreign:?} is none of kvllama's"),
-        (_, Some(lacking)) => format!("the column `{lacking}` is missing"),
-        _ => return Ok(()),
-    };
-    Err(refused(path, 1, &problem))
-}
-
-/// Finds what is finished, and drops what is not: torn lines, failed trials, orphaned instructions.
+/// Finds what is finished, and drops what is not: torn lines, failed trials, trials without all their instructions,
+/// instructions without their trial.
 ///
 /// A run may hold a million trials: each file is read once, both at the same time.
-fn recover(trials: &Path, instructions: &Path, resumed: &mut Resumed) -> Result<()> {
-    let (mut failed, mut heard) = (HashSet::new(), Vec::new());
+fn recover(
+    trials: &Path,
+    instructions: &Path,
+    expected: &impl Fn(&str) -> Option<usize>,
+    resumed: &mut Resumed,
+) -> Result<()> {
+    check_columns::<TrialRow>(trials)?;
+    check_columns::<InstructionRow>(instructions)?;
+    let (mut failed, mut rows) = (HashSet::new(), HashMap::<Key, usize>::new());
     // Both are looked at before either is changed: a refused run stays as it was.
     let (trials_whole, instructions_whole) = std::thread::scope(|scope| {
-        // Rows of one trial follow each other.
-        let other = scope.spawn(|| {
-            inspect(instructions, |row: InstructionRow| {
-                let key = row.key();
-                if heard.last() != Some(&key) {
-                    heard.push(key);
-                }
-            })
-        });
+        let other =
+            scope.spawn(|| inspect(instructions, |row: InstructionRow| *rows.entry(row.key()).or_default() += 1));
         let whole = inspect(trials, |row: TrialRow| {
             if row.error.is_empty() {
                 resumed.done.insert(row.key(), row.mean_score);
@@ -213,153 +209,29 @@ fn recover(trials: &Path, instructions: &Path, resumed: &mut Resumed) -> Result<
     let torn = [(trials_torn?, TRIALS), (instructions_torn?, INSTRUCTIONS)];
     resumed.torn.extend(torn.into_iter().filter_map(|(torn, name)| torn.then_some(name)));
     resumed.failed = failed.len();
-    if !failed.is_empty() {
-        retain(trials, |row: &TrialRow| row.error.is_empty())?;
+
+    // Of an example that is not known now, what most of its rows have.
+    let mut most: HashMap<&str, usize> = HashMap::new();
+    for (key, count) in &rows {
+        let most = most.entry(&key.example).or_default();
+        *most = (*most).max(*count);
     }
-    if heard.iter().any(|key| !resumed.done.contains_key(key)) {
+    let all = |example: &str| expected(example).unwrap_or_else(|| most.get(example).copied().unwrap_or(0));
+    let before = resumed.done.len();
+    resumed.done.retain(|key, _| rows.get(key).copied().unwrap_or(0) == all(&key.example));
+    resumed.incomplete = before - resumed.done.len();
+    if !failed.is_empty() || resumed.incomplete > 0 {
+        retain(trials, |row: &TrialRow| resumed.done.contains_key(&row.key()) && row.error.is_empty())?;
+    }
+    if rows.keys().any(|key| !resumed.done.contains_key(key)) {
         retain(instructions, |row: &InstructionRow| resumed.done.contains_key(&row.key()))?;
     }
     Ok(())
 }
 
-/// Cuts off a last record that is not whole, and says whether there was one.
-pub(super) fn drop_torn_line<Row: DeserializeOwned>(path: &Path) -> Result<bool> {
-    cut(path, inspect(path, |_: Row| ())?)
-}
-
-fn cut(path: &Path, torn_at: Option<u64>) -> Result<bool> {
-    let Some(whole) = torn_at else { return Ok(false) };
-    let file = OpenOptions::new().write(true).open(path).map_err(Error::io("cannot open", path))?;
-    file.set_len(whole).and_then(|()| file.sync_all()).map_err(Error::io("cannot repair", path))?;
-    Ok(true)
-}
-
-/// Shows every whole row to `visit`; tells where a torn last record begins, if there is one. Changes nothing.
-///
-/// # Errors
-/// If anything else than the end of the file is not a row: what only the end cut is ours to drop, all else is not.
-pub(crate) fn inspect<Row: DeserializeOwned>(path: &Path, mut visit: impl FnMut(Row)) -> Result<Option<u64>> {
-    let io = || Error::io("cannot read", path);
-    refuse_irregular(path)?;
-    let mut file = File::open(path).map_err(io())?;
-    let length = file.metadata().map_err(io())?.len();
-    // Another process may append meanwhile; what it appends is not looked at.
-    let mut reader =
-        csv::ReaderBuilder::new().flexible(true).buffer_capacity(1 << 20).from_reader((&file).take(length));
-    let headers = reader.byte_headers().map_err(|error| unreadable(path, &error))?.clone();
-    let mut whole = reader.position().byte();
-    let mut record = ByteRecord::new();
-    let mut tail_line = None;
-    while reader.read_byte_record(&mut record).map_err(|error| unreadable(path, &error))? {
-        let end = reader.position().byte();
-        let line = record.position().map_or(0, csv::Position::line);
-        if end >= length {
-            tail_line = Some(line);
-            break;
-        }
-        visit(row(path, line, &record, &headers)?);
-        whole = end;
-    }
-    drop(reader);
-    let Some(line) = tail_line else { return Ok(None) };
-    let mut tail = Vec::new();
-    file.seek(SeekFrom::Start(whole)).map_err(io())?;
-    (&file).take(length - whole).read_to_end(&mut tail).map_err(io())?;
-    // Our quotes come in pairs, so an odd number is an open cell, and a line feed in it is text.
-    let open = tail.iter().filter(|&&byte| byte == b'"').count() % 2 == 1;
-    if tail.ends_with(b"\n") && !(open && record.len() != headers.len()) {
-        visit(row(path, line, &record, &headers)?);
-        return Ok(None);
-    }
-    let starts = tail.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
-    for start in starts {
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(&tail[start..]);
-        if matches!(reader.read_byte_record(&mut record), Ok(true)) && record.deserialize::<Row>(Some(&headers)).is_ok()
-        {
-            return Err(refused(path, line, "a quote is opened here and not closed, and whole rows follow"));
-        }
-    }
-    Ok(Some(whole))
-}
-
-fn row<Row: DeserializeOwned>(path: &Path, line: u64, record: &ByteRecord, headers: &ByteRecord) -> Result<Row> {
-    if record.len() != headers.len() {
-        let why = format!("{} cells under {} columns", record.len(), headers.len());
-        return Err(refused(path, line, &why));
-    }
-    record.deserialize(Some(headers)).map_err(|error| match error.kind() {
-        csv::ErrorKind::Deserialize { err, .. } => refused(path, line, &err.to_string()),
-        _ => refused(path, line, &error.to_string()),
-    })
-}
-
-fn refused(path: &Path, line: u64, why: &str) -> Error {
-    Error::input(format!(
-        "{}, line {line}: this is no row of a run ({why}); mend or delete that line, nothing has been changed",
-        path.display()
-    ))
-}
-
-/// A pipe would be waited for, for ever.
-fn refuse_irregular(path: &Path) -> Result<()> {
-    let metadata = std::fs::metadata(path).map_err(Error::io("cannot read", path))?;
-    if metadata.is_file() {
-        return Ok(());
-    }
-    Err(Error::input(format!("{} is not a regular file; move it away", path.display())))
-}
-
-fn unreadable(path: &Path, error: &csv::Error) -> Error {
-    Error::input(format!("{} is not the CSV of a run: {error}", path.display()))
-}
-
-pub(super) fn scan<Row: DeserializeOwned>(path: &Path, mut visit: impl FnMut(Row)) -> Result<()> {
-    let mut reader = csv::Reader::from_path(path).map_err(|error| unreadable(path, &error))?;
-    for row in reader.deserialize() {
-        visit(row.map_err(|error| unreadable(path, &error))?);
-    }
-    Ok(())
-}
-
-/// Rewrites a file without the rows that `keep` refuses.
-fn retain<Row: DeserializeOwned + Serialize + Default>(path: &Path, keep: impl Fn(&Row) -> bool) -> Result<()> {
-    let mut kept = Vec::new();
-    scan(path, |row: Row| {
-        if keep(&row) {
-            kept.push(row);
-        }
-    })?;
-    rewrite(path, &kept)
-}
-
-/// Writes header and rows in place of what the file holds, whole or not at all.
-pub(super) fn rewrite<Row: Serialize + Default>(path: &Path, rows: &[Row]) -> Result<()> {
-    let mut text = header::<Row>();
-    text.extend(records(rows));
-    crate::files::write_atomically(path, &text)
-}
-
-/// Rows as CSV, without the header.
-fn records<Row: Serialize>(rows: &[Row]) -> Vec<u8> {
-    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
-    for row in rows {
-        writer.serialize(row).expect("rows are flat");
-    }
-    writer.into_inner().expect("memory does not fail")
-}
-
-/// Appends rows in one write and syncs. If that fails, the file is cut back to what it was.
-fn append<Row: Serialize>(file: &mut File, path: &Path, rows: &[Row]) -> Result<()> {
-    let bytes = records(rows);
-    let before = file.seek(SeekFrom::End(0)).map_err(Error::io("cannot write", path))?;
-    file.write_all(&bytes).and_then(|()| file.sync_data()).map_err(|error| {
-        let _ = file.set_len(before);
-        Error::io("cannot write", path)(error)
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::table::scan;
     use super::*;
     use crate::exp::manifest::tests::manifest;
 
@@ -382,7 +254,7 @@ mod tests {
     }
 
     fn filled(directory: &Path, trials: &[(TrialRow, Vec<InstructionRow>)]) {
-        let (mut store, _) = Store::open(directory, &manifest()).unwrap();
+        let (mut store, _) = Store::open(directory, &manifest(), |_| None).unwrap();
         trials.iter().for_each(|(row, instructions)| store.append(row, instructions).unwrap());
     }
 
@@ -401,7 +273,7 @@ mod tests {
             for length in start..whole.len() {
                 std::fs::write(&path, &whole[..length]).unwrap();
                 std::fs::write(&other, &other_whole).unwrap();
-                let (_, resumed) = Store::open(directory.path(), &manifest()).unwrap();
+                let (_, resumed) = Store::open(directory.path(), &manifest(), |_| None).unwrap();
                 if name == TRIALS {
                     let kept = std::fs::read(&path).unwrap();
                     assert!(whole.starts_with(&kept) && (kept.len() == start || kept.ends_with(b"\n")));
@@ -419,12 +291,12 @@ mod tests {
     fn failed_trials_are_dropped_and_counted() {
         let directory = tempfile::tempdir().unwrap();
         filled(directory.path(), &[trial("a", "r", ""), trial("b", "", "boom")]);
-        let (mut store, resumed) = Store::open(directory.path(), &manifest()).unwrap();
+        let (mut store, resumed) = Store::open(directory.path(), &manifest(), |_| None).unwrap();
         assert_eq!((resumed.done.len(), resumed.failed), (1, 1));
         let (row, instructions) = trial("b", "now", "");
         store.append(&row, &instructions).unwrap();
         drop(store);
-        let (_, resumed) = Store::open(directory.path(), &manifest()).unwrap();
+        let (_, resumed) = Store::open(directory.path(), &manifest(), |_| None).unwrap();
         assert_eq!((resumed.done.len(), resumed.failed, resumed.torn.len()), (2, 0, 0));
     }
 
@@ -448,7 +320,7 @@ mod tests {
                     let text: String =
                         lines.map(|(n, line)| if n == at { damage(line) } else { line.to_owned() } + "\n").collect();
                     std::fs::write(&path, &text).unwrap();
-                    let Err(error) = Store::open(directory.path(), &manifest()) else { panic!("{text}") };
+                    let Err(error) = Store::open(directory.path(), &manifest(), |_| None) else { panic!("{text}") };
                     assert!(error.to_string().contains(&format!("{name}, line {}: ", at + 1)), "{error}");
                     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
                 }
@@ -456,22 +328,22 @@ mod tests {
             std::fs::write(&path, &whole).unwrap();
         }
         std::fs::remove_file(directory.path().join(MANIFEST)).unwrap();
-        let Err(error) = Store::open(directory.path(), &manifest()) else { panic!("rows of an unknown run") };
+        let Err(error) = Store::open(directory.path(), &manifest(), |_| None) else { panic!("rows of an unknown run") };
         assert!(error.to_string().contains("manifest.json is gone"), "{error}");
     }
 
     #[test]
     fn a_second_process_and_another_run_are_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(directory.path(), &manifest()).unwrap();
-        let Err(error) = Store::open(directory.path(), &manifest()) else { panic!("locked") };
-        assert!(error.to_string().contains("another kvllama is writing"), "{error}");
+        let (store, _) = Store::open(directory.path(), &manifest(), |_| None).unwrap();
+        let Err(error) = Store::open(directory.path(), &manifest(), |_| None) else { panic!("locked") };
+        assert!(error.to_string().contains("another process is writing"), "{error}");
         drop(store);
         let mut other = manifest();
         other.generation.seed += 1;
         other.model.sha256 = "ff".into();
         other.sessions[0].repeats += 1; // may differ
-        let Err(error) = Store::open(directory.path(), &other) else { panic!("another run") };
+        let Err(error) = Store::open(directory.path(), &other, |_| None) else { panic!("another run") };
         let text = error.to_string();
         assert!(text.contains("seed was 1 and is now 2") && text.contains("model was"), "{text}");
         assert!(!text.contains("repeats"), "{text}");

@@ -2,15 +2,14 @@
 //! what was spent is known.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{PROMPT_VERSION, Reply, Verdict};
 use crate::api::price::{Price, Usage};
+use crate::lines::Lines;
 use crate::{Error, Result};
 
 /// The key of a verdict: whoever changes judge, prompt, rubric or response needs another one.
@@ -36,8 +35,7 @@ struct Line {
 
 /// The file and what it says.
 pub(super) struct Cache {
-    path: PathBuf,
-    file: File,
+    lines: Lines,
     verdicts: HashMap<String, Verdict>,
     /// By judge.
     spent: HashMap<String, Spent>,
@@ -56,25 +54,21 @@ pub struct Spent {
 
 impl Cache {
     /// Opens the file, or makes it. A torn last line is cut off.
-    pub fn open(path: PathBuf) -> Result<Self> {
-        let fail = || Error::io("cannot open", &path);
-        let mut file =
-            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(fail())?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(fail())?;
-        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        if whole < bytes.len() {
-            file.set_len(whole as u64).map_err(fail())?;
-            bytes.truncate(whole);
+    ///
+    /// # Errors
+    /// If another line is no verdict.
+    pub fn open(path: &Path) -> Result<Self> {
+        let (mut verdicts, mut spent) = Default::default();
+        let (lines, torn) = Lines::open(path, |line| {
+            let line =
+                serde_json::from_str(line).map_err(|error| Error::input(format!("this is no verdict: {error}")))?;
+            note(&mut verdicts, &mut spent, line);
+            Ok(())
+        })?;
+        if torn {
+            tracing::warn!("{}: the last line was torn and has been dropped", path.display());
         }
-        let mut cache = Cache { path: path.clone(), file, verdicts: HashMap::new(), spent: HashMap::new() };
-        for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-            match serde_json::from_slice(line) {
-                Ok(line) => cache.note(line),
-                Err(error) => tracing::warn!("{}: a line is no verdict and is ignored: {error}", path.display()),
-            }
-        }
-        Ok(cache)
+        Ok(Cache { lines, verdicts, spent })
     }
 
     /// The verdict under a key.
@@ -102,30 +96,25 @@ impl Cache {
             usage: reply.usage,
             cost_usd: price.map(|price| price.cost(&reply.usage)),
         };
-        let text = serde_json::to_string(&line).expect("plain data") + "\n";
-        let before = self.file.seek(SeekFrom::End(0)).map_err(Error::io("cannot write", &self.path))?;
-        self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data()).map_err(|error| {
-            let _ = self.file.set_len(before);
-            Error::io("cannot write", &self.path)(error)
-        })?;
-        self.note(line);
+        self.lines.append(&line)?;
+        note(&mut self.verdicts, &mut self.spent, line);
         Ok(())
     }
+}
 
-    fn note(&mut self, line: Line) {
-        let spent = self.spent.entry(line.judge).or_default();
-        spent.requests += 1;
-        spent.usage += line.usage;
-        spent.cost_usd += line.cost_usd.unwrap_or(0.0);
-        if let Some(score) = line.score {
-            self.verdicts.insert(line.key, Verdict { score, reason: line.reason });
-        }
+fn note(verdicts: &mut HashMap<String, Verdict>, spent: &mut HashMap<String, Spent>, line: Line) {
+    let spent = spent.entry(line.judge).or_default();
+    spent.requests += 1;
+    spent.usage += line.usage;
+    spent.cost_usd += line.cost_usd.unwrap_or(0.0);
+    if let Some(score) = line.score {
+        verdicts.insert(line.key, Verdict { score, reason: line.reason });
     }
 }
 
 /// The cache of a run.
 pub(super) fn of(directory: &Path) -> Result<Cache> {
-    Cache::open(directory.join("verdicts.jsonl"))
+    Cache::open(&directory.join("verdicts.jsonl"))
 }
 
 #[cfg(test)]
@@ -142,7 +131,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("verdicts.jsonl");
         let price = Some(Price { input: 1.0, output: 5.0 });
-        let mut cache = Cache::open(path.clone()).unwrap();
+        let mut cache = Cache::open(&path).unwrap();
         cache.append("j", price, reply("a", Some(0.5))).unwrap();
         cache.append("j", price, reply("b", None)).unwrap();
         cache.append("j", price, reply("b", Some(1.0))).unwrap();
@@ -150,13 +139,15 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for length in 0..=whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
-            let lines = whole[..length].iter().filter(|&&byte| byte == b'\n').count();
-            let mut cache = Cache::open(path.clone()).unwrap();
+            // A line that lacks nothing but its line feed is whole.
+            let lines = whole[..whole.len().min(length + 1)].iter().filter(|&&byte| byte == b'\n').count();
+            let mut cache = Cache::open(&path).unwrap();
             assert_eq!((cache.get("a").is_some(), cache.get("b").is_some()), (lines > 0, lines > 2));
             assert_eq!(cache.spent("j").requests, lines);
             assert!((cache.spent("j").cost_usd - lines as f64 * 150e-6).abs() < 1e-12, "failures were paid for, too");
             cache.append("other", None, reply("c", Some(0.0))).unwrap();
-            assert_eq!(Cache::open(path.clone()).unwrap().get("c").unwrap().reason, "so\n\"it\" is");
+            drop(cache);
+            assert_eq!(Cache::open(&path).unwrap().get("c").unwrap().reason, "so\n\"it\" is");
         }
     }
 

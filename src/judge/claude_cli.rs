@@ -12,7 +12,7 @@ use super::prompt::{self, FORM, SYSTEM};
 use super::{Judge, Report, Request, Verdict, pool};
 use crate::api::price::{Price, Usage};
 use crate::api::{Patience, Trouble, persist, shorten};
-use crate::{Error, Result, llama};
+use crate::{Error, Result, interrupt};
 
 /// The `claude` command.
 pub struct ClaudeCli {
@@ -57,12 +57,12 @@ impl ClaudeCli {
         let status = loop {
             match child.try_wait() {
                 Ok(Some(status)) => break status,
-                Ok(None) if Instant::now() < end && !llama::interrupted() => {
+                Ok(None) if Instant::now() < end && !interrupt::requested() => {
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 Ok(None) => {
                     let _ = child.kill().and_then(|()| child.wait()); // it may have ended just now
-                    if llama::interrupted() {
+                    if interrupt::requested() {
                         return Err(Error::Interrupted.into());
                     }
                     let seconds = self.patience.timeout.as_secs_f64();

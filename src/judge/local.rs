@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::prompt::{self, FORM, GRAMMAR, MAX_TOKENS, SYSTEM};
 use super::{Judge, Reply, Report, Request, Verdict};
 use crate::api::price::{Price, Usage};
-use crate::llama::{self, Context, ContextSettings, Grammar, Model, Prompt, Token, Turn};
+use crate::llama::{Context, ContextSettings, Grammar, Model, Prompt, Token, Turn};
 use crate::{Error, Result};
 
 /// A local model.
@@ -74,7 +74,7 @@ impl Local {
         let common = self.read.iter().zip(tokens).take_while(|(old, new)| old == new).count();
         // Forgotten first, noted last: a decode that fails leaves nothing that is taken for read.
         self.read.clear();
-        let first = context.truncate(SEQ, common.min(tokens.len() - 1));
+        let first = context.truncate(SEQ, common.min(tokens.len() - 1))?;
         context.read(SEQ, &tokens[first..], first, true)?;
         self.read = tokens.to_vec();
         Ok(context.logits((tokens.len() - first - 1) % self.settings.n_batch as usize)?.to_vec())
@@ -100,7 +100,7 @@ impl Judge for Local {
 
     fn judge(&mut self, requests: &[Request], report: &mut Report) -> Result<()> {
         for request in requests {
-            if llama::interrupted() {
+            if crate::interrupt::requested() {
                 return Err(Error::Interrupted);
             }
             let mut usage = Usage::default();

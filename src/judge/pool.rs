@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use super::{Reply, Report, Request, Verdict};
 use crate::api::Trouble;
 use crate::api::price::Usage;
-use crate::{Error, Result, llama};
+use crate::{Error, Result, interrupt};
 
 /// Asks one by one, on up to `workers` threads. Requests for the same response stay on one thread, so
 /// that the later ones find it in the prompt cache. What is under way when something fails is still reported.
@@ -22,7 +22,7 @@ pub(super) fn each(
     let work = |sender: mpsc::Sender<Result<Reply>>| {
         while let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
             for request in *group {
-                if stop.load(Ordering::Relaxed) || llama::interrupted() {
+                if stop.load(Ordering::Relaxed) || interrupt::requested() {
                     return;
                 }
                 let mut usage = Usage::default();
@@ -52,5 +52,5 @@ pub(super) fn each(
             }
         }
     });
-    if outcome.is_ok() && llama::interrupted() { Err(Error::Interrupted) } else { outcome }
+    if outcome.is_ok() && interrupt::requested() { Err(Error::Interrupted) } else { outcome }
 }

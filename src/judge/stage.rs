@@ -57,7 +57,8 @@ pub struct Outcome {
     pub judge: String,
     /// Instructions of trials with a verdict.
     pub judged: usize,
-    /// Those that should have one and have none; their rows say why.
+    /// Those that should have one and have none; their rows say why, unless the judge gave no verdict at all: then an
+    /// earlier judge's scores stay.
     pub unjudged: usize,
     /// Why the first of them has none.
     pub first_failure: Option<String>,
@@ -132,6 +133,14 @@ pub fn run(directory: &Path, judge: &mut dyn Judge, options: &Options, observer:
     };
     if options.dry_run {
         return asked.map(|_| outcome);
+    }
+    // A judge without a single verdict (a wrong key, no network) leaves the scores of the one before alone.
+    let any = matters.iter().flatten().any(|matter| ledger.verdict(&matter.key).is_ok());
+    if !any && rows.instructions.iter().any(|row| row.judge_score.is_some()) {
+        asked?;
+        outcome.unjudged = matters.iter().flatten().filter(|matter| matter.wanted).count();
+        outcome.first_failure = ledger.failures.values().next().cloned();
+        return Ok(outcome);
     }
     for (row, matter) in rows.instructions.iter_mut().zip(&matters) {
         match matter.as_ref().map(|matter| (matter.wanted, ledger.verdict(&matter.key))) {

@@ -32,8 +32,13 @@ pub struct Context {
     raw: RawContext,
     model: Arc<Model>,
     settings: ContextSettings,
+    /// What is being looked at, and of which sequence.
+    observed: Option<Needs>,
     computing: Cell<Duration>,
 }
+
+/// More threads than ggml has room for abort the process (`GGML_MAX_N_THREADS`).
+const MAX_THREADS: u32 = 512;
 
 impl Context {
     /// Makes a context.
@@ -50,8 +55,13 @@ impl Context {
         if settings.n_ctx == 0 || settings.n_batch == 0 || !(1..=256).contains(&settings.n_seq) {
             return Err(Error::input("a context needs positions, a batch size, and 1 to 256 sequences"));
         }
+        if !(1..=MAX_THREADS).contains(&settings.threads) {
+            return Err(Error::input(format!("{} threads: a context takes 1 to {MAX_THREADS}", settings.threads)));
+        }
         match RawContext::new(&model.raw, &settings) {
-            Some(raw) => Ok(Context { raw, model: Arc::clone(model), settings, computing: Cell::default() }),
+            Some(raw) => {
+                Ok(Context { raw, model: Arc::clone(model), settings, observed: None, computing: Cell::default() })
+            }
             None => Err(Error::failed(format!(
                 "llama.cpp could not make a context of {} positions: {}; a smaller --ctx, another --kv-type or fewer \
                  --gpu-layers may fit (`kvllama doctor` predicts the memory)",
@@ -71,8 +81,22 @@ impl Context {
         self.raw.n_ctx() as usize
     }
 
-    /// The position the next token of a sequence must have.
+    fn has(&self, seq: i32) -> bool {
+        (0..self.settings.n_seq as i32).contains(&seq)
+    }
+
+    fn check_sequence(&self, seq: i32) -> Result<()> {
+        if self.has(seq) {
+            return Ok(());
+        }
+        Err(Error::failed(format!("there is no sequence {seq} in a context of {}", self.settings.n_seq)))
+    }
+
+    /// The position the next token of a sequence must have; 0 for a sequence that the context does not have.
     pub fn next_pos(&self, seq: i32) -> usize {
+        if !self.has(seq) {
+            return 0;
+        }
         self.raw.pos_max(seq).map_or(0, |max| max as usize + 1)
     }
 
@@ -82,6 +106,7 @@ impl Context {
     /// # Errors
     /// If the cache is too small, if `first` is not where the sequence goes on, or if interrupted.
     pub fn read(&mut self, seq: i32, tokens: &[Token], first: usize, logits: bool) -> Result<()> {
+        self.check_sequence(seq)?;
         let next = self.next_pos(seq);
         if first != next {
             return Err(Error::failed(format!("sequence {seq} goes on at position {next}, not {first}")));
@@ -89,7 +114,7 @@ impl Context {
         let (size, last) = (self.n_ctx(), tokens.len().saturating_sub(1));
         // Positions beyond the size are well where evictions left cells free.
         let free = || self.cells(seq).map_or(0, |cells| (cells.size - cells.used) as usize);
-        if first + tokens.len() > size && tokens.len() > free() {
+        if tokens.len() > size - first.min(size) && tokens.len() > free() {
             return Err(Error::input(format!(
                 "{} tokens at position {first} do not fit a context of {size} positions; raise --ctx or shorten the prompt",
                 tokens.len()
@@ -112,16 +137,35 @@ impl Context {
         Ok(())
     }
 
-    /// Decodes one batch of at most `n_batch` entries, whose positions continue their sequences.
+    /// Decodes one batch of at most `n_batch` entries (or one of each sequence), whose positions continue their
+    /// sequences.
+    ///
+    /// # Errors
+    /// If the batch is too long, an entry names a token, sequence or position that cannot be, the cache is full, or if
+    /// interrupted. What was [observed](Context::observe) is then forgotten.
     pub fn decode(&mut self, slots: &[Slot]) -> Result<()> {
-        debug_assert!(slots.len() <= self.settings.n_batch.max(self.settings.n_seq) as usize);
-        debug_assert!(slots.iter().all(|slot| (0..self.settings.n_seq as i32).contains(&slot.seq)));
         if slots.is_empty() {
             return Ok(());
+        }
+        let room = self.settings.n_batch.max(self.settings.n_seq) as usize;
+        if slots.len() > room {
+            return Err(Error::failed(format!("a batch of {} entries exceeds the {room} it may have", slots.len())));
+        }
+        for slot in slots {
+            self.check_sequence(slot.seq)?;
+            if slot.pos < 0 || usize::try_from(slot.token).map_or(true, |id| id >= self.model.n_vocab()) {
+                return Err(Error::failed(format!(
+                    "a batch cannot hold token {} at position {} of sequence {}",
+                    slot.token, slot.pos, slot.seq
+                )));
+            }
         }
         let start = Instant::now();
         let decoded = self.raw.decode(slots);
         self.computing.set(self.computing.get() + start.elapsed());
+        if decoded.is_err() {
+            self.look_away(); // half a batch was seen
+        }
         decoded.map_err(|failure| match failure {
             DecodeFailure::Interrupted => Error::Interrupted,
             DecodeFailure::NoRoom => Error::failed(format!(
@@ -157,18 +201,32 @@ impl Context {
         self.settings.streams
     }
 
-    /// Makes the empty sequence `target` share everything `source` holds, or hold a copy of it in cells of its own.
-    pub fn fork(&mut self, source: i32, target: i32) {
+    /// Empties the sequence `target` and makes it share everything `source` holds, or hold a copy of it in cells of its
+    /// own.
+    ///
+    /// # Errors
+    /// If they are not two sequences of this context.
+    pub fn fork(&mut self, source: i32, target: i32) -> Result<()> {
+        self.check_sequence(source)?;
+        self.check_sequence(target)?;
+        if source == target {
+            return Err(Error::failed(format!("sequence {source} cannot be forked into itself")));
+        }
         self.forget_sequence(target); // cells of a non-empty target would merge
         self.raw.seq_cp(source, target);
+        Ok(())
     }
 
     /// Removes ranges of positions from a sequence, in the caches of these layers. The highest position must not be
     /// among them.
+    ///
+    /// # Errors
+    /// If it is, if a range is none, or if llama.cpp refuses.
     pub fn evict(&mut self, seq: i32, ranges: &[Range<usize>], layers: Layers) -> Result<()> {
+        self.check_sequence(seq)?;
         let next = self.next_pos(seq);
         for range in ranges {
-            if range.end >= next {
+            if range.end >= next || range.start > range.end {
                 return Err(Error::failed(format!(
                     "cannot evict {}..{} from a sequence of {next} positions: the last must survive",
                     range.start, range.end
@@ -188,7 +246,16 @@ impl Context {
 
     /// Moves the surviving ranges of a sequence together, to positions from 0 on, and rotates their
     /// keys. Their cells must not be shared with another sequence: a cell has one position.
+    ///
+    /// # Errors
+    /// If the ranges do not ascend within the sequence, or if the model's positions cannot be moved.
     pub fn compact(&mut self, seq: i32, kept: &[Range<usize>]) -> Result<()> {
+        self.check_sequence(seq)?;
+        let ends = std::iter::once(0).chain(kept.iter().map(|range| range.end));
+        let ascend = kept.iter().zip(ends).all(|(range, before)| before <= range.start && range.start < range.end);
+        if !ascend || kept.last().is_some_and(|range| range.end > self.next_pos(seq)) {
+            return Err(Error::failed(format!("what is kept of sequence {seq} does not ascend within it")));
+        }
         // Without a full sliding-window cache llama.cpp would shift silently wrong.
         if !self.raw.can_shift() || !self.settings.swa_full {
             return Err(Error::input(
@@ -207,20 +274,32 @@ impl Context {
 
     /// Removes all positions of a sequence from `len` on, and returns where it goes on: at `len`, or at
     /// 0 where llama.cpp can only forget the whole.
-    pub fn truncate(&mut self, seq: i32, len: usize) -> usize {
-        if !self.raw.seq_rm(seq, pos(len), -1) {
+    ///
+    /// # Errors
+    /// If the context has no such sequence.
+    pub fn truncate(&mut self, seq: i32, len: usize) -> Result<usize> {
+        self.check_sequence(seq)?;
+        let next = self.next_pos(seq);
+        if len < next && !self.raw.seq_rm(seq, pos(len), -1) {
             self.forget_sequence(seq);
         }
-        self.next_pos(seq)
+        Ok(self.next_pos(seq))
     }
 
     /// Hides from each head of a sequence what it does not keep, until the sequence is emptied. Its cells stay.
     ///
     /// # Errors
-    /// If the context has no tap or computes flash attention.
+    /// If the context has no tap or computes flash attention, or if the model has no such layers or heads.
     pub fn hide(&mut self, seq: i32, heads: &HeadKeeps) -> Result<()> {
         if !self.raw.has_tap() || self.settings.flash_attn != FlashAttn::Off {
             return Err(Error::failed("hiding positions from single heads needs a tap, and flash attention off"));
+        }
+        self.check_sequence(seq)?;
+        let known = self.model.kv_layers();
+        for (layer, keeps) in &heads.layers {
+            if !known.iter().any(|known| known.index == *layer && known.heads == keeps.len()) {
+                return Err(Error::failed(format!("the model has no layer {layer} of {} KV heads", keeps.len())));
+            }
         }
         for (layer, keeps) in &heads.layers {
             for (head, keep) in keeps.iter().enumerate() {
@@ -231,7 +310,7 @@ impl Context {
         Ok(())
     }
 
-    /// Looks at what is decoded into a sequence from now on.
+    /// Looks at what is decoded into a sequence from now on, until [`Context::look_away`] or a decode that fails.
     ///
     /// # Errors
     /// If the context has no tap, or if attention weights are needed and flash attention hides them.
@@ -239,15 +318,23 @@ impl Context {
         if !self.raw.has_tap() || (needs.weights() && self.settings.flash_attn != FlashAttn::Off) {
             return Err(Error::failed("looking at attention needs a tap, and flash attention off"));
         }
+        self.check_sequence(seq)?;
+        check_ascending(&needs.attention_from)?;
         self.raw.observe(seq, needs);
+        self.observed = Some(needs.clone());
         Ok(())
     }
 
-    /// Shows what was seen since [`Context::observe`], layer by layer.
+    /// Shows what was seen since [`Context::observe`], layer by layer. `needs` are those that are observed; attention
+    /// sums are called by the positions they name there, one by one.
     ///
     /// # Errors
-    /// If the model's graph does not show what was asked for.
+    /// If something else is observed or nothing, or if the model's graph does not show what was asked for.
     pub fn seen(&mut self, needs: &Needs, show: impl FnMut(&Layer)) -> Result<()> {
+        let observed = self.observed.as_ref().ok_or_else(not_observed)?;
+        if observed.attention_from.len() != needs.attention_from.len() {
+            return Err(Error::failed("what is to be shown is not what is observed"));
+        }
         if self.raw.seen(needs, show) {
             return Ok(());
         }
@@ -259,17 +346,30 @@ impl Context {
     }
 
     /// Forgets all that was seen but the positions `kept`, and starts the attention sums anew.
-    pub fn retain_seen(&mut self, kept: &[i32], attention_from: &[i32]) {
+    ///
+    /// # Errors
+    /// If nothing is observed, or if either list does not ascend.
+    pub fn retain_seen(&mut self, kept: &[i32], attention_from: &[i32]) -> Result<()> {
+        check_ascending(kept)?;
+        check_ascending(attention_from)?;
+        let needs = self.observed.as_mut().ok_or_else(not_observed)?;
+        attention_from.clone_into(&mut needs.attention_from);
         self.raw.retain(kept, attention_from);
+        Ok(())
     }
 
     /// Looks no more, and forgets what was seen.
     pub fn look_away(&mut self) {
-        self.raw.look_away();
+        if self.observed.take().is_some() {
+            self.raw.look_away();
+        }
     }
 
     /// Empties one sequence.
     pub fn forget_sequence(&mut self, seq: i32) {
+        if !self.has(seq) {
+            return;
+        }
         self.raw.show_all(seq);
         self.raw.seq_rm(seq, -1, -1); // removing a whole sequence never fails
     }
@@ -280,9 +380,9 @@ impl Context {
         self.raw.clear();
     }
 
-    /// Cells of the global layers' cache; `None` if the model's memory has none.
+    /// Cells of the global layers' cache; `None` if the model's memory has none, or the context no such sequence.
     pub fn cells(&self, seq: i32) -> Option<Cells> {
-        self.raw.cells(seq)
+        if self.has(seq) { self.raw.cells(seq) } else { None }
     }
 
     /// Memory held by model and context.
@@ -297,6 +397,17 @@ impl Context {
         let cells = self.cells(0).map_or(self.raw.n_ctx(), |cells| cells.size) * streams;
         (memory.host.kv_cache + memory.device.kv_cache) / u64::from(cells.max(1))
     }
+}
+
+fn not_observed() -> Error {
+    Error::failed("nothing is being looked at: the decode failed, or `Context::observe` was not called")
+}
+
+fn check_ascending(positions: &[i32]) -> Result<()> {
+    if positions.first().is_some_and(|&first| first < 0) || !positions.is_sorted_by(|a, b| a < b) {
+        return Err(Error::failed("positions to look at must ascend from 0 on"));
+    }
+    Ok(())
 }
 
 fn pos(position: usize) -> i32 {

@@ -26,8 +26,11 @@ impl Grammar {
     /// The most likely token that the grammar allows, accepted; `None` at the end of the text.
     ///
     /// # Errors
-    /// If no token of the vocabulary can go on.
+    /// If no token of the vocabulary can go on, or if there is not one logit for each.
     pub fn next(&mut self, logits: &[f32]) -> Result<Option<Token>> {
+        if logits.len() != self.model.n_vocab() {
+            return Err(Error::failed(format!("{} logits for a vocabulary of {}", logits.len(), self.model.n_vocab())));
+        }
         let all: Vec<Token> = (0..).take(logits.len()).collect();
         // Mostly the likeliest token is allowed: checking it alone spares a pass over the vocabulary.
         let likeliest = greedy(logits, &all).filter(|&token| self.raw.allows(&[token])[0]);

@@ -3,38 +3,26 @@
 //! - [`Model`]: a loaded GGUF: its tokenizer, chat template and facts.
 //! - [`Prompt`]: a conversation rendered with the model's own template, tokenized, with [spans](crate::span).
 //! - [`Context`]: sequences in a KV cache: decode, evict, compact, fork, logits.
-//! - [`Reader`]: one prompt read, cut and answered, as the experiment means it; one condition at a time, or many in lanes.
-//! - [`Fidelity`]: how far a cut moves the predictions; [`Rolling`]: a cache held small while it generates.
 //! - [`Sampler`]: from logits to the next token; [`Grammar`]: the same within a grammar.
 //!
 //! `ffi` is the only file with unsafe code.
 
 mod context;
 mod ffi;
-mod fidelity;
 mod grammar;
-mod lanes;
 mod memory;
 mod model;
-mod pace;
 mod preamble;
 mod prompt;
-mod reader;
-mod rolling;
 mod sampler;
 mod template;
 
 pub use context::{Context, Slot};
-pub use fidelity::Fidelity;
 pub use grammar::Grammar;
-pub use lanes::{Job, Lanes};
 pub use memory::{Memory, MemoryUse, peak_memory};
 pub use model::{Facts, KvLayer, Model};
-pub use pace::Pace;
 pub use preamble::Preamble;
 pub use prompt::{Mark, Prompt};
-pub use reader::{Answer, Cut, Forgetting, Reader, StopReason};
-pub use rolling::Rolling;
 pub use sampler::{Sampler, Sampling};
 pub use template::{Template, Turn};
 
@@ -232,14 +220,4 @@ pub fn version() -> String {
 /// What ggml was built with and found on this CPU.
 pub fn system_info() -> String {
     ffi::system_info()
-}
-
-/// Makes decodes that run now or later stop early: what a Ctrl-C handler calls.
-pub fn interrupt() {
-    ffi::interrupt(true);
-}
-
-/// Whether [`interrupt`] was called.
-pub fn interrupted() -> bool {
-    ffi::interrupted()
 }

@@ -13,6 +13,9 @@ use super::template::Template;
 use super::{LoadSettings, Preamble, Token};
 use crate::{Error, Result};
 
+/// llama.cpp counts bytes and tokens of a text in 32 bits.
+const MAX_TEXT: usize = 1 << 30;
+
 /// A loaded model: weights, vocabulary, chat template.
 pub struct Model {
     pub(super) raw: RawModel,
@@ -178,12 +181,12 @@ impl Model {
     }
 
     fn is_token(&self, text: &str) -> bool {
-        self.tokenize(text).len() == 1
+        self.tokenize(text).is_ok_and(|tokens| tokens.len() == 1)
     }
 
     /// Checks tokens that a user typed.
     pub fn check_tokens(&self, tokens: &[Token]) -> Result<()> {
-        match tokens.iter().find(|&&token| usize::try_from(token).map_or(true, |id| id >= self.n_vocab)) {
+        match tokens.iter().find(|&&token| !self.has(token)) {
             Some(bad) => Err(Error::input(format!(
                 "token {bad} is not in the vocabulary of {} (0..{})",
                 self.name, self.n_vocab
@@ -193,18 +196,28 @@ impl Model {
     }
 
     /// Text to tokens, with control tokens in the text recognized. Adds nothing.
-    pub fn tokenize(&self, text: &str) -> Vec<Token> {
-        self.raw.tokenize(text, false, true)
+    ///
+    /// # Errors
+    /// If the text is 1 GiB or longer.
+    pub fn tokenize(&self, text: &str) -> Result<Vec<Token>> {
+        if text.len() >= MAX_TEXT {
+            return Err(Error::input(format!("a text of {} bytes is too long to be tokenized", text.len())));
+        }
+        Ok(self.raw.tokenize(text, false, true))
     }
 
-    /// The bytes of one token as they appear in an answer (control tokens are empty).
+    fn has(&self, token: Token) -> bool {
+        usize::try_from(token).is_ok_and(|id| id < self.n_vocab)
+    }
+
+    /// The bytes of one token as they appear in an answer (control tokens, and those of other vocabularies, are empty).
     pub fn piece(&self, token: Token) -> Vec<u8> {
-        self.raw.piece(token, false)
+        if self.has(token) { self.raw.piece(token, false) } else { Vec::new() }
     }
 
     /// The bytes of one token, control tokens spelled out.
     pub fn piece_with_control(&self, token: Token) -> Vec<u8> {
-        self.raw.piece(token, true)
+        if self.has(token) { self.raw.piece(token, true) } else { Vec::new() }
     }
 
     /// The text of an answer's tokens.
@@ -215,7 +228,7 @@ impl Model {
 
     /// Whether a token ends the answer.
     pub fn is_end_of_generation(&self, token: Token) -> bool {
-        self.raw.is_end_of_generation(token)
+        self.has(token) && self.raw.is_end_of_generation(token)
     }
 
     /// The beginning-of-sequence token, if prompts of this model start with one.

@@ -27,7 +27,7 @@ impl Preamble {
         let before = rendered.text.split_once(CONTENT)?.0;
         // Between control tokens stand names of roles, and whatever the template says.
         let mut stretches = vec![Vec::new()];
-        for token in model.tokenize(before) {
+        for token in model.tokenize(before).ok()? {
             match model.piece(token) {
                 control if control.is_empty() => stretches.push(Vec::new()),
                 piece => stretches.last_mut().expect("never empty").extend(piece),
@@ -36,7 +36,7 @@ impl Preamble {
         let texts = stretches.iter().map(|bytes| without_role(&String::from_utf8_lossy(bytes)).to_owned());
         let words = |text: &String| text.split_whitespace().count();
         let text = texts.filter(|text| words(text) >= FEWEST_WORDS).max_by_key(words)?;
-        Some(Preamble { tokens: model.tokenize(&text).len(), text })
+        Some(Preamble { tokens: model.tokenize(&text).ok()?.len(), text })
     }
 
     /// Whether a prompt holds it as the template's: a conversation with a system turn of its own mostly does not.
@@ -77,7 +77,7 @@ mod tests {
         let model = load(Some(template));
         let preamble = model.facts().preamble.unwrap();
         assert_eq!(preamble.text, "You are a helpful owl.");
-        assert_eq!(preamble.tokens, model.tokenize("You are a helpful owl.").len());
+        assert_eq!(preamble.tokens, model.tokenize("You are a helpful owl.").unwrap().len());
         let turn = |role: &str, content: &str| Turn { role: role.into(), content: content.into() };
         // What a user says is not the template's.
         for (turns, expected) in [

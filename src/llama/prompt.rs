@@ -79,10 +79,10 @@ impl Prompt {
         if let Some(token) = model.leading_bos() {
             tokens.push(token);
         } else if written {
-            tokens.extend(model.tokenize(bos));
+            tokens.extend(model.tokenize(bos)?);
         }
         let n_bos = tokens.len();
-        tokens.extend(model.tokenize(&text[skip..]));
+        tokens.extend(model.tokenize(&text[skip..])?);
 
         let pieces: Vec<_> = tokens.iter().map(|&token| model.piece_with_control(token)).collect();
         let offsets = align(text.as_bytes(), skip, &pieces[n_bos..]);

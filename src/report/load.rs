@@ -84,6 +84,7 @@ fn read(directory: &Path) -> Result<Run> {
             row.condition
         )));
     }
+    exp::check_complete(directory, &run.trials, &run.instructions)?;
     if run.trials.is_empty() {
         return Err(Error::input(format!(
             "{} has no finished trial yet; rerun its command to go on with it",

@@ -65,16 +65,6 @@ void kvtap_on_abort(int code) {
     ggml_set_abort_callback(say_and_exit);
 }
 
-static std::atomic<bool> stop_requested{false};
-
-void kvtap_interrupt(bool stop) {
-    stop_requested.store(stop);
-}
-
-bool kvtap_interrupted(void *) {
-    return stop_requested.load();
-}
-
 bool kvtap_seq_rm(llama_context * ctx, bool local, int32_t seq, int32_t from, int32_t to) {
     auto * iswa = dynamic_cast<llama_kv_cache_iswa *>(llama_get_memory(ctx));
     return iswa != nullptr && (local ? iswa->get_swa() : iswa->get_base())->seq_rm(seq, from, to);

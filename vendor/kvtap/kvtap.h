@@ -42,12 +42,6 @@ void kvtap_memory_of(const struct llama_context * ctx, struct kvtap_memory * hos
 // says so in one line and exits with `code` instead of dumping core.
 void kvtap_on_abort(int code);
 
-// Ask every running llama_decode to stop at its next graph node (0 = go on).
-void kvtap_interrupt(bool stop);
-
-// The callback to put into llama_context_params::abort_callback: tells what kvtap_interrupt set.
-bool kvtap_interrupted(void * unused);
-
 // Removes positions [from, to) of a sequence from the cache of the global (or, with `local`, the sliding-window) layers alone.
 bool kvtap_seq_rm(struct llama_context * ctx, bool local, int32_t seq, int32_t from, int32_t to);
 

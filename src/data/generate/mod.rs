@@ -17,7 +17,7 @@ use super::Example;
 use crate::api::anthropic::{MESSAGES, call, client, usage};
 use crate::api::price::{self, Usage};
 use crate::api::{Client, Endpoint, Trouble};
-use crate::{Error, Result, llama};
+use crate::{Error, Result, interrupt};
 
 pub use request::PROMPT_VERSION;
 
@@ -112,7 +112,7 @@ impl Writer<'_> {
         let mut messages = vec![json!({"role": "user", "content": request::brief(turn, file.kinds())})];
         let mut problems = Vec::new();
         for _ in 0..TRIES {
-            if llama::interrupted() {
+            if interrupt::requested() {
                 return Err(Error::Interrupted);
             }
             let answer = self.ask(&messages)?;

@@ -83,16 +83,9 @@ pub(super) fn take_error() -> String {
     }
 }
 
-/// Makes a running decode on the CPU stop at its next graph node, or lets the next one run.
-pub(super) fn interrupt(stop: bool) {
-    // SAFETY: sets an atomic.
-    unsafe { kvtap::kvtap_interrupt(stop) }
-}
-
-/// Whether [`interrupt`] asked to stop.
-pub(super) fn interrupted() -> bool {
-    // SAFETY: reads an atomic; the argument is unused.
-    unsafe { kvtap::kvtap_interrupted(std::ptr::null_mut()) }
+/// llama.cpp's abort callback: whether the running decode is to stop at its next graph node.
+unsafe extern "C" fn stop(_: *mut c_void) -> bool {
+    crate::interrupt::requested()
 }
 
 /// llama.cpp's own version string.
@@ -359,7 +352,7 @@ impl RawModel {
 pub(super) enum DecodeFailure {
     /// No room in the KV cache.
     NoRoom,
-    /// Stopped by [`interrupt`].
+    /// Stopped by [`crate::interrupt::request`].
     Interrupted,
     /// Decoded, but positions that were to be hidden from single heads were not.
     NotHidden,
@@ -407,7 +400,7 @@ impl RawContext {
         params.swa_full = settings.swa_full;
         params.kv_unified = !settings.streams;
         params.no_perf = true;
-        params.abort_callback = Some(kvtap::kvtap_interrupted);
+        params.abort_callback = Some(stop);
         // Without a tap llama.cpp computes its graphs undisturbed.
         let tap = settings.tap.then(RawTap::new);
         if let Some(tap) = &tap {
@@ -434,7 +427,7 @@ impl RawContext {
         unsafe { sys::llama_n_ctx_seq(self.ptr()) }
     }
 
-    /// Decodes one batch. The caller has checked length (`n_batch`), sequence ids and positions.
+    /// Decodes one batch. `Context` has checked its length (`n_batch`), tokens, sequence ids and positions.
     pub(super) fn decode(&mut self, slots: &[Slot]) -> Result<(), DecodeFailure> {
         let mut tokens: Vec<_> = slots.iter().map(|slot| slot.token).collect();
         let mut positions: Vec<_> = slots.iter().map(|slot| slot.pos).collect();

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Context, ContextSettings, Model, Slot};
 use crate::Result;
+use crate::llama::{Context, ContextSettings, Model, Slot};
 
 /// Decodes of which the fastest counts, after one that warms up.
 const TIMED: usize = 2;
@@ -30,7 +30,7 @@ impl Pace {
     pub fn tokens_per_second(&mut self, lanes: u32) -> Result<f64> {
         let Pace(context) = self;
         context.clear();
-        let token = context.model().tokenize("a").first().copied().unwrap_or(0);
+        let token = context.model().tokenize("a")?.first().copied().unwrap_or(0);
         let mut fastest = Duration::MAX;
         for pos in 0..=TIMED as i32 {
             let slots: Vec<_> = (0..lanes as i32).map(|seq| Slot { token, pos, seq, logits: true }).collect();

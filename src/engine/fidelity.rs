@@ -1,9 +1,10 @@
 //! How far an eviction moves the model's predictions: teacher-forced on one answer, against the full cache.
 
 use super::reader::SHARED;
-use super::{Cut, Forgetting, Prompt, Reader, Slot, Token};
+use super::{Cut, Forgetting, Reader};
 use crate::Result;
 use crate::evict::KeepSet;
+use crate::llama::{Prompt, Slot, Token};
 
 /// Predictions of a cut cache against those of the full one, over the tokens of an answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -14,9 +14,10 @@
 use std::time::{Duration, Instant};
 
 use super::reader::SHARED;
-use super::{Answer, Cut, Forgetting, Prompt, Reader, Sampler, Slot, StopReason, Token};
+use super::{Answer, Cut, Forgetting, Reader, StopReason};
 use crate::Result;
 use crate::condition::Memory;
+use crate::llama::{Prompt, Sampler, Slot, Token};
 
 /// One condition to answer under.
 pub struct Job<Id> {
@@ -31,6 +32,8 @@ pub struct Job<Id> {
 /// Jobs at work in the sequences of a reader.
 pub struct Lanes<Id> {
     lanes: Vec<Option<Lane<Id>>>,
+    /// The job that is being put into a lane.
+    entering: Option<Job<Id>>,
     n_predict: usize,
 }
 
@@ -50,7 +53,13 @@ struct Lane<Id> {
 impl<Id> Lanes<Id> {
     /// `at_once` empty lanes (the reader they are used with has at least as many) for answers of up to `n_predict` tokens.
     pub fn new(at_once: usize, n_predict: usize) -> Self {
-        Lanes { lanes: (0..at_once).map(|_| None).collect(), n_predict }
+        Lanes { lanes: (0..at_once).map(|_| None).collect(), entering: None, n_predict }
+    }
+
+    /// Takes out every job that is not done: what is left to do after a decode that failed.
+    pub fn take_all(&mut self) -> Vec<Job<Id>> {
+        let at_work = self.lanes.iter_mut().filter_map(|lane| lane.take().map(|lane| lane.job));
+        at_work.chain(self.entering.take()).collect()
     }
 
     /// Whether no job is at work.
@@ -69,7 +78,7 @@ impl Reader {
     /// lanes of an older one still answer, or all are taken, they go on until it has, and `done` gets what finishes.
     ///
     /// # Errors
-    /// If decoding fails or `done` does.
+    /// If decoding fails or `done` does. The jobs not done, this one among them, are then in [`Lanes::take_all`].
     pub fn enter<Id>(
         &mut self,
         lanes: &mut Lanes<Id>,
@@ -77,6 +86,7 @@ impl Reader {
         job: Job<Id>,
         mut done: impl FnMut(Job<Id>, Cut, Answer) -> Result<()>,
     ) -> Result<()> {
+        lanes.entering = Some(job);
         let cached = &prompt.tokens[..prompt.n_cached()];
         let in_the_way = |reader: &Reader, lanes: &Lanes<Id>| {
             let others = lanes.lanes.iter().flatten().any(|lane| lane.reading != reader.reading());
@@ -87,7 +97,9 @@ impl Reader {
         }
         let keep_cells = !lanes.is_empty();
         let index = lanes.lanes.iter().position(Option::is_none).expect("not all are taken");
-        let cut = self.fork_cut(prompt, &job.forgetting, SHARED + 1 + index as i32, keep_cells)?;
+        let forgetting = &lanes.entering.as_ref().expect("set above").forgetting;
+        let cut = self.fork_cut(prompt, forgetting, SHARED + 1 + index as i32, keep_cells)?;
+        let job = lanes.entering.take().expect("set above");
         lanes.lanes[index] = Some(Lane {
             job,
             cut,
@@ -103,7 +115,7 @@ impl Reader {
     /// Answers until all lanes are empty; `done` gets each job as it finishes.
     ///
     /// # Errors
-    /// If decoding fails or `done` does.
+    /// If decoding fails or `done` does. The jobs not done are then in [`Lanes::take_all`].
     pub fn drain<Id>(
         &mut self,
         lanes: &mut Lanes<Id>,
@@ -166,12 +178,12 @@ impl Reader {
         }
         let cached = &prompt.tokens[..prompt.n_cached()];
         let prefill = self.read_shared(cached, keep_cells)?;
-        self.context.fork(SHARED, seq);
+        self.context.fork(SHARED, seq)?;
         if forgetting.read_before == cached.len() {
             return self.apply(seq, forgetting, prefill);
         }
         // What follows the eviction is read after it, into cells of its own.
-        self.context.truncate(seq, forgetting.read_before);
+        self.context.truncate(seq, forgetting.read_before)?;
         let mut cut = self.apply(seq, forgetting, prefill)?;
         let start = Instant::now();
         let after = &cached[forgetting.read_before..];

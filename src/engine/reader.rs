@@ -8,10 +8,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Cells, Context, ContextSettings, Model, Prompt, Sampler, Token};
 use crate::Result;
 use crate::condition::{Memory, Positions};
 use crate::evict::{HeadKeeps, KeepSet, Layers, Needs, Score, Scores};
+use crate::llama::{Cells, Context, ContextSettings, Model, Prompt, Sampler, Token};
 
 /// The sequence that holds a prompt read for several conditions.
 pub(super) const SHARED: i32 = 0;
@@ -210,8 +210,8 @@ impl Reader {
         Ok(Cut { seq, next_pos, prefill, evict, cells_before: cells, cells_after: cells })
     }
 
-    /// Empties the cache.
-    pub(super) fn forget_reading(&mut self) {
+    /// Empties the cache: the next prompt is read anew.
+    pub fn forget_reading(&mut self) {
         self.shared = None;
         self.context.clear();
     }

@@ -7,9 +7,10 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::reader::SHARED;
-use super::{Answer, Cut, Prompt, Reader, Sampler, StopReason, Token};
+use super::{Answer, Cut, Reader, StopReason};
 use crate::condition::Positions;
 use crate::evict::{KeepSet, Needs, Score, Scores};
+use crate::llama::{Prompt, Sampler, Token};
 use crate::{Error, Result};
 
 /// How the cache is kept small.
@@ -162,7 +163,7 @@ impl Roll<'_> {
             };
             let from: Vec<i32> = self.needs.attention_from.iter().map(position).collect();
             let kept: Vec<i32> = self.entries.iter().copied().map(pos).collect();
-            context.retain_seen(&kept, &from);
+            context.retain_seen(&kept, &from)?;
         }
         Ok(keep)
     }

@@ -1,0 +1,19 @@
+//! Read, cut, answer: what an experiment does with a model, on top of the llama.cpp boundary.
+//!
+//! - [`Reader`]: reads a prompt, evicts from its cache, generates an answer; one condition at a time.
+//! - [`Lanes`]: many conditions of the same prompt side by side, in one batch.
+//! - [`Rolling`]: a cache that is cut again and again while the model generates.
+//! - [`Fidelity`]: how far a cut cache's predictions are from those of the full cache.
+//! - [`Pace`]: how much faster a batch of many sequences is, measured.
+
+mod fidelity;
+mod lanes;
+mod pace;
+mod reader;
+mod rolling;
+
+pub use fidelity::Fidelity;
+pub use lanes::{Job, Lanes};
+pub use pace::Pace;
+pub use reader::{Answer, Cut, Forgetting, Reader, StopReason};
+pub use rolling::Rolling;
