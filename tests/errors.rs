@@ -68,9 +68,14 @@ fn every_mistake_gets_a_sentence_that_names_the_mend() {
         (&["probe", prompt, "--model", &mamba], "it is a recurrent model: it has no KV cache to evict from"),
         (&["probe", prompt, "--model", &unknown], "unknown model architecture: 'gemmaX'"),
         (&["probe", prompt, "--model", &bare], "carries no chat template"),
-        (&["exp", "--ratio=0.5", "--model", &bare], "carries no chat template"),
+        (
+            &["exp", "--ratio=0.5", "--model", &bare],
+            "take --chat-template raw (the text as it is); for one that was tuned",
+        ),
         (&["exp", "--ratio=0.5", "--memory-limit=1MiB"], "one condition would take"),
         (&["probe", prompt, "--model", &tiny, "--chat-template=none.jinja"], "cannot read the chat template"),
+        (&["exp", "--ratio=0.5", "--chat-template=lama3"], "give a Jinja file or one of chatml, gemma, llama3, raw"),
+        (&["probe", prompt, "--raw", "--chat-template=gemma"], "cannot be used with"),
     ] {
         let output = kvllama(arguments).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);

@@ -40,6 +40,7 @@ fn run_of(directory: &Path, responses: &[&str]) {
         parallel: 1,
         fidelity: false,
         gpu_layers: None,
+        chat_template: None,
         chat_template_sha256: None,
     };
     let conditions = vec![Condition::default()];

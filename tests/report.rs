@@ -215,7 +215,7 @@ fn methods_say_what_was_done() {
     let output = run(0, &["report", fixture().to_str().unwrap(), "--methods"]);
     let text = String::from_utf8(output.stdout).unwrap();
     for part in [
-        "Tiny (tiny 1M F32, SHA-256 aaaaaaaaaaaa)",
+        "tiny (0.0 MB, tiny 1M F32, SHA-256 aaaaaaaaaaaa)",
         "6 examples of the data set hand",
         "the full cache, random at 0.5, streaming at 0.5 and random (text) at 0.5",
         "at most 16 tokens were generated greedily",

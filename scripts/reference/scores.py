@@ -94,7 +94,8 @@ def lagkv(seen, sinks=4, lag=128):
         chunks = states[sinks:end].transpose(0, 1).unflatten(1, (-1, lag))
         own, following = chunks[:, :-1], chunks[:, 1:]
         low, high = following.amin(2, keepdim=True), following.amax(2, keepdim=True)
-        return ((own - low) / (high - low)).std(-1).softmax(-1)
+        scaled = torch.where(high > low, (own - low) / (high - low), 0.0)  # no range: no say
+        return scaled.std(-1).softmax(-1)
 
     ranks = (varied(seen.keys) + varied(seen.values)).argsort(-1).argsort(-1) / lag
     return pad(pad(ranks.flatten(1), (sinks, 0), value=1.0), (0, n - end + lag), value=1.0)

@@ -69,7 +69,7 @@ pub(super) fn execute(args: Args) -> Result<()> {
         build.devices.join(", "),
         build.platform,
         build.threads,
-        facts.name.as_deref().unwrap_or("?"),
+        args.engine.model_file(&model)?.shown(),
         facts.description,
         build.kvllama,
         build.git_commit,

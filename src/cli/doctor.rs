@@ -6,9 +6,10 @@ use serde_json::json;
 use sysinfo::System;
 
 use super::engine::EngineArgs;
+use super::prompt_view::preamble_view;
 use super::{print, print_json};
 use crate::Result;
-use crate::exp::Build;
+use crate::exp::{Build, megabytes};
 use crate::llama::{self, Memory, MemoryUse};
 
 /// Say what this build and this machine can do, and whether a model fits at a context size.
@@ -58,7 +59,8 @@ pub(super) fn execute(args: Args) -> Result<()> {
         );
     }
     let _ = writeln!(out, "threads   {}", build.threads);
-    let _ = writeln!(out, "\nmodel     {} ({}, {})", model.name(), facts.description, facts.architecture);
+    let _ =
+        writeln!(out, "\nmodel     {} ({}, {})", model.name(), megabytes(args.engine.file_size()?), facts.description);
     let _ = writeln!(
         out,
         "layers    {}, trained for {} positions{}",
@@ -66,8 +68,16 @@ pub(super) fn execute(args: Args) -> Result<()> {
         facts.n_ctx_train,
         if facts.sliding_window > 0 { format!(", sliding window {}", facts.sliding_window) } else { String::new() }
     );
-    let template = if model.template().is_ok() { "found" } else { "missing: chat prompts need --chat-template" };
-    let _ = writeln!(out, "template  {template}\n");
+    let template = match (&args.engine.chat_template, model.template()) {
+        (Some(given), _) => format!("{given}, in place of the model's own"),
+        (None, Ok(_)) => "the model's own".to_owned(),
+        (None, Err(_)) => format!("missing: {}", model.template_advice()),
+    };
+    let _ = writeln!(out, "template  {template}");
+    if let Some(preamble) = &facts.preamble {
+        let _ = writeln!(out, "          {}", preamble_view(preamble));
+    }
+    out.push('\n');
     out.push_str(&memory_text(&memory, n_ctx));
     print(&out)
 }

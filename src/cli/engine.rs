@@ -7,7 +7,7 @@ use clap::Args;
 use sha2::{Digest as _, Sha256};
 
 use crate::exp::ModelFile;
-use crate::llama::{ContextSettings, FlashAttn, KvType, LoadSettings, Model, default_threads};
+use crate::llama::{ContextSettings, FlashAttn, KvType, LoadSettings, Model, Template, default_threads};
 use crate::models::{self, ModelSource};
 use crate::{Error, Result, files};
 
@@ -19,9 +19,10 @@ pub(super) struct EngineArgs {
     #[arg(long, value_name = "NAME|PATH", global = false)]
     pub model: Option<String>,
 
-    /// A Jinja chat template to use instead of the model's own.
-    #[arg(long, value_name = "FILE")]
-    pub chat_template: Option<PathBuf>,
+    /// A chat template to use instead of the model's own: chatml, gemma, llama3; raw for the text as it is, as a base model
+    /// wants it; or a Jinja file.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub chat_template: Option<String>,
 
     /// Positions of the context [default: as many as prompt and answer need].
     #[arg(long, value_name = "N")]
@@ -64,7 +65,7 @@ impl EngineArgs {
     pub fn load(&self, dry: bool) -> Result<Arc<Model>> {
         let settings = LoadSettings { gpu_layers: self.gpu_layers, mmap: self.mmap, dry };
         let template = self.chat_template()?;
-        match self.source()? {
+        let model = match self.source()? {
             ModelSource::Embedded => {
                 // Nothing to gain from a prediction for five megabytes.
                 Model::from_bytes(
@@ -75,14 +76,30 @@ impl EngineArgs {
                 )
             }
             ModelSource::File(path) => Model::from_file(&path, &settings, template),
+        }?;
+        let mark = self.chat_template.as_ref().filter(|_| !dry).and_then(|name| model.lacks_mark_of(name));
+        if let Some(mark) = mark {
+            tracing::warn!(
+                "the vocabulary of {} has no {mark}: it reads the template's marks as plain text",
+                model.name()
+            );
         }
+        Ok(model)
     }
 
+    /// The source of the template that replaces the model's own.
     pub fn chat_template(&self) -> Result<Option<String>> {
-        let Some(path) = &self.chat_template else { return Ok(None) };
-        std::fs::read_to_string(path)
-            .map(Some)
-            .map_err(|error| Error::input(format!("cannot read the chat template {}: {error}", path.display())))
+        let Some(name) = &self.chat_template else { return Ok(None) };
+        if let Some(named) = Template::named(name) {
+            return Ok(Some(named.source().to_owned()));
+        }
+        std::fs::read_to_string(name).map(Some).map_err(|error| {
+            let names: Vec<_> = Template::names().collect();
+            Error::input(format!(
+                "cannot read the chat template {name}: {error}; give a Jinja file or one of {}",
+                names.join(", ")
+            ))
+        })
     }
 
     pub fn context(&self, model: &Model, n_ctx: u32) -> ContextSettings {
@@ -99,18 +116,26 @@ impl EngineArgs {
         }
     }
 
+    /// Bytes of the model file.
+    pub fn file_size(&self) -> Result<u64> {
+        match self.source()? {
+            ModelSource::Embedded => Ok(models::EMBEDDED_GGUF.len() as u64),
+            ModelSource::File(path) => Ok(std::fs::metadata(&path).map_err(Error::io("cannot read", &path))?.len()),
+        }
+    }
+
     /// What the manifest records of the model file.
     pub fn model_file(&self, model: &Model) -> Result<ModelFile> {
         let gguf = serde_json::to_value(model.facts()).expect("plain data");
-        let (name, file_size, sha256) = match self.source()? {
+        let file_size = self.file_size()?;
+        let (name, sha256) = match self.source()? {
             ModelSource::Embedded => {
                 let bytes = models::EMBEDDED_GGUF;
-                (models::EMBEDDED.to_owned(), bytes.len() as u64, crate::hex(&Sha256::digest(bytes)))
+                (models::EMBEDDED.to_owned(), crate::hex(&Sha256::digest(bytes)))
             }
             ModelSource::File(path) => {
-                let size = std::fs::metadata(&path).map_err(Error::io("cannot read", &path))?.len();
                 let name = self.model.clone().unwrap_or_default();
-                (name, size, files::sha256_cached(&path, checksum_cache().as_deref())?)
+                (name, files::sha256_cached(&path, checksum_cache().as_deref())?)
             }
         };
         Ok(ModelFile { name, file_size, sha256, gguf })

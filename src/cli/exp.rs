@@ -12,6 +12,7 @@ use super::judge::{self, JudgeArgs};
 use super::judge_view;
 use super::means::{self, Mean};
 use super::progress::Progress;
+use super::prompt_view::preamble_view;
 use super::room::{self, Size};
 use super::{interrupt, print, print_json};
 use crate::condition::{AxisArgs, Grid, Positions};
@@ -233,7 +234,8 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let instructions = plan.instructions();
     let (mut store, resumed) = Store::open(&directory, &manifest, |example| instructions.get(example).copied())?;
     drop(instructions);
-    exp::write_prompts(&directory, &plan.prompts(&model)?)?;
+    let prompts = plan.prompts(&model)?;
+    exp::write_prompts(&directory, &prompts)?;
     for file in &resumed.torn {
         tracing::warn!("{}: the last line was torn and has been dropped", directory.join(file).display());
     }
@@ -246,6 +248,14 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let mut progress = Progress::new(&directory, quiet, std::io::stderr().is_terminal());
     let on_gpu = Some(memory.device.total()).filter(|&bytes| bytes > 0);
     let on_gpu = on_gpu.map_or_else(String::new, |bytes| format!(", and {} on the GPU", Size(bytes)));
+    if let Some(preamble) = model.facts().preamble {
+        let added = prompts.iter().filter(|row| preamble.is_in(&row.pieces, &row.spans)).count();
+        if added > 0 {
+            let of = prompts.len();
+            progress.say(&format!("template: {} in {added} of {of} prompts", preamble_view(&preamble)));
+        }
+    }
+    drop(prompts);
     if ours_to_choose {
         progress.say(&format!("parallel: {} conditions side by side", plan.settings.generation.parallel));
     }
@@ -345,6 +355,7 @@ impl Args {
                 parallel,
                 fidelity: self.fidelity,
                 gpu_layers: self.engine.gpu_layers,
+                chat_template: self.engine.chat_template.clone(),
                 chat_template_sha256: template.map(|text| crate::hex(&Sha256::digest(text))),
             },
         })

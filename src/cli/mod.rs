@@ -137,6 +137,7 @@ fn log(cli: &Cli) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(anstream::stderr().current_choice() != anstream::ColorChoice::Never)
         .with_target(false)
         .finish()
         // At trace level it dumps raw requests, and with them keys and tokens.

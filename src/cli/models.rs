@@ -32,15 +32,30 @@ pub(super) fn execute(args: Args) -> Result<()> {
 
 fn table(list: &[Listed]) -> String {
     let width = list.iter().map(|model| model.name.len()).max().unwrap_or(0);
-    let mut out = format!("{:width$}  {:>10}  WHERE\n", "NAME", "SIZE");
+    let mut out = format!("{:width$}  {:>11}  WHERE\n", "NAME", "SIZE");
     for model in list {
         let size = HumanBytes(model.size).to_string();
-        let _ = writeln!(out, "{:width$}  {size:>10}  {}", model.name, place(model));
+        let _ = writeln!(out, "{:width$}  {size:>11}  {}", model.name, place(model));
     }
-    let mut licences: Vec<_> = list.iter().filter_map(|model| model.licence).collect();
-    licences.dedup();
-    let _ = writeln!(out, "\nGet one with `kvllama pull NAME`. Licence of the Gemma models: {}.", licences.join("; "));
+    out.push_str("\nGet one with `kvllama pull NAME`. Licences:\n");
+    for (licence, families) in licences(list) {
+        let _ = writeln!(out, "  {}: {licence}", families.join(", "));
+    }
     out
+}
+
+/// Each licence with the families of models it is of.
+fn licences(list: &[Listed]) -> Vec<(&'static str, Vec<&str>)> {
+    let mut licences: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (licence, name) in list.iter().filter_map(|model| Some((model.licence?, model.name.as_str()))) {
+        let family = name.split('-').next().unwrap_or(name);
+        match licences.iter_mut().find(|(known, _)| *known == licence) {
+            None => licences.push((licence, vec![family])),
+            Some((_, families)) if families.contains(&family) => {}
+            Some((_, families)) => families.push(family),
+        }
+    }
+    licences
 }
 
 fn place(model: &Listed) -> String {

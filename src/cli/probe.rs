@@ -39,8 +39,8 @@ pub(super) struct Args {
     #[arg(long, help_heading = "Prompt", value_name = "TEXT", conflicts_with = "raw")]
     system: Option<String>,
 
-    /// Take the prompt as it is, without the chat template.
-    #[arg(long, help_heading = "Prompt")]
+    /// Take the prompt as it is: the same as --chat-template raw.
+    #[arg(long, help_heading = "Prompt", conflicts_with = "chat_template")]
     raw: bool,
 
     #[command(flatten)]
@@ -91,7 +91,10 @@ Examples:
   kvllama probe --prompt-file p.txt --policy streaming --keep-first 4 --keep-last 60 --positions compact
   kvllama probe --tokens 2,105,2364 --evict 1..2 --continue 9,10 --logits out.npy --json";
 
-pub(super) fn execute(args: Args) -> Result<()> {
+pub(super) fn execute(mut args: Args) -> Result<()> {
+    if args.raw {
+        args.engine.chat_template = Some("raw".to_owned());
+    }
     let forced = args.forced_tokens()?;
     let n_predict = args.n_predict.unwrap_or(if args.logits.is_some() || args.forced.is_some() { 0 } else { 128 });
     let sampling = args.sampling.sampling()?;
@@ -162,6 +165,7 @@ pub(super) fn execute(args: Args) -> Result<()> {
         crate::files::write_atomically(path, &bytes)?;
     }
     let keep = &forgetting.keep;
+    let preamble = model.facts().preamble.filter(|preamble| preamble.is_in(&prompt.pieces, &prompt.spans));
     if args.json {
         return print_json(&json!({
             "n_prompt": prompt.tokens.len(),
@@ -180,9 +184,11 @@ pub(super) fn execute(args: Args) -> Result<()> {
             "tokens_out": outcome.answer.tokens,
             "stop_reason": outcome.answer.stop.as_str(),
             "condition": args.name(&condition),
+            "preamble": preamble,
         }));
     }
-    print(&prompt_view::render(&prompt, &forgetting, &args.name(&condition), full.as_ref(), &outcome.answer, n_predict))
+    let (name, answer) = (args.name(&condition), &outcome.answer);
+    print(&prompt_view::render(&prompt, &forgetting, &name, full.as_ref(), answer, n_predict, preamble.as_ref()))
 }
 
 struct Outcome {
@@ -254,9 +260,6 @@ impl Args {
         };
         if text.trim().is_empty() {
             return Err(Error::input("the prompt is empty"));
-        }
-        if self.raw {
-            return Prompt::raw(model, &text);
         }
         let turn = |role: &str, content: &str| Turn { role: role.to_owned(), content: content.to_owned() };
         let mut turns: Vec<_> = self.system.iter().map(|text| turn("system", text)).collect();

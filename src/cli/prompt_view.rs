@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 
 use crate::engine::{Answer, Forgetting};
 use crate::evict::KeepSet;
-use crate::llama::Prompt;
+use crate::llama::{Preamble, Prompt};
 use crate::span::labels;
 
 const EVICTED: Style = Style::new().strikethrough().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
@@ -20,6 +20,7 @@ pub(super) fn render(
     full: Option<&Answer>,
     cut: &Answer,
     n_predict: usize,
+    preamble: Option<&Preamble>,
 ) -> String {
     let (width, keep) = (terminal_width(), &forgetting.keep);
     let colour = anstream::stdout().current_choice() != anstream::ColorChoice::Never;
@@ -39,6 +40,9 @@ pub(super) fn render(
     out.push_str(&marked(prompt, keep, colour));
     out.push_str("\n\n");
     out.push_str(&span_table(prompt, forgetting));
+    if let Some(preamble) = preamble {
+        let _ = writeln!(out, "template: {}", preamble_view(preamble));
+    }
     if n_predict > 0 {
         out.push('\n');
         match full {
@@ -49,6 +53,11 @@ pub(super) fn render(
         }
     }
     out
+}
+
+/// A system prompt that the template adds, in words.
+pub(super) fn preamble_view(preamble: &Preamble) -> String {
+    format!("it adds a system prompt of its own, {} tokens (\"{}\")", preamble.tokens, preamble.text)
 }
 
 /// The prompt's text, evicted runs marked.

@@ -174,7 +174,8 @@ impl Reader {
             })
         });
         self.context.look_away();
-        seen.map(|()| scores)
+        seen?;
+        scores.into_iter().map(Scores::checked).collect()
     }
 
     /// Reads all of the prompt but its last token and applies the keep set.

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Generation, Settings};
 use crate::condition::{self, Condition};
-use crate::{Error, Result, llama};
+use crate::{Error, Result, llama, models};
 
 /// Version of the layout of a run directory.
 pub const SCHEMA: u32 = 2;
@@ -128,6 +128,30 @@ pub struct ModelFile {
     pub gguf: Value,
 }
 
+impl ModelFile {
+    /// The file's name. What a GGUF calls itself is often unreadable, or the name of a directory.
+    pub fn file_name(&self) -> &str {
+        match self.name.as_str() {
+            models::EMBEDDED => "kvllama's embedded model",
+            name => name.rsplit([':', '/', '\\']).next().unwrap_or(name),
+        }
+    }
+
+    /// How people know it: `smollm2-135m-instruct-q4_1.gguf (98 MB)`.
+    pub fn shown(&self) -> String {
+        format!("{} ({})", self.file_name(), megabytes(self.file_size))
+    }
+}
+
+/// A file's size as download pages write it: `98 MB`, `7.1 GB`.
+pub fn megabytes(bytes: u64) -> String {
+    match bytes as f64 / 1e6 {
+        mega if mega < 9.95 => format!("{mega:.1} MB"),
+        mega if mega < 999.5 => format!("{mega:.0} MB"),
+        mega => format!("{:.1} GB", mega / 1e3),
+    }
+}
+
 /// The data set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataFacts {
@@ -180,7 +204,8 @@ impl Manifest {
 
     /// Draws the fingerprint from the fixed part.
     pub(super) fn identify(&mut self) {
-        let text = serde_json::to_string(&self.determinants()).expect("plain data");
+        let facts: Vec<_> = self.determinants().into_iter().map(|(name, value, _)| (name, value)).collect();
+        let text = serde_json::to_string(&facts).expect("plain data");
         self.run_id = crate::hex(&Sha256::digest(text)[..6]);
     }
 
@@ -257,6 +282,11 @@ impl Manifest {
         let file = |name, sha256: &String, shown: &String| {
             (name, json(sha256), format!("{shown} (SHA-256 {}...)", &sha256[..sha256.len().min(8)]))
         };
+        let template = match (&generation.chat_template, &generation.chat_template_sha256) {
+            (Some(name), Some(sha256)) => file("chat-template", sha256, name),
+            (None, None) => ("chat-template", Value::Null, "the model's own".to_owned()),
+            (_, sha256) => fact("chat-template", json(sha256)),
+        };
         vec![
             file("model", &model.sha256, &model.name),
             file("data", &data.sha256, &data.name),
@@ -271,7 +301,7 @@ impl Manifest {
             fact("parallel", json(&if generation.parallel > 1 { "more than 1" } else { "1" })),
             fact("fidelity", json(&generation.fidelity)),
             fact("gpu-layers", json(&generation.gpu_layers)),
-            fact("chat-template", json(&generation.chat_template_sha256)),
+            template,
             fact("shard", json(&self.shard)),
         ]
     }
@@ -437,6 +467,7 @@ pub(super) mod tests {
             parallel: 1,
             fidelity: false,
             gpu_layers: None,
+            chat_template: None,
             chat_template_sha256: None,
         };
         let conditions = vec![Condition::default()];

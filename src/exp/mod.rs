@@ -26,7 +26,7 @@ mod table;
 mod trial;
 
 pub use forget::{Demands, Sights, check, forgetting, read_before, rehearse};
-pub use manifest::{Build, DataFacts, Manifest, ModelFile, Session};
+pub use manifest::{Build, DataFacts, Manifest, ModelFile, Session, megabytes};
 pub use means::means;
 pub use merge::{Merged, merge};
 pub use plan::{Plan, prompt_of};

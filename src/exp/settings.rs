@@ -47,6 +47,9 @@ pub struct Generation {
     pub fidelity: bool,
     /// Layers on the GPU; `None` for all.
     pub gpu_layers: Option<u32>,
-    /// SHA-256 of a chat template that replaces the model's own.
+    /// Name or file of a chat template that replaces the model's own.
+    #[serde(default)]
+    pub chat_template: Option<String>,
+    /// SHA-256 of that template.
     pub chat_template_sha256: Option<String>,
 }

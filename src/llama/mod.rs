@@ -12,6 +12,7 @@ mod ffi;
 mod grammar;
 mod memory;
 mod model;
+mod preamble;
 mod prompt;
 mod sampler;
 mod template;
@@ -20,9 +21,10 @@ pub use context::{Context, Slot};
 pub use grammar::Grammar;
 pub use memory::{Memory, MemoryUse, peak_memory};
 pub use model::{Facts, KvLayer, Model};
+pub use preamble::Preamble;
 pub use prompt::{Mark, Prompt};
 pub use sampler::{Sampler, Sampling};
-pub use template::Turn;
+pub use template::{Template, Turn};
 
 use std::str::FromStr;
 

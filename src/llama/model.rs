@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::ffi::{self, RawModel};
 use super::template::Template;
-use super::{LoadSettings, Token};
+use super::{LoadSettings, Preamble, Token};
 use crate::{Error, Result};
 
 /// llama.cpp counts bytes and tokens of a text in 32 bits.
@@ -42,7 +42,7 @@ pub struct Facts {
     pub name: Option<String>,
     /// Architecture, such as `gemma3`.
     pub architecture: String,
-    /// llama.cpp's description: size and quantization.
+    /// Architecture, size and quantization: `llama 135M Q4_1`.
     pub description: String,
     /// Parameters.
     pub n_params: u64,
@@ -56,6 +56,8 @@ pub struct Facts {
     pub sliding_window: u32,
     /// SHA-256 of the chat template.
     pub template_sha256: Option<String>,
+    /// The system prompt that the chat template adds by itself.
+    pub preamble: Option<Preamble>,
 }
 
 impl Model {
@@ -138,7 +140,7 @@ impl Model {
         Facts {
             name: self.raw.meta("general.name"),
             architecture: self.raw.meta("general.architecture").unwrap_or_default(),
-            description: self.raw.description(),
+            description: described(&self.raw.description(), self.raw.n_params()),
             n_params: self.raw.n_params(),
             size: self.raw.size(),
             n_layer: self.raw.n_layer(),
@@ -148,20 +150,38 @@ impl Model {
                 .template
                 .as_ref()
                 .map(|template| crate::hex(&Sha256::digest(template.source().as_bytes()))),
+            preamble: Preamble::of(self),
         }
     }
 
-    /// The model's own chat template.
+    /// The chat template: what it was loaded with, or else the model's own.
     ///
     /// # Errors
-    /// If the GGUF carries none.
+    /// If there is neither.
     pub fn template(&self) -> Result<&Template> {
         self.template.as_ref().ok_or_else(|| {
-            Error::input(format!(
-                "the model {} carries no chat template; use an instruction-tuned GGUF, give one with --chat-template FILE, or `probe --raw` for plain text",
-                self.name
-            ))
+            Error::input(format!("the model {} carries no chat template; {}", self.name, self.template_advice()))
         })
+    }
+
+    /// Which chat template to take where there is none.
+    pub fn template_advice(&self) -> String {
+        let of_its_family: Vec<_> =
+            Template::names().filter(|name| Template::mark(name).is_some_and(|mark| self.is_token(mark))).collect();
+        let tuned = match of_its_family.as_slice() {
+            [] => format!("a FILE or one of {}", Template::names().collect::<Vec<_>>().join(", ")),
+            known => format!("--chat-template {}, whose marks its vocabulary has", known.join(" or ")),
+        };
+        format!("for a base model take --chat-template raw (the text as it is); for one that was tuned, {tuned}")
+    }
+
+    /// The mark of the [named](Template::named) template that this vocabulary lacks, and would read as plain text.
+    pub fn lacks_mark_of(&self, template: &str) -> Option<&'static str> {
+        Template::mark(template).filter(|mark| !self.is_token(mark))
+    }
+
+    fn is_token(&self, text: &str) -> bool {
+        self.tokenize(text).is_ok_and(|tokens| tokens.len() == 1)
     }
 
     /// Checks tokens that a user typed.
@@ -223,4 +243,17 @@ impl Model {
         };
         (text(self.raw.bos()), text(self.raw.eos()))
     }
+}
+
+/// llama.cpp's description with the size that the file has: its own is guessed from the layers, and calls SmolLM2 135M
+/// `256M`.
+fn described(description: &str, n_params: u64) -> String {
+    let parts: Vec<_> = description.splitn(3, ' ').collect();
+    let [architecture, _, quantization] = parts[..] else { return description.to_owned() };
+    let size = match n_params as f64 {
+        n if n >= 1e9 => format!("{:.1}B", n / 1e9),
+        n if n >= 1e7 => format!("{:.0}M", n / 1e6),
+        n => format!("{:.1}M", n / 1e6),
+    };
+    format!("{architecture} {size} {quantization}")
 }

@@ -57,13 +57,6 @@ impl Prompt {
         Self::build(model, &text, &bos, labelled)
     }
 
-    /// Takes text as it is: BOS if the model wants one, no template.
-    pub fn raw(model: &Model, text: &str) -> Result<Self> {
-        let (bos, _) = model.special_texts();
-        let start = if !bos.is_empty() && text.starts_with(&bos) { bos.len() } else { 0 };
-        Self::build(model, text, &bos, vec![(Label::User, start..text.len())])
-    }
-
     /// Takes tokens as they are.
     pub fn from_tokens(model: &Model, tokens: Vec<Token>) -> Result<Self> {
         model.check_tokens(&tokens)?;
@@ -171,11 +164,38 @@ fn overlapping(offsets: &[Range<usize>], range: Range<usize>) -> Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::llama::{LoadSettings, Template};
+    use crate::models::{EMBEDDED, EMBEDDED_GGUF};
 
     #[test]
     fn pieces_align_with_the_text_they_stand_for() {
         let pieces = [" Hello", ",", " wor", "ld", "?"].map(|piece| piece.as_bytes().to_vec());
         assert_eq!(align(b"Hello, world", 0, &pieces), [0..5, 5..6, 6..10, 10..12, 12..12]);
+    }
+
+    #[test]
+    fn spans_hold_their_words_under_every_named_template() {
+        let (system, user, instruction) =
+            ("Be kind.", "Tell me about the owl. No commas are allowed.", "No commas are allowed.");
+        let turns = [("system", system), ("user", user)]
+            .map(|(role, content)| Turn { role: role.to_owned(), content: content.to_owned() });
+        let start = user.find(instruction).unwrap();
+        let mark = Mark { label: Label::Instruction(0), turn: 1, range: start..start + instruction.len() };
+        for name in Template::names() {
+            let template = Template::named(name).map(|template| template.source().to_owned());
+            let model = Model::from_bytes(EMBEDDED, EMBEDDED_GGUF, &LoadSettings::default(), template).unwrap();
+            let prompt = Prompt::chat(&model, &turns, std::slice::from_ref(&mark)).unwrap();
+            let text = |span: &Span| String::from_utf8(prompt.pieces[span.range()].concat()).unwrap();
+            for (label, words) in [(Label::System, system), (Label::User, user), (Label::Instruction(0), instruction)] {
+                assert_eq!(text(prompt.span(label).expect("a span")).trim(), words, "{name}, {label}");
+            }
+            let bos = Some(&prompt.tokens[0]);
+            assert_eq!(prompt.tokens.iter().filter(|token| Some(*token) == bos).count(), 1, "{name}: BOS once");
+            // What no turn covers is template, but for BOS.
+            let rest: String = prompt.spans.iter().filter(|span| span.label == Label::Template).map(text).collect();
+            let marks = Template::named(name).unwrap().render(&turns, "", "").unwrap().text;
+            assert_eq!(rest.trim(), marks.replace(system, "").replace(user, "").trim(), "{name}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Chat templates: the model's own Jinja template, rendered as `transformers` renders it.
+//! Chat templates: the model's own Jinja template or one by name, rendered as `transformers` renders it.
 
 use std::ops::Range;
 
@@ -19,6 +19,21 @@ pub struct Turn {
 #[derive(Debug, Clone)]
 pub struct Template(String);
 
+/// A template that goes by a name. None writes BOS: a prompt gets it where the model wants it.
+struct Named {
+    name: &'static str,
+    source: &'static str,
+    /// A control token that models of this template have; none where any model will do.
+    mark: Option<&'static str>,
+}
+
+const NAMED: [Named; 4] = [
+    Named { name: "chatml", source: include_str!("templates/chatml.jinja"), mark: Some("<|im_start|>") },
+    Named { name: "gemma", source: include_str!("templates/gemma.jinja"), mark: Some("<start_of_turn>") },
+    Named { name: "llama3", source: include_str!("templates/llama3.jinja"), mark: Some("<|start_header_id|>") },
+    Named { name: "raw", source: include_str!("templates/raw.jinja"), mark: None },
+];
+
 /// A rendered conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rendered {
@@ -32,6 +47,22 @@ impl Template {
     /// Wraps a template's source.
     pub fn new(source: String) -> Self {
         Template(source)
+    }
+
+    /// The template of a name: `chatml`, `gemma` and `llama3` as those families write turns, or `raw`: the messages' text
+    /// as it is, an empty line between two. `None` if there is none of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        NAMED.iter().find(|named| named.name == name).map(|named| Template(named.source.to_owned()))
+    }
+
+    /// The names that [`Template::named`] knows.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        NAMED.iter().map(|named| named.name)
+    }
+
+    /// The control token without which a vocabulary reads the template of this name as plain text.
+    pub(super) fn mark(name: &str) -> Option<&'static str> {
+        NAMED.iter().find(|named| named.name == name)?.mark
     }
 
     /// The Jinja source.
@@ -118,18 +149,6 @@ fn whitespace_as_in_transformers() -> Result<SyntaxConfig> {
 mod tests {
     use super::*;
 
-    /// Gemma 3's template, in the parts that concern text.
-    const GEMMA: &str = "{{ bos_token }}\n{%- if messages[0]['role'] == 'system' -%}\n    {%- set first_user_prefix = \
-        messages[0]['content'] + '\n\n' -%}\n    {%- set loop_messages = messages[1:] -%}\n{%- else -%}\n    {%- set \
-        first_user_prefix = \"\" -%}\n    {%- set loop_messages = messages -%}\n{%- endif -%}\n{%- for message in \
-        loop_messages -%}\n    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}\n        {{ \
-        raise_exception(\"Conversation roles must alternate user/assistant/user/assistant/...\") }}\n    {%- endif -%}\n    \
-        {%- if (message['role'] == 'assistant') -%}\n        {%- set role = \"model\" -%}\n    {%- else -%}\n        {%- \
-        set role = message['role'] -%}\n    {%- endif -%}\n    {{ '<start_of_turn>' + role + '\n' + (first_user_prefix if \
-        loop.first else \"\") }}\n    {%- if message['content'] is string -%}\n        {{ message['content'] | trim }}\n    \
-        {%- endif -%}\n    {{ '<end_of_turn>\n' }}\n{%- endfor -%}\n{%- if add_generation_prompt -%}\n    \
-        {{'<start_of_turn>model\n'}}\n{%- endif -%}\n";
-
     fn turns(turns: &[(&str, &str)]) -> Vec<Turn> {
         turns.iter().map(|&(role, content)| Turn { role: role.into(), content: content.into() }).collect()
     }
@@ -137,10 +156,10 @@ mod tests {
     #[test]
     fn gemma_folds_the_system_text_into_the_first_user_turn() {
         let turns = turns(&[("system", "user"), ("user", "  user\nhi "), ("assistant", "hi"), ("user", "user")]);
-        let rendered = Template::new(GEMMA.into()).render(&turns, "<bos>", "<eos>").unwrap();
+        let rendered = Template::named("gemma").unwrap().render(&turns, "<bos>", "<eos>").unwrap();
         assert_eq!(
             rendered.text,
-            "<bos><start_of_turn>user\nuser\n\nuser\nhi<end_of_turn>\n<start_of_turn>model\nhi<end_of_turn>\n\
+            "<start_of_turn>user\nuser\n\nuser\nhi<end_of_turn>\n<start_of_turn>model\nhi<end_of_turn>\n\
              <start_of_turn>user\nuser<end_of_turn>\n<start_of_turn>model\n"
         );
         let contents: Vec<_> = rendered
@@ -149,13 +168,42 @@ mod tests {
             .flatten()
             .map(|(range, lead)| (range.start, &rendered.text[range.clone()], *lead))
             .collect();
-        assert_eq!(contents, [(25, "user", 0), (31, "user\nhi", 2), (73, "hi", 0), (109, "user", 0)]);
+        assert_eq!(contents, [(20, "user", 0), (26, "user\nhi", 2), (68, "hi", 0), (104, "user", 0)]);
+    }
+
+    #[test]
+    fn every_named_template_shows_each_turn_where_it_stands() {
+        let turns =
+            turns(&[("system", "Be kind."), ("user", "  user\nhi {{ x }} "), ("assistant", "hi"), ("user", "hi")]);
+        for (name, text, user) in [
+            (
+                "chatml",
+                "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n  user\nhi {{ x }} <|im_end|>\n<|im_start|>\
+                 assistant\nhi<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n",
+                "  user\nhi {{ x }} ",
+            ),
+            (
+                "llama3",
+                "<|start_header_id|>system<|end_header_id|>\n\nBe kind.<|eot_id|><|start_header_id|>user<|end_header_id|>\
+                 \n\nuser\nhi {{ x }}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nhi<|eot_id|>\
+                 <|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+                "user\nhi {{ x }}",
+            ),
+            ("raw", "Be kind.\n\n  user\nhi {{ x }} \n\nhi\n\nhi", "  user\nhi {{ x }} "),
+        ] {
+            let rendered = Template::named(name).unwrap().render(&turns, "<bos>", "<eos>").unwrap();
+            assert_eq!(rendered.text, text, "{name}");
+            let shown: Vec<_> =
+                rendered.contents.iter().map(|content| &text[content.clone().expect("it is shown").0]).collect();
+            assert_eq!(shown, ["Be kind.", user, "hi", "hi"], "{name}");
+        }
     }
 
     #[test]
     fn a_template_says_why_it_refuses() {
-        let error = Template::new(GEMMA.into()).render(&turns(&[("user", "a"), ("user", "b")]), "", "").unwrap_err();
-        assert!(error.to_string().contains("roles must alternate"), "{error}");
+        let error =
+            Template::named("gemma").unwrap().render(&turns(&[("user", "a"), ("user", "b")]), "", "").unwrap_err();
+        assert!(error.to_string().contains("must alternate"), "{error}");
         assert!(Template::new("{% if %}".into()).render(&turns(&[("user", "a")]), "", "").is_err());
     }
 }

@@ -22,8 +22,9 @@ pub struct KnownModel {
 }
 
 const GEMMA: &str = "Gemma Terms of Use, https://ai.google.dev/gemma/terms";
+const APACHE: &str = "Apache License 2.0";
 
-/// `q4_0` is made from the weights of Google's quantization-aware training (QAT), with 8-bit
+/// Of the Gemma models, `q4_0` is made from the weights of Google's quantization-aware training (QAT), with 8-bit
 /// embeddings; `q4_0-google` is the file Google published, with 16-bit embeddings; `q4_k_m` is
 /// quantized after training.
 #[rustfmt::skip]
@@ -38,10 +39,18 @@ const KNOWN: &[KnownModel] = &[
     open("gemma-3-4b-it-q4_k_m", "ggml-org/gemma-3-4b-it-GGUF", "gemma-3-4b-it-Q4_K_M.gguf", 2_489_757_856),
     open("gemma-3-12b-it-q4_k_m", "ggml-org/gemma-3-12b-it-GGUF", "gemma-3-12b-it-Q4_K_M.gguf", 7_300_574_976),
     open("gemma-3-27b-it-q4_k_m", "ggml-org/gemma-3-27b-it-GGUF", "gemma-3-27b-it-Q4_K_M.gguf", 16_546_404_736),
+    open("gemma-3-270m-it-q8_0", "ggml-org/gemma-3-270m-it-GGUF", "gemma-3-270m-it-Q8_0.gguf", 292_000_000),
     gated("gemma-3-1b-it-q4_0-google", "google/gemma-3-1b-it-qat-q4_0-gguf", "gemma-3-1b-it-q4_0.gguf", 1_000_000_000),
     gated("gemma-3-4b-it-q4_0-google", "google/gemma-3-4b-it-qat-q4_0-gguf", "gemma-3-4b-it-q4_0.gguf", 3_160_000_000),
     gated("gemma-3-12b-it-q4_0-google", "google/gemma-3-12b-it-qat-q4_0-gguf", "gemma-3-12b-it-q4_0.gguf", 8_070_000_000),
     gated("gemma-3-27b-it-q4_0-google", "google/gemma-3-27b-it-qat-q4_0-gguf", "gemma-3-27b-it-q4_0.gguf", 17_200_000_000),
+    apache("smollm2-135m-instruct-q8_0", "HuggingFaceTB/SmolLM2-135M-Instruct-GGUF", "smollm2-135m-instruct-q8_0.gguf", 145_000_000),
+    apache("smollm2-360m-instruct-q8_0", "HuggingFaceTB/SmolLM2-360M-Instruct-GGUF", "smollm2-360m-instruct-q8_0.gguf", 386_000_000),
+    apache("smollm2-1.7b-instruct-q4_k_m", "HuggingFaceTB/SmolLM2-1.7B-Instruct-GGUF", "smollm2-1.7b-instruct-q4_k_m.gguf", 1_060_000_000),
+    apache("qwen2.5-0.5b-instruct-q4_k_m", "Qwen/Qwen2.5-0.5B-Instruct-GGUF", "qwen2.5-0.5b-instruct-q4_k_m.gguf", 491_000_000),
+    apache("qwen2.5-1.5b-instruct-q4_k_m", "Qwen/Qwen2.5-1.5B-Instruct-GGUF", "qwen2.5-1.5b-instruct-q4_k_m.gguf", 1_120_000_000),
+    apache("qwen3-0.6b-q8_0", "Qwen/Qwen3-0.6B-GGUF", "Qwen3-0.6B-Q8_0.gguf", 639_000_000),
+    apache("qwen3-1.7b-q8_0", "Qwen/Qwen3-1.7B-GGUF", "Qwen3-1.7B-Q8_0.gguf", 1_830_000_000),
 ];
 
 const fn open(name: &'static str, repo: &'static str, file: &'static str, size: u64) -> KnownModel {
@@ -50,6 +59,10 @@ const fn open(name: &'static str, repo: &'static str, file: &'static str, size: 
 
 const fn gated(name: &'static str, repo: &'static str, file: &'static str, size: u64) -> KnownModel {
     KnownModel { gated: true, ..open(name, repo, file, size) }
+}
+
+const fn apache(name: &'static str, repo: &'static str, file: &'static str, size: u64) -> KnownModel {
+    KnownModel { licence: APACHE, ..open(name, repo, file, size) }
 }
 
 /// Every model that has a short name.

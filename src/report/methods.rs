@@ -4,6 +4,7 @@ use super::Run;
 use super::analysis::{Analysis, Question};
 use super::words::{count, list, thousands};
 use crate::exp::Manifest;
+use crate::llama::Preamble;
 
 /// One paragraph a run, and one on the statistics.
 pub fn paragraphs(runs: &[Run], analysis: &Analysis) -> Vec<String> {
@@ -24,11 +25,12 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
         }
         text.push_str(&sentence);
     };
-    let described = [facts.quantization.as_str(), &format!("SHA-256 {}", short(&model.sha256))];
+    let size = crate::exp::megabytes(model.file_size);
+    let described = [&size, facts.quantization.as_str(), &format!("SHA-256 {}", short(&model.sha256))];
     let described: Vec<_> = described.into_iter().filter(|part| !part.is_empty()).collect();
     say(format!(
         "We ran {} ({}) and a KV cache of type {} with kvllama {} on llama.cpp {} ({}).",
-        facts.model,
+        model.file_name(),
         described.join(", "),
         generation.kv_type.as_str(),
         build.kvllama,
@@ -36,14 +38,27 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
         if build.devices.is_empty() { build.platform.clone() } else { build.devices.join(", ") }
     ));
     say(format!(
-        "Each of {} of the data set {} (SHA-256 {}) was rendered with the model's {} and read whole; then, before the \
+        "Each of {} of the data set {} (SHA-256 {}) was rendered with {} and read whole; then, before the \
          last prompt token was decoded, entries of the KV cache were evicted in all layers and heads, so that every \
          generated token saw the cut cache.",
         count(analysis.n_examples, "example"),
         data.name,
         short(&data.sha256),
-        if generation.chat_template_sha256.is_some() { "chat template as replaced" } else { "own chat template" }
+        match (&generation.chat_template, &generation.chat_template_sha256) {
+            (Some(name), Some(sha256)) => format!("the chat template {name} (SHA-256 {})", short(sha256)),
+            (_, Some(sha256)) => format!("another chat template than the model's own (SHA-256 {})", short(sha256)),
+            (_, None) => "the model's own chat template".to_owned(),
+        }
     ));
+    if let Some((preamble, prompts)) = preamble(run) {
+        say(format!(
+            "To {prompts} of {} the chat template added a system prompt of its own, {} that belong to the span `template`: \
+             \"{}\".",
+            count(run.prompts.as_ref().map_or(0, Vec::len), "prompt"),
+            count(preamble.tokens, "token"),
+            preamble.text
+        ));
+    }
     say(format!(
         "Conditions were {}; \"at r\" evicts the fraction r of the cached positions (floor(L(1 - r)) of L survive), the \
          last of which always survives.",
@@ -112,6 +127,13 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
         say(format!("{} failed and {are} excluded.", count(facts.failed, "trial")));
     }
     text
+}
+
+/// The system prompt that the chat template added, and to how many prompts.
+fn preamble(run: &Run) -> Option<(Preamble, usize)> {
+    let preamble: Preamble = serde_json::from_value(run.manifest.model.gguf.get("preamble")?.clone()).ok()?;
+    let prompts = run.prompts.iter().flatten().filter(|row| preamble.is_in(&row.pieces, &row.spans)).count();
+    (prompts > 0).then_some((preamble, prompts))
 }
 
 /// `the full cache`, `random at 0.1, 0.5 and 0.9`: the conditions of a run, curve by curve.

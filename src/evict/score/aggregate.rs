@@ -2,6 +2,7 @@
 
 use super::Heads;
 use crate::evict::mode::words;
+use crate::{Error, Result};
 
 words! {
     /// How the scores of layers and KV heads become one score per position.
@@ -24,6 +25,25 @@ pub struct Scores {
 }
 
 impl Scores {
+    /// These scores, if all of them are numbers: a NaN would be ranked as if it were one.
+    ///
+    /// # Errors
+    /// If one is not, by layer, KV head and position.
+    pub fn checked(self) -> Result<Self> {
+        for (layer, heads) in &self.layers {
+            for (head, scores) in heads.iter().enumerate() {
+                if let Some(at) = scores.iter().position(|score| score.is_nan()) {
+                    return Err(Error::failed(format!(
+                        "the policy's score of position {at} in layer {layer}, KV head {head} is not a number, so \
+                         positions cannot be ranked; the model's keys, values or attention there are not finite: try \
+                         --kv-type f32, or another policy"
+                    )));
+                }
+            }
+        }
+        Ok(self)
+    }
+
     /// One score per position, over `layers`.
     pub fn aggregate(&self, how: Aggregate, layers: impl Fn(u32) -> bool) -> Vec<f64> {
         let heads: Vec<_> =

@@ -43,7 +43,9 @@ impl Score for LagKv {
                 let sums: Vec<f64> = keys.iter().zip(&values).map(|(key, value)| key + value).collect();
                 let mut order: Vec<usize> = (0..lag).collect();
                 order.sort_by(|&a, &b| sums[a].total_cmp(&sums[b]));
-                order.into_iter().enumerate().for_each(|(rank, at)| scores[start + at] = rank as f64 / lag as f64);
+                for (rank, at) in order.into_iter().enumerate() {
+                    scores[start + at] = if sums[at].is_nan() { f64::NAN } else { rank as f64 / lag as f64 };
+                }
             }
             scores
         })
@@ -51,7 +53,8 @@ impl Score for LagKv {
 }
 
 /// Softmax over a chunk of the standard deviation of each vector, its dimensions scaled by the range they
-/// have in the next chunk.
+/// have in the next chunk. A dimension that has no range there counts 0: real models have such (Gemma 3 270M, where
+/// weights of its query and key norms are 0), and kvpress's 0/0 would make every score of the head a NaN.
 fn spread<'a>(lag: usize, d: usize, vector: impl Fn(usize) -> &'a [f32]) -> Vec<f64> {
     let (mut low, mut high) = (vec![f64::INFINITY; d], vec![f64::NEG_INFINITY; d]);
     for at in lag..2 * lag {
@@ -62,8 +65,11 @@ fn spread<'a>(lag: usize, d: usize, vector: impl Fn(usize) -> &'a [f32]) -> Vec<
     }
     let deviations: Vec<f64> = (0..lag)
         .map(|at| {
-            let scaled: Vec<f64> =
-                vector(at).iter().enumerate().map(|(i, &x)| (f64::from(x) - low[i]) / (high[i] - low[i])).collect();
+            let scale = |(i, &x): (usize, &f32)| match high[i] - low[i] {
+                0.0 => 0.0,
+                range => (f64::from(x) - low[i]) / range,
+            };
+            let scaled: Vec<f64> = vector(at).iter().enumerate().map(scale).collect();
             let mean = scaled.iter().sum::<f64>() / d as f64;
             (scaled.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (d as f64 - 1.0)).sqrt()
         })

@@ -4,6 +4,7 @@
 use super::h2o::H2o;
 use super::keydiff::KeyDiff;
 use super::knorm::KNorm;
+use super::lagkv::LagKv;
 use super::snapkv::SnapKv;
 use super::tova::Tova;
 use super::*;
@@ -56,6 +57,26 @@ fn attention_is_summed_normalized_and_pooled() {
         &SnapKv { window: 64, kernel: 5 }.score(&layer(&[], &[], attention(3), 6))[0],
         &[0.3, 0.3, 0.3, 1.3, 1.3, 1.3],
     );
+}
+
+#[test]
+fn a_dimension_without_range_does_not_turn_lagkv_into_recency() {
+    // Two chunks of two; the second dimension is always 5, as are all values.
+    let keys = [3.0, 5.0, 0.0, 5.0, 0.0, 5.0, 1.0, 5.0];
+    let layer = layer(&keys, &[5.0; 8], Vec::new(), 4);
+    close(&LagKv { sinks: 0, lag: 2 }.score(&layer)[0], &[0.5, 0.0, 1.0, 1.0]);
+}
+
+#[test]
+fn a_score_that_is_no_number_is_an_error_and_no_rank() {
+    let scores = |last: f64| Scores { layers: vec![(7, vec![vec![1.0, 2.0], vec![0.5, last]])] };
+    assert!(scores(f64::NEG_INFINITY).checked().is_ok());
+    let error = scores(f64::NAN).checked().unwrap_err().to_string();
+    assert!(error.contains("position 1 in layer 7, KV head 1"), "{error}");
+    // What cannot be told apart does not become a rank on the way.
+    let keys = [f32::NAN, 5.0, 0.0, 5.0, 0.0, 5.0, 1.0, 5.0];
+    let layer = layer(&keys, &[5.0; 8], Vec::new(), 4);
+    assert!(LagKv { sinks: 0, lag: 2 }.score(&layer)[0][0].is_nan());
 }
 
 #[test]

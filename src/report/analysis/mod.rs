@@ -152,10 +152,7 @@ impl RunFacts {
             name: run.name.clone(),
             run_id: manifest.run_id.clone(),
             started: manifest.started().to_owned(),
-            model: match gguf("name") {
-                name if name.is_empty() => manifest.model.name.clone(),
-                name => name,
-            },
+            model: manifest.model.shown(),
             // llama.cpp knows the sizes of known models only.
             quantization: gguf("description").replace("?B", &parameters(manifest)),
             model_sha256: manifest.model.sha256.clone(),
