@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Subcommand;
 
@@ -10,7 +11,11 @@ use super::judge::variable;
 use super::{interrupt, print, print_json};
 use crate::api::{Endpoint, Patience, Secret, anthropic};
 use crate::data::generate::{self, Observer, Outcome, generate};
+use crate::data::recall::{self, Depths, Kind, Recall, Style};
 use crate::data::{self, Example, Format, Survey, bundled, import, survey};
+use crate::exp::prompt_of;
+use crate::llama::{LoadSettings, Model, Prompt};
+use crate::models::{self, ModelSource};
 use crate::{Error, Result, files};
 
 /// Check, import or write data sets: what `exp --data` takes.
@@ -35,7 +40,19 @@ enum Command {
     /// Takes lines as those of IFEval with `messages`, a system and a user turn. The words of an
     /// instruction are looked for in the system turn; stderr says how many were found.
     ImportSysIfeval(Import),
+    /// Import RULER, or needles in haystacks of its form.
+    ///
+    /// A line is {input, outputs} as RULER's scripts write it, or {context, question, answers}; `answer_prefix`,
+    /// `task` and `index` may stand beside. Each answer is an instruction of its own, whose `text` is the sentence
+    /// of the context that states it; tasks named qa... want any one of their answers.
+    ImportRuler(ImportRuler),
+    /// Import the English question answering and summaries of LongBench.
+    ///
+    /// A line is {input, context, answers, dataset}. Answers are scored by LongBench's own F1 or ROUGE-L; the
+    /// questions are in kvllama's words.
+    ImportLongbench(ImportLongbench),
     Generate(Generate),
+    GenerateRecall(GenerateRecall),
 }
 
 /// Say what a data set holds, and everything that is wrong with it.
@@ -46,7 +63,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  kvllama data check mine.jsonl\n  kvllama data check multi --json | jq .types")]
 struct Check {
-    /// A JSONL file, or a bundled set (demo, multi).
+    /// A JSONL file, or a bundled set (demo, multi, recall, recall-completion).
     #[arg(value_name = "FILE")]
     data: String,
 
@@ -64,6 +81,88 @@ struct Import {
     /// The published file, JSON lines.
     #[arg(value_name = "FILE")]
     file: PathBuf,
+
+    /// Where the examples go [default: stdout].
+    #[arg(long, value_name = "OUT.jsonl")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  kvllama data import-ruler validation.jsonl --task niah_single_2 --out niah.jsonl
+  kvllama exp --policy random --ratio 0.5 --data niah.jsonl")]
+struct ImportRuler {
+    #[command(flatten)]
+    import: Import,
+
+    /// The task of lines that name none, such as niah_single_1, vt or qa_1.
+    #[arg(long, value_name = "NAME")]
+    task: Option<String>,
+
+    /// chat: the question ends the prompt; completion: the beginning of the answer (`answer_prefix`) does.
+    #[arg(long, value_name = "STYLE", default_value = "chat")]
+    style: Style,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  kvllama data import-longbench hotpotqa.jsonl --out hotpotqa-examples.jsonl
+  kvllama exp --policy random --ratio 0.5 --data hotpotqa-examples.jsonl")]
+struct ImportLongbench {
+    #[command(flatten)]
+    import: Import,
+
+    /// chat: the question ends the prompt; completion: `Answer:` does.
+    #[arg(long, value_name = "STYLE", default_value = "chat")]
+    style: Style,
+}
+
+/// Hide facts in a natural text and ask for them: recall tasks as RULER has them.
+///
+/// Examples take the kinds, the lengths and, where they are listed, the depths in turn. Each fact that is asked for is
+/// an instruction of its own, scored by RULER's string_match_all. The question comes after the text, so that
+/// `exp --scope context` evicts before it is read, and without it after. The same seed gives the same file.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvllama data generate-recall --tokens 4000 --model llama.gguf --n 100 --out recall.jsonl
+  kvllama data generate-recall --tokens 500..2000:500 --kind multikey --facts 8 --depth 0..1:0.25 --out depths.jsonl
+  kvllama data generate-recall --tokens 800 --model base.gguf --style completion --out base.jsonl")]
+struct GenerateRecall {
+    /// Length of a prompt, template included: tokens of --model, or words if no model is given. A list, or FROM..TO:STEP.
+    #[arg(long, value_name = "N,..", default_value = "600")]
+    tokens: String,
+
+    /// Examples.
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    n: u32,
+
+    /// Facts in a text, those that nobody asks for included; the kind `single` has one.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=48))]
+    facts: u32,
+
+    /// single: one fact. multikey: one of several people's codes is asked for. multivalue: all codes of one person.
+    /// multiquery: the codes of all people. vt: a chain of variables of the same value.
+    #[arg(long, value_name = "KIND,..", value_delimiter = ',', default_value = "single,multikey,multivalue")]
+    kind: Vec<Kind>,
+
+    /// Where facts stand, as shares of the text: `uniform`, or depths that facts take in turn, as a list or FROM..TO:STEP.
+    #[arg(long, value_name = "DEPTHS", default_value = "uniform")]
+    depth: Depths,
+
+    /// chat: a question; completion: the beginning of the answer, for models without a chat template.
+    #[arg(long, value_name = "STYLE", default_value = "chat")]
+    style: Style,
+
+    /// Seed of all that is drawn.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+
+    /// The model whose tokens are counted: a GGUF file, or a name from `kvllama models`.
+    #[arg(long, value_name = "NAME|PATH")]
+    model: Option<String>,
 
     /// Where the examples go [default: stdout].
     #[arg(long, value_name = "OUT.jsonl")]
@@ -105,7 +204,12 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
         Command::Check(args) => check(&args),
         Command::ImportIfeval(args) => import_as(Format::Ifeval, &args, quiet),
         Command::ImportSysIfeval(args) => import_as(Format::SysIfeval, &args, quiet),
+        Command::ImportRuler(args) => {
+            import_as(Format::Ruler { style: args.style, task: args.task }, &args.import, quiet)
+        }
+        Command::ImportLongbench(args) => import_as(Format::Longbench { style: args.style }, &args.import, quiet),
         Command::Generate(args) => write(&args, quiet),
+        Command::GenerateRecall(args) => write_recall(&args, quiet),
     }
 }
 
@@ -127,21 +231,67 @@ fn check(args: &Check) -> Result<()> {
 }
 
 fn import_as(format: Format, args: &Import, quiet: bool) -> Result<()> {
-    let examples = import(&args.file, format)?;
-    let lines: String =
-        examples.iter().map(|example| serde_json::to_string(example).expect("plain data") + "\n").collect();
-    match &args.out {
-        Some(out) if out.canonicalize().is_ok_and(|out| args.file.canonicalize().is_ok_and(|file| file == out)) => {
-            return Err(Error::input(format!(
-                "--out {} would overwrite what is read; name another file",
-                out.display()
-            )));
-        }
-        Some(out) => files::write_atomically(out, lines.as_bytes())?,
-        None => print(&lines)?,
+    let same =
+        |out: &PathBuf| args.file.canonicalize().is_ok_and(|file| out.canonicalize().is_ok_and(|out| file == out));
+    if let Some(out) = args.out.as_ref().filter(|out| same(out)) {
+        return Err(Error::input(format!("--out {} would overwrite what is read; name another file", out.display())));
     }
+    let examples = import(&args.file, format)?;
+    write_examples(&examples, args.out.as_deref())?;
     say(quiet, &imported_text(&examples));
     Ok(())
+}
+
+fn write_examples(examples: &[Example], out: Option<&Path>) -> Result<()> {
+    let lines: String =
+        examples.iter().map(|example| serde_json::to_string(example).expect("plain data") + "\n").collect();
+    match out {
+        Some(out) => files::write_atomically(out, lines.as_bytes()),
+        None => print(&lines),
+    }
+}
+
+fn write_recall(args: &GenerateRecall, quiet: bool) -> Result<()> {
+    let recall = Recall {
+        lengths: lengths(&args.tokens)?,
+        kinds: args.kind.clone(),
+        facts: args.facts as usize,
+        depths: args.depth.clone(),
+        style: args.style,
+        seed: args.seed,
+    };
+    let model = args.model.as_deref().map(vocabulary).transpose()?;
+    let measure = |example: &Example| match (&model, args.style) {
+        (None, _) => Ok(example.messages[0].content.split_whitespace().count()),
+        (Some(model), Style::Chat) => Ok(prompt_of(model, example)?.tokens.len()),
+        (Some(model), Style::Completion) => Ok(Prompt::raw(model, &example.messages[0].content)?.tokens.len()),
+    };
+    let examples = recall::generate(&recall, args.n as usize, &measure)?;
+    write_examples(&examples, args.out.as_deref())?;
+    let unit = if model.is_some() { "tokens" } else { "words (--model counts tokens)" };
+    say(quiet, &format!("{} examples of {} {unit}", examples.len(), args.tokens));
+    Ok(())
+}
+
+/// A model to count tokens with.
+fn vocabulary(name: &str) -> Result<Arc<Model>> {
+    let settings = LoadSettings { dry: true, ..LoadSettings::default() };
+    match models::resolve(name, &models::directory())? {
+        ModelSource::Embedded => Model::from_bytes(name, models::EMBEDDED_GGUF, &LoadSettings::default(), None),
+        ModelSource::File(path) => Model::from_file(&path, &settings, None),
+    }
+}
+
+/// The lengths of `--tokens`.
+fn lengths(text: &str) -> Result<Vec<usize>> {
+    /// More than models read.
+    const MOST: f64 = 2e6;
+    let numbers = text.split(',').map(recall::range).collect::<Result<Vec<_>>>()?.concat();
+    let length = |number: &f64| match number.fract() == 0.0 && (1.0..=MOST).contains(number) {
+        true => Ok(*number as usize),
+        false => Err(Error::input(format!("--tokens {number}: a length is a whole number from 1 to {MOST}"))),
+    };
+    numbers.iter().map(length).collect()
 }
 
 fn imported_text(examples: &[Example]) -> String {

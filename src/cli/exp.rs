@@ -44,7 +44,7 @@ pub(super) struct Args {
     #[arg(long, help_heading = "Eviction")]
     no_baseline: bool,
 
-    /// Examples: a bundled set (demo, multi) or a JSONL file [default: demo for the embedded model, else multi].
+    /// Examples: a bundled set (demo, multi, recall, recall-completion) or a JSONL file [default: demo for the embedded model, else multi].
     #[arg(long, value_name = "NAME|PATH", help_heading = "Examples and trials")]
     data: Option<String>,
 
@@ -367,11 +367,10 @@ impl Args {
         let (text, shown) = match bundled::find(name) {
             Some(set) => (set.jsonl.to_owned(), name.to_owned()),
             None => {
-                let known: Vec<_> = bundled::BUNDLED.iter().map(|set| set.name).collect();
                 let text = std::fs::read_to_string(name).map_err(|error| {
                     Error::input(format!(
                         "cannot read the examples `{name}`: {error}; give a JSONL file or a bundled set ({})",
-                        known.join(", ")
+                        bundled::names()
                     ))
                 })?;
                 (text, name.to_owned())

@@ -26,7 +26,22 @@ pub static BUNDLED: &[Bundled] = &[
         summary: "hand-written prompts of 3 to 8 instructions for real models",
         jsonl: include_str!("../../data/multi.jsonl"),
     },
+    Bundled {
+        name: "recall",
+        summary: "facts hidden in stories, and a question about them, for small and large models that chat",
+        jsonl: include_str!("../../data/recall.jsonl"),
+    },
+    Bundled {
+        name: "recall-completion",
+        summary: "the same as texts to go on with, for models without a chat template",
+        jsonl: include_str!("../../data/recall-completion.jsonl"),
+    },
 ];
+
+/// The names, for messages and help.
+pub fn names() -> String {
+    BUNDLED.iter().map(|set| set.name).collect::<Vec<_>>().join(", ")
+}
 
 /// The bundled data set of that name, if there is one.
 pub fn find(name: &str) -> Option<&'static Bundled> {

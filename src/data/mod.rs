@@ -9,6 +9,7 @@ pub mod generate;
 mod import;
 mod load;
 mod near;
+pub mod recall;
 mod statement;
 mod survey;
 

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 pub struct Rescored {
     /// Instructions checked by a rule.
     pub checked: usize,
-    /// Those whose verdict, strict or loose, is now another.
+    /// Those whose verdict is now another.
     pub changed: usize,
     /// By condition: mean score, finished trials.
     pub means: Vec<(String, Option<f64>, usize)>,
@@ -41,10 +41,10 @@ pub fn rescore(directory: &Path) -> Result<Rescored> {
             ))
         })?;
         let verdict = checker.as_ref().map(|checker| checker.check(&trial.response));
-        let now = verdict.map(|verdict| (u8::from(verdict.strict), u8::from(verdict.loose)));
-        checked += usize::from(now.is_some());
-        changed += usize::from(now != row.pass_strict.zip(row.pass_loose));
-        (row.pass_strict, row.pass_loose) = now.unzip();
+        let before = (row.by_rule(), row.pass_strict, row.pass_loose);
+        row.take(verdict);
+        checked += usize::from(verdict.is_some());
+        changed += usize::from((row.by_rule(), row.pass_strict, row.pass_loose) != before);
     }
     rows.instructions = scored;
     rows.settle()?;

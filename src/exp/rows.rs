@@ -6,6 +6,7 @@ use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::condition::Condition;
+use crate::score::Verdict;
 
 /// What identifies a trial within a run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -123,7 +124,7 @@ trial_row! {
         pub n_generated: usize,
         /// `end_of_turn` or `length`.
         pub stop_reason: String,
-        /// Mean of `pass_strict` over the instructions that have a rule.
+        /// Mean over the instructions that have a rule.
         pub rule_score: Option<f64>,
         /// Mean of the judge's scores.
         pub judge_score: Option<f64>,
@@ -160,7 +161,7 @@ impl TrialRow {
     pub fn settle<'a>(&mut self, instructions: impl IntoIterator<Item = &'a InstructionRow> + Clone) {
         let mean_of =
             |value: fn(&InstructionRow) -> Option<f64>| mean(instructions.clone().into_iter().filter_map(value));
-        self.rule_score = mean_of(|row| row.pass_strict.map(f64::from));
+        self.rule_score = mean_of(InstructionRow::by_rule);
         self.judge_score = mean_of(|row| row.judge_score);
         self.mean_score = mean_of(|row| row.score);
     }
@@ -194,7 +195,9 @@ pub struct InstructionRow {
     pub n_tokens: Option<usize>,
     /// Fraction of them that survived.
     pub survival: Option<f64>,
-    /// 1 if the rule was followed, 0 if not.
+    /// How far the rule was followed, in [0, 1]. Empty in runs of older versions, whose rules know 0 and 1 alone.
+    pub rule_score: Option<f64>,
+    /// 1 if the rule was followed wholly, 0 if not.
     pub pass_strict: Option<u8>,
     /// As `pass_strict`, under IFEval's lenient reading of the response.
     pub pass_loose: Option<u8>,
@@ -213,9 +216,22 @@ impl InstructionRow {
     pub fn key(&self) -> Key {
         Key { example: self.example_id.clone(), condition: self.condition.clone(), repeat: self.repeat }
     }
+
+    /// Takes a rule's verdict, or that no rule speaks of this instruction.
+    pub(super) fn take(&mut self, verdict: Option<Verdict>) {
+        self.rule_score = verdict.map(|verdict| verdict.score);
+        self.pass_strict = verdict.map(|verdict| u8::from(verdict.strict));
+        self.pass_loose = verdict.map(|verdict| u8::from(verdict.loose));
+    }
+
+    /// The rule's score, if there is a rule.
+    pub fn by_rule(&self) -> Option<f64> {
+        self.rule_score.or(self.pass_strict.map(f64::from))
+    }
+
     /// Draws the score from the verdicts: the rule's where there is one, else the judge's.
     pub fn settle(&mut self) {
-        let rule = self.pass_strict.map(|pass| (f64::from(pass), Scorer::Rule));
+        let rule = self.by_rule().map(|score| (score, Scorer::Rule));
         let judge = self.judge_score.map(|score| (score, Scorer::Judge));
         (self.score, self.scored_by) = rule.or(judge).unzip();
     }

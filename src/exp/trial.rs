@@ -115,10 +115,9 @@ impl Trial<'_> {
                 kind: instruction.kind.clone(),
                 n_tokens: span.map(|span| span.range().len()),
                 survival: span.map(|span| forgetting.survival(span.range())),
-                pass_strict: verdict.as_ref().map(|verdict| u8::from(verdict.strict)),
-                pass_loose: verdict.as_ref().map(|verdict| u8::from(verdict.loose)),
                 ..InstructionRow::default()
             };
+            row.take(verdict);
             row.settle();
             Ok(row)
         });

@@ -290,8 +290,8 @@ fn affordable(requests: &[Request], max_tokens: u32, budget: Option<(Price, f64)
 
 fn agreement(rows: &[InstructionRow]) -> Option<Agreement> {
     let mut agreement = Agreement::default();
-    for (rule, judge) in rows.iter().filter_map(|row| row.pass_strict.zip(row.judge_score)) {
-        let count = match (rule == 1, judge >= 0.5) {
+    for (rule, judge) in rows.iter().filter_map(|row| row.by_rule().zip(row.judge_score)) {
+        let count = match (rule >= 0.5, judge >= 0.5) {
             (true, true) => &mut agreement.both,
             (false, false) => &mut agreement.neither,
             (false, true) => &mut agreement.judge_only,

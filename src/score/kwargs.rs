@@ -60,6 +60,12 @@ impl<'a> Kwargs<'a> {
         texts.ok_or_else(|| self.wrong(name, "must be a list of texts that are not empty"))
     }
 
+    /// `true` or `false`; without it `false`.
+    pub(super) fn flag(&self, name: &str) -> Result<bool> {
+        let value = self.optional(name).map_or(Some(false), Value::as_bool);
+        value.ok_or_else(|| self.wrong(name, "must be true or false"))
+    }
+
     /// A whole number; `3.0` is one too, since some exports of IFEval write all numbers so.
     pub(super) fn number(&self, name: &str) -> Result<usize> {
         let value = self.required(name)?;

@@ -1,5 +1,5 @@
 //! Rules: does a response follow an instruction? All 25 instruction types of IFEval with their
-//! official verdicts, and a few of kvllama's own.
+//! official verdicts, a few of kvllama's own, and the metrics of RULER and LongBench.
 //!
 //! [`rules`] lists what can be checked. A [`Checker`] is one rule with its kwargs, read and
 //! compiled once; [`check`] is the short way for a single response. [`ifeval`] scores a whole
@@ -36,15 +36,33 @@ pub struct Rule {
     build: fn(&Kwargs) -> Result<Test>,
 }
 
-/// Whether one text follows the instruction.
-type Test = Box<dyn Fn(&str) -> bool + Send + Sync>;
+/// How far one text follows the instruction, in [0, 1].
+struct Test(Box<dyn Fn(&str) -> f64 + Send + Sync>);
 
-/// Whether a response follows an instruction, by both of IFEval's measures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl Test {
+    /// A rule that is followed or not.
+    fn whether(follows: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        Test(Box::new(move |text| f64::from(follows(text))))
+    }
+
+    /// A rule that may be followed in part.
+    fn share(share: impl Fn(&str) -> f64 + Send + Sync + 'static) -> Self {
+        Test(Box::new(share))
+    }
+}
+
+/// A score from here on counts as 1: LongBench's ROUGE-L adds 1e-8 to its denominator, and gives
+/// 0.999999995 to an answer that equals its reference.
+const FULL: f64 = 1.0 - 1e-6;
+
+/// How far a response follows an instruction.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Verdict {
-    /// The response as it stands follows.
+    /// In [0, 1]: how far the response as it stands follows. Most rules know 0 and 1 alone.
+    pub score: f64,
+    /// It follows wholly.
     pub strict: bool,
-    /// It follows with or without its first line, its last line and its asterisks: an opening
+    /// It follows wholly with or without its first line, its last line and its asterisks: an opening
     /// phrase, a closing one and markdown emphasis are forgiven.
     pub loose: bool,
 }
@@ -66,9 +84,11 @@ impl Checker {
 
     /// Judges one response. An empty response follows nothing.
     pub fn check(&self, response: &str) -> Verdict {
-        let follows = |text: &str| !strip(text).is_empty() && (self.test)(text);
-        let strict = follows(response);
-        Verdict { strict, loose: strict || variants(response).iter().any(|text| follows(text)) }
+        let share = |text: &str| if strip(text).is_empty() { 0.0 } else { (self.test.0)(text) };
+        let follows = |text: &str| share(text) >= FULL;
+        let score = share(response);
+        let strict = score >= FULL;
+        Verdict { score, strict, loose: strict || variants(response).iter().any(|text| follows(text)) }
     }
 }
 

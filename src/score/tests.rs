@@ -205,3 +205,30 @@ proptest! {
         }
     }
 }
+
+/// Each case is what the metrics gave in Python; `scripts/reference/metrics.py` made them.
+#[test]
+fn metrics_of_ruler_and_longbench() {
+    #[derive(serde::Deserialize)]
+    struct Case {
+        answer: String,
+        references: Vec<String>,
+        scores: std::collections::BTreeMap<String, f64>,
+    }
+    let cases: Vec<Case> = serde_json::from_str(include_str!("../../tests/fixtures/metrics.json")).unwrap();
+    assert_eq!(cases.len(), 400);
+    for Case { answer, references, scores } in cases {
+        let kwargs = object(json!({"references": references}));
+        for (kind, expected) in scores {
+            let verdict = check(&kind, &kwargs, &answer).unwrap();
+            assert!(
+                (verdict.score - expected).abs() < 1e-12,
+                "{kind} {references:?} {answer:?}: {} {expected}",
+                verdict.score
+            );
+            assert_eq!(verdict.strict, expected > 0.999_999, "{kind} {references:?} {answer:?}");
+        }
+    }
+    let first_line = object(json!({"references": ["Paris"], "first_line": true}));
+    assert_eq!(check("longbench:qa_f1_score", &first_line, "\nParis\nQuestion: What").unwrap().score, 1.0);
+}

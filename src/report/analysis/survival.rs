@@ -36,9 +36,9 @@ pub struct Bin {
     pub followed: Estimate,
 }
 
-/// Whether an instruction counts as followed: by the rule where there is one, else by a judge's score of at least 0.5.
+/// Whether an instruction counts as followed: its score is at least 0.5.
 pub(super) fn followed(row: &InstructionRow) -> Option<bool> {
-    row.pass_strict.map(|pass| pass == 1).or_else(|| row.score.map(|score| score >= 0.5))
+    row.by_rule().or(row.score).map(|score| score >= 0.5)
 }
 
 /// One curve per policy; the full cache, where everything survives, has none.

@@ -174,7 +174,7 @@ pub(super) fn noise_floor(table: &Table) -> Option<NoiseFloor> {
 pub(super) fn agreement(table: &Table) -> Option<Agreement> {
     let rows = table.columns.iter().flat_map(|column| column.finished()).flat_map(|trial| &trial.instructions);
     let both: Vec<(bool, bool)> =
-        rows.filter_map(|row| Some((row.pass_strict? == 1, row.judge_score? >= 0.5))).collect();
+        rows.filter_map(|row| Some((row.by_rule()? >= 0.5, row.judge_score? >= 0.5))).collect();
     let (rules, judge): (Vec<bool>, Vec<bool>) = both.iter().copied().unzip();
     let kappa = cohens_kappa(&rules, &judge)?;
     let agreed = both.iter().filter(|(rule, judge)| rule == judge).count() as f64 / both.len() as f64;

@@ -211,7 +211,8 @@
     const [, , strict, loose, judged, reason, value] = row;
     const cell = make('td', {});
     if (strict !== null) {
-      cell.append(make('span', { class: strict ? 'pass' : 'fail' }, strict ? '✓ followed' : '✗ not followed'));
+      const partly = !strict && value > 0;
+      cell.append(make('span', { class: strict ? 'pass' : 'fail' }, strict ? '✓ followed' : partly ? `followed in part: ${number(value)}` : '✗ not followed'));
       if (loose !== null && loose !== strict) cell.append(make('span', { class: 'sub' }, loose ? 'followed when read loosely' : 'not when read loosely'));
     } else if (judged === null && value === null) {
       cell.append('not scored');

@@ -29,15 +29,15 @@ pub(super) fn rules() -> Vec<Rule> {
 
 fn capital_word_frequency(kwargs: &Kwargs) -> Result<Test> {
     let frequency = kwargs.threshold("capital_frequency", "capital_relation")?;
-    Ok(Box::new(move |text| frequency.holds(words::tokenize(text).iter().filter(|word| is_upper(word)).count())))
+    Ok(Test::whether(move |text| frequency.holds(words::tokenize(text).iter().filter(|word| is_upper(word)).count())))
 }
 
 fn english_capital(_: &Kwargs) -> Result<Test> {
-    Ok(Box::new(|text| is_upper(text) && is_english(text)))
+    Ok(Test::whether(|text| is_upper(text) && is_english(text)))
 }
 
 fn english_lowercase(_: &Kwargs) -> Result<Test> {
-    Ok(Box::new(|text| is_lower(text) && is_english(text)))
+    Ok(Test::whether(|text| is_lower(text) && is_english(text)))
 }
 
 fn is_english(text: &str) -> bool {

@@ -21,7 +21,7 @@ pub(super) fn rules() -> Vec<Rule> {
 }
 
 fn two_responses(_: &Kwargs) -> Result<Test> {
-    Ok(Box::new(|text| {
+    Ok(Test::whether(|text| {
         let mut responses: Vec<&str> = text.split("******").map(strip).collect();
         // A divider may open and close the text.
         if responses.last() == Some(&"") {
@@ -36,5 +36,5 @@ fn two_responses(_: &Kwargs) -> Result<Test> {
 
 fn repeat_prompt(kwargs: &Kwargs) -> Result<Test> {
     let prompt = kwargs.text("prompt_to_repeat")?.to_lowercase();
-    Ok(Box::new(move |text| strip(text).to_lowercase().starts_with(&prompt)))
+    Ok(Test::whether(move |text| strip(text).to_lowercase().starts_with(&prompt)))
 }

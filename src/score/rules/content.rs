@@ -22,7 +22,7 @@ pub(super) fn rules() -> Vec<Rule> {
 
 fn number_placeholders(kwargs: &Kwargs) -> Result<Test> {
     let number = kwargs.number("num_placeholders")?;
-    Ok(Box::new(move |text| regex!(r"\[.*?\]").find_iter(text).count() >= number))
+    Ok(Test::whether(move |text| regex!(r"\[.*?\]").find_iter(text).count() >= number))
 }
 
 fn postscript(kwargs: &Kwargs) -> Result<Test> {
@@ -32,5 +32,5 @@ fn postscript(kwargs: &Kwargs) -> Result<Test> {
         // A quirk: any other marker is a regular expression, its full stops included.
         other => other.to_lowercase(),
     })?;
-    Ok(Box::new(move |text| marker.is_match(&text.to_lowercase())))
+    Ok(Test::whether(move |text| marker.is_match(&text.to_lowercase())))
 }

@@ -47,7 +47,7 @@ pub(super) fn rules() -> Vec<Rule> {
 
 fn number_bullet_lists(kwargs: &Kwargs) -> Result<Test> {
     let number = kwargs.number("num_bullets")?;
-    Ok(Box::new(move |text| {
+    Ok(Test::whether(move |text| {
         let stars = regex!(r"(?m)^[\s\x1c-\x1f]*\*[^*].*$").find_iter(text).count();
         let dashes = regex!(r"(?m)^[\s\x1c-\x1f]*-.*$").find_iter(text).count();
         stars + dashes == number
@@ -56,12 +56,12 @@ fn number_bullet_lists(kwargs: &Kwargs) -> Result<Test> {
 
 fn constrained_response(_: &Kwargs) -> Result<Test> {
     let answers = ["My answer is yes.", "My answer is no.", "My answer is maybe."];
-    Ok(Box::new(move |text| answers.iter().any(|answer| text.contains(answer))))
+    Ok(Test::whether(move |text| answers.iter().any(|answer| text.contains(answer))))
 }
 
 fn number_highlighted_sections(kwargs: &Kwargs) -> Result<Test> {
     let number = kwargs.number("num_highlights")?;
-    Ok(Box::new(move |text| {
+    Ok(Test::whether(move |text| {
         let single = regex!(r"\*[^\n*]*\*").find_iter(text).map(|found| found.as_str().trim_matches('*'));
         let double = regex!(r"\*\*[^\n*]*\*\*").find_iter(text).map(|found| found.as_str().trim_matches('*'));
         single.chain(double).filter(|highlight| !strip(highlight).is_empty()).count() >= number
@@ -73,11 +73,11 @@ fn multiple_sections(kwargs: &Kwargs) -> Result<Test> {
         format!(r"[\s\x1c-\x1f]?{splitter}[\s\x1c-\x1f]?\d+[\s\x1c-\x1f]?")
     })?;
     let number = kwargs.number("num_sections")?;
-    Ok(Box::new(move |text| heading.find_iter(text).count() >= number))
+    Ok(Test::whether(move |text| heading.find_iter(text).count() >= number))
 }
 
 fn json_format(_: &Kwargs) -> Result<Test> {
-    Ok(Box::new(|text| {
+    Ok(Test::whether(|text| {
         let mut text = strip(text);
         for fence in ["```json", "```Json", "```JSON", "```"] {
             text = text.strip_prefix(fence).unwrap_or(text);
@@ -87,7 +87,7 @@ fn json_format(_: &Kwargs) -> Result<Test> {
 }
 
 fn title(_: &Kwargs) -> Result<Test> {
-    Ok(Box::new(|text| {
+    Ok(Test::whether(|text| {
         let mut titles = regex!(r"<<[^\n]+>>").find_iter(text).map(|found| found.as_str());
         titles.any(|title| !strip(title.trim_start_matches('<').trim_end_matches('>')).is_empty())
     }))

@@ -35,21 +35,21 @@ pub(super) fn rules() -> Vec<Rule> {
 fn existence(kwargs: &Kwargs) -> Result<Test> {
     let keywords: std::result::Result<Vec<_>, _> = kwargs.texts("keywords")?.into_iter().map(Keyword::new).collect();
     let keywords = keywords.map_err(|error| not_an_expression(kwargs, "keywords", &error))?;
-    Ok(Box::new(move |text| keywords.iter().all(|keyword| keyword.is_in(text))))
+    Ok(Test::whether(move |text| keywords.iter().all(|keyword| keyword.is_in(text))))
 }
 
 fn frequency(kwargs: &Kwargs) -> Result<Test> {
     let keyword = Keyword::new(kwargs.text("keyword")?);
     let keyword = keyword.map_err(|error| not_an_expression(kwargs, "keyword", &error))?;
     let frequency = kwargs.threshold("frequency", "relation")?;
-    Ok(Box::new(move |text| frequency.holds(keyword.count_in(text))))
+    Ok(Test::whether(move |text| frequency.holds(keyword.count_in(text))))
 }
 
 fn forbidden_words(kwargs: &Kwargs) -> Result<Test> {
     let words = kwargs.texts("forbidden_words")?.into_iter();
     let words: std::result::Result<Vec<_>, _> = words.map(WholeWord::new).collect();
     let words = words.map_err(|error| not_an_expression(kwargs, "forbidden_words", &error))?;
-    Ok(Box::new(move |text| !words.iter().any(|word| word.is_in(text))))
+    Ok(Test::whether(move |text| !words.iter().any(|word| word.is_in(text))))
 }
 
 fn letter_frequency(kwargs: &Kwargs) -> Result<Test> {
@@ -60,5 +60,5 @@ fn letter_frequency(kwargs: &Kwargs) -> Result<Test> {
     };
     let letter: Vec<char> = letter.to_lowercase().collect();
     let frequency = kwargs.threshold("let_frequency", "let_relation")?;
-    Ok(Box::new(move |text| frequency.holds(text.to_lowercase().chars().filter(|c| letter == [*c]).count())))
+    Ok(Test::whether(move |text| frequency.holds(text.to_lowercase().chars().filter(|c| letter == [*c]).count())))
 }

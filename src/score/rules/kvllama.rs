@@ -30,12 +30,12 @@ pub(super) fn rules() -> Vec<Rule> {
 
 fn starts_with(kwargs: &Kwargs) -> Result<Test> {
     let wanted = kwargs.text("text")?.to_lowercase();
-    Ok(Box::new(move |text| strip(strip(text).trim_matches('"')).to_lowercase().starts_with(&wanted)))
+    Ok(Test::whether(move |text| strip(strip(text).trim_matches('"')).to_lowercase().starts_with(&wanted)))
 }
 
 fn contains(kwargs: &Kwargs) -> Result<Test> {
     let wanted = kwargs.text("text")?.to_lowercase();
-    Ok(Box::new(move |text| text.to_lowercase().contains(&wanted)))
+    Ok(Test::whether(move |text| text.to_lowercase().contains(&wanted)))
 }
 
 fn excludes(kwargs: &Kwargs) -> Result<Test> {
@@ -44,7 +44,7 @@ fn excludes(kwargs: &Kwargs) -> Result<Test> {
         Some(_) => Some(kwargs.texts("on_topic")?.into_iter().map(str::to_lowercase).collect()),
         None => None,
     };
-    Ok(Box::new(move |text| {
+    Ok(Test::whether(move |text| {
         let text = text.to_lowercase();
         let is_on_topic = topic.as_ref().is_none_or(|words| words.iter().any(|word| text.contains(word)));
         is_on_topic && !text.contains(&unwanted)
@@ -54,7 +54,7 @@ fn excludes(kwargs: &Kwargs) -> Result<Test> {
 fn parts(kwargs: &Kwargs) -> Result<Test> {
     let separator = kwargs.verbatim("separator")?.to_owned();
     let count = kwargs.number("count")?;
-    Ok(Box::new(move |text| {
+    Ok(Test::whether(move |text| {
         let parts: Vec<&str> = text.split(&separator).map(strip).collect();
         parts.len() == count && !parts.contains(&"")
     }))

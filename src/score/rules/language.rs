@@ -17,5 +17,5 @@ fn response_language(kwargs: &Kwargs) -> Result<Test> {
     if !language::is_known(&wanted) {
         return Err(kwargs.wrong("language", "must be a code that langdetect knows, such as `en`, `de` or `zh-cn`"));
     }
-    Ok(Box::new(move |text| language::detect(text).is_none_or(|language| language == wanted)))
+    Ok(Test::whether(move |text| language::detect(text).is_none_or(|language| language == wanted)))
 }

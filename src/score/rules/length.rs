@@ -35,17 +35,17 @@ pub(super) fn rules() -> Vec<Rule> {
 
 fn number_sentences(kwargs: &Kwargs) -> Result<Test> {
     let number = kwargs.threshold("num_sentences", "relation")?;
-    Ok(Box::new(move |text| number.holds(punkt::sentences(text).len())))
+    Ok(Test::whether(move |text| number.holds(punkt::sentences(text).len())))
 }
 
 fn number_words(kwargs: &Kwargs) -> Result<Test> {
     let number = kwargs.threshold("num_words", "relation")?;
-    Ok(Box::new(move |text| number.holds(words::count(text))))
+    Ok(Test::whether(move |text| number.holds(words::count(text))))
 }
 
 fn number_paragraphs(kwargs: &Kwargs) -> Result<Test> {
     let number = kwargs.number("num_paragraphs")?;
-    Ok(Box::new(move |text| {
+    Ok(Test::whether(move |text| {
         let paragraphs: Vec<&str> = regex!(r"[\s\x1c-\x1f]?\*\*\*[\s\x1c-\x1f]?").split(text).collect();
         // A divider may open and close the text, but nothing between two is not a paragraph.
         let is_blank = |paragraph: &&str| strip(paragraph).is_empty();
@@ -67,7 +67,7 @@ fn nth_paragraph_first_word(kwargs: &Kwargs) -> Result<Test> {
     if !(1..=number).contains(&nth) {
         return Err(kwargs.wrong("nth_paragraph", "must lie between 1 and `num_paragraphs`"));
     }
-    Ok(Box::new(move |text| {
+    Ok(Test::whether(move |text| {
         // A quirk: blank paragraphs do not count for the number, but do for the place.
         let paragraphs: Vec<&str> = text.split("\n\n").collect();
         let filled = paragraphs.iter().filter(|paragraph| !strip(paragraph).is_empty()).count();

@@ -11,7 +11,9 @@ mod keywords;
 mod kvllama;
 mod language;
 mod length;
+mod longbench;
 mod punctuation;
+mod ruler;
 mod startend;
 
 use std::sync::LazyLock;
@@ -22,7 +24,7 @@ use super::kwargs::Kwargs;
 use super::{Rule, Test};
 use crate::Result;
 
-/// Every rule: IFEval's types, then kvllama's own.
+/// Every rule: IFEval's types, then kvllama's own, then the metrics of other sets.
 pub fn rules() -> &'static [Rule] {
     static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
         let families = [
@@ -36,6 +38,8 @@ pub fn rules() -> &'static [Rule] {
             change_case::rules(),
             punctuation::rules(),
             kvllama::rules(),
+            ruler::rules(),
+            longbench::rules(),
         ];
         families.into_iter().flatten().collect()
     });

@@ -7,5 +7,5 @@ pub(super) fn rules() -> Vec<Rule> {
 }
 
 fn no_comma(_: &Kwargs) -> Result<Test> {
-    Ok(Box::new(|text| !text.contains(',')))
+    Ok(Test::whether(|text| !text.contains(',')))
 }

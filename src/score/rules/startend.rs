@@ -17,11 +17,11 @@ pub(super) fn rules() -> Vec<Rule> {
 
 fn end_checker(kwargs: &Kwargs) -> Result<Test> {
     let phrase = kwargs.text("end_phrase")?.to_lowercase();
-    Ok(Box::new(move |text| strip(text).trim_matches('"').to_lowercase().ends_with(&phrase)))
+    Ok(Test::whether(move |text| strip(text).trim_matches('"').to_lowercase().ends_with(&phrase)))
 }
 
 fn quotation(_: &Kwargs) -> Result<Test> {
-    Ok(Box::new(|text| {
+    Ok(Test::whether(|text| {
         let text = strip(text);
         text.len() > 1 && text.starts_with('"') && text.ends_with('"')
     }))

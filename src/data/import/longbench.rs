@@ -1,0 +1,91 @@
+//! LongBench (Bai et al. 2023, arXiv 2308.14508): what its F1 and ROUGE-L score.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::super::recall::Style;
+use super::super::{Example, Instruction};
+use super::evidence::Evidence;
+use super::{shown, user};
+use crate::{Error, Result};
+
+#[derive(Deserialize)]
+pub(super) struct Line {
+    #[serde(alias = "question")]
+    input: String,
+    context: String,
+    answers: Vec<String>,
+    #[serde(alias = "task")]
+    dataset: String,
+    #[serde(alias = "id")]
+    _id: Option<Value>,
+}
+
+/// How the sets of one kind are asked and scored.
+struct Kind {
+    datasets: &'static [&'static str],
+    rule: &'static str,
+    /// LongBench takes the first line of an answer in sets whose prompts are worked examples.
+    first_line: bool,
+    ask: fn(&str) -> String,
+}
+
+const KINDS: [Kind; 5] = [
+    Kind {
+        datasets: &["narrativeqa", "qasper", "multifieldqa_en", "hotpotqa", "2wikimqa", "musique"],
+        rule: "longbench:qa_f1_score",
+        first_line: false,
+        ask: |input| {
+            format!("Answer this question from the text above, in as few words as you can.\nQuestion: {input}")
+        },
+    },
+    Kind { datasets: &["triviaqa"], rule: "longbench:qa_f1_score", first_line: true, ask: str::to_owned },
+    Kind { datasets: &["samsum"], rule: "longbench:rouge_score", first_line: true, ask: str::to_owned },
+    Kind {
+        datasets: &["qmsum"],
+        rule: "longbench:rouge_score",
+        first_line: false,
+        ask: |input| format!("Answer this from the meeting above, in a few sentences: {input}"),
+    },
+    Kind {
+        datasets: &["gov_report", "multi_news"],
+        rule: "longbench:rouge_score",
+        first_line: false,
+        ask: |_| "Summarize the text above on one page.".to_owned(),
+    },
+];
+
+pub(super) fn example(line: Line, number: usize, style: Style) -> Result<Example> {
+    // LongBench-E's files are named so.
+    let dataset = line.dataset.strip_suffix("_e").unwrap_or(&line.dataset);
+    let kind = KINDS.iter().find(|kind| kind.datasets.contains(&dataset)).ok_or_else(|| {
+        let known: Vec<&str> = KINDS.iter().flat_map(|kind| kind.datasets).copied().collect();
+        Error::input(format!(
+            "the data set `{}` has a metric that kvllama lacks; it has those of {}",
+            line.dataset.escape_debug(),
+            known.join(", ")
+        ))
+    })?;
+    let (context, mut question) = (line.context.trim_end().to_owned(), (kind.ask)(line.input.trim()));
+    if style == Style::Completion && !kind.first_line {
+        question.push_str("\nAnswer:");
+    }
+    let mut kwargs = Map::from_iter([("references".to_owned(), json!(line.answers))]);
+    if kind.first_line {
+        kwargs.insert("first_line".to_owned(), json!(true));
+    }
+    let evidence = Evidence::of(&context);
+    let text = line.answers.iter().filter(|answer| !answer.is_empty()).find_map(|answer| evidence.only(answer));
+    let instruction = Instruction { kind: kind.rule.to_owned(), kwargs, rubric: None, text: text.map(str::to_owned) };
+    let key = line._id.as_ref().map_or_else(|| number.to_string(), shown);
+    Ok(Example {
+        id: format!("longbench-{}-{key}", line.dataset),
+        messages: user(format!("{context}\n\n{question}")),
+        instructions: vec![instruction],
+        context: (!context.is_empty()).then_some(context),
+        question: Some(question),
+        source: Some(json!({
+            "set": "LongBench (Bai et al. 2023, arXiv 2308.14508)", "dataset": line.dataset, "key": key,
+        })),
+    })
+}

@@ -1,0 +1,97 @@
+//! Published data sets as examples, one file a family.
+
+mod evidence;
+mod ifeval;
+mod longbench;
+mod ruler;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::load::check;
+use super::recall::Style;
+use super::{Example, Message, Role};
+use crate::{Error, Result};
+
+/// A data set that can be imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Format {
+    /// IFEval's `input_data.jsonl`: `{key, prompt, instruction_id_list, kwargs}`.
+    Ifeval,
+    /// The same with `messages`, a system and a user turn: the instructions are in the system turn.
+    SysIfeval,
+    /// RULER, and other needles in haystacks: `{input}` or `{context, question}`, and `outputs`.
+    Ruler {
+        /// The form of the prompt.
+        style: Style,
+        /// The task of lines that name none.
+        task: Option<String>,
+    },
+    /// LongBench's English question answering and summaries: `{input, context, answers, dataset}`.
+    Longbench {
+        /// The form of the prompt.
+        style: Style,
+    },
+}
+
+impl Format {
+    /// What the ids of its examples begin with.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Format::Ifeval => "ifeval",
+            Format::SysIfeval => "sys-ifeval",
+            Format::Ruler { .. } => "ruler",
+            Format::Longbench { .. } => "longbench",
+        }
+    }
+
+    /// Reads the line with that number as an example.
+    fn example(&self, line: &str, number: usize) -> Result<Example> {
+        let example = match self {
+            Format::Ifeval | Format::SysIfeval => ifeval::example(self.read(line)?, self),
+            Format::Ruler { style, task } => ruler::example(self.read(line)?, number, *style, task.as_deref()),
+            Format::Longbench { style } => longbench::example(self.read(line)?, number, *style),
+        }?;
+        check(&example)?;
+        Ok(example)
+    }
+
+    fn read<Line: serde::de::DeserializeOwned>(&self, line: &str) -> Result<Line> {
+        serde_json::from_str(line).map_err(|error| Error::input(format!("not a line of {}: {error}", self.name())))
+    }
+}
+
+/// Reads a published file as examples.
+///
+/// # Errors
+/// Names the file, the line and what is wrong with it.
+pub fn import(path: &Path, format: Format) -> Result<Vec<Example>> {
+    let text = super::load::read(path)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let numbered = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    let mut first_seen: HashMap<String, usize> = HashMap::new();
+    let examples = numbered.map(|(number, line)| {
+        let example =
+            format.example(line, number).and_then(|example| match first_seen.insert(example.id.clone(), number) {
+                Some(line) => Err(Error::input(format!("its id `{}` is that of line {line}", example.id))),
+                None => Ok(example),
+            });
+        example.map_err(|error| Error::input(format!("{}, line {number}: {error}", path.display())))
+    });
+    examples.collect()
+}
+
+/// A key of any JSON type, as part of an id.
+fn shown(key: &Value) -> String {
+    match key {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// One user turn.
+fn user(content: String) -> Vec<Message> {
+    vec![Message { role: Role::User, content }]
+}

@@ -1,0 +1,171 @@
+//! The facts of an example, and the question about them.
+
+use std::str::FromStr;
+
+use rand_chacha::ChaCha8Rng;
+
+use crate::random::below;
+use crate::{Error, Result};
+
+/// What is hidden and asked for, by RULER's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One fact (`niah_single`).
+    Single,
+    /// A code of each of several people; that of one is asked for (`niah_multikey`).
+    MultiKey,
+    /// Several codes of one person, all asked for (`niah_multivalue`).
+    MultiValue,
+    /// A code of each of several people, all asked for (`niah_multiquery`).
+    MultiQuery,
+    /// A chain of variables, each with the value of the one before; all that have the first one's value are asked for (`vt`).
+    Variables,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Kind; 5] = [Kind::Single, Kind::MultiKey, Kind::MultiValue, Kind::MultiQuery, Kind::Variables];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Single => "single",
+            Kind::MultiKey => "multikey",
+            Kind::MultiValue => "multivalue",
+            Kind::MultiQuery => "multiquery",
+            Kind::Variables => "vt",
+        }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Kind::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
+            Error::input(format!("`{text}` is not a kind; known are {}", Kind::ALL.map(Kind::name).join(", ")))
+        })
+    }
+}
+
+/// What an example hides and asks.
+pub(super) struct Facts {
+    /// The line before the text, in chat.
+    pub announcement: String,
+    /// A sentence each; those that are asked for come first.
+    pub stated: Vec<String>,
+    /// What the answer must name, for each fact that is asked for.
+    pub answers: Vec<String>,
+    /// In chat.
+    pub question: String,
+    /// The beginning of the answer, in a completion. It stands nowhere else, so that it is found as the question.
+    pub stem: String,
+}
+
+impl Facts {
+    /// Draws names and codes that stand nowhere in the carrier.
+    pub fn draw(kind: Kind, count: usize, carrier: &str, rng: &mut ChaCha8Rng) -> Result<Self> {
+        let count = if kind == Kind::Single { 1 } else { count };
+        let people = if kind == Kind::MultiValue { 1 } else { count };
+        if people > NAMES.len() || count > MOST {
+            return Err(Error::input(format!("{count} facts are too many; at most {MOST} have names of their own")));
+        }
+        let code = |rng: &mut ChaCha8Rng| (1000 + below(rng, 9000)).to_string();
+        if kind == Kind::Variables {
+            let variable = |rng: &mut ChaCha8Rng| (0..5).map(|_| char::from(b'A' + below(rng, 26) as u8)).collect();
+            return Ok(Facts::chain(distinct(count, carrier, rng, variable), &distinct(1, carrier, rng, code)[0]));
+        }
+        let codes = distinct(count, carrier, rng, code);
+        let mut names = NAMES.to_vec();
+        shuffle(&mut names, rng);
+        let names = &names[..people];
+        let announcement =
+            "Here is a text. Some people's special codes are hidden in it. Remember the codes.".to_owned();
+        if kind == Kind::MultiValue {
+            let name = names[0];
+            return Ok(Facts {
+                announcement,
+                stated: codes.iter().map(|code| format!("A special code of {name} is {code}.")).collect(),
+                answers: codes,
+                question: format!("What are all the special codes of {name} in the text? List the {count} codes."),
+                stem: format!("According to the text, the {count} special codes of {name} are"),
+            });
+        }
+        let stated = names.iter().zip(&codes).map(|(name, code)| format!("The special code of {name} is {code}."));
+        let stated: Vec<String> = stated.collect();
+        let (question, stem, asked) = if kind == Kind::MultiQuery {
+            let all = listed(names);
+            (
+                format!("What are the special codes of {all}?"),
+                format!("According to the text, the special codes of {all} are"),
+                count,
+            )
+        } else {
+            let name = names[0];
+            (
+                format!("What is the special code of {name}?"),
+                format!("According to the text, the special code of {name} is"),
+                1,
+            )
+        };
+        Ok(Facts { announcement, stated, answers: codes[..asked].to_vec(), question, stem })
+    }
+
+    fn chain(variables: Vec<String>, value: &str) -> Self {
+        let of = |index: usize| match index {
+            0 => format!("VAR {} = {value}.", variables[0]),
+            _ => format!("VAR {} = VAR {}.", variables[index], variables[index - 1]),
+        };
+        let count = variables.len();
+        Facts {
+            announcement: "Here is a text. Assignments of variables are hidden in it. Remember them.".to_owned(),
+            stated: (0..count).map(of).collect(),
+            question: format!("Which {count} variables have the value {value}? Name them all."),
+            stem: format!("According to the text, the {count} variables that have the value {value} are"),
+            answers: variables,
+        }
+    }
+}
+
+/// `Ada, Ben and Cleo`
+fn listed(names: &[&str]) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => names.concat(),
+    }
+}
+
+/// Different texts that the carrier does not hold.
+fn distinct(
+    count: usize,
+    carrier: &str,
+    rng: &mut ChaCha8Rng,
+    draw: impl Fn(&mut ChaCha8Rng) -> String,
+) -> Vec<String> {
+    let mut drawn: Vec<String> = Vec::with_capacity(count);
+    while drawn.len() < count {
+        let text = draw(rng);
+        if !drawn.contains(&text) && !carrier.contains(&text) {
+            drawn.push(text);
+        }
+    }
+    drawn
+}
+
+/// Fisher-Yates.
+pub(super) fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
+    for last in (1..items.len()).rev() {
+        items.swap(last, below(rng, last as u64 + 1));
+    }
+}
+
+/// Facts of a text.
+const MOST: usize = NAMES.len();
+
+/// Names that stand nowhere in the carrier.
+const NAMES: [&str; 48] = [
+    "Ada", "Amir", "Anya", "Bruno", "Carla", "Chloe", "Dario", "Diego", "Elena", "Emil", "Farah", "Felix", "Gina",
+    "Goran", "Hanna", "Hugo", "Ingrid", "Ivan", "Jana", "Jorge", "Kai", "Katya", "Leila", "Luca", "Marco", "Mei",
+    "Nadia", "Nina", "Olga", "Omar", "Paula", "Pedro", "Quinn", "Rania", "Ravi", "Rosa", "Samir", "Sofia", "Tara",
+    "Tomas", "Uma", "Vera", "Viktor", "Wanda", "Xenia", "Yusuf", "Zara", "Zeno",
+];
