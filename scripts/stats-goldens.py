@@ -83,6 +83,38 @@ def sequence(x, alpha):
     return {"x": (2 * x - 1).tolist(), "level": 1 - alpha, "path": np.round(path, 12).tolist()}
 
 
+def earned(n, n_types, share_donors):
+    """The earned score from its definition, and the infinitesimal jackknife of it by complex-step derivatives: what src/stats
+    has in closed form. Everything is a function of weights on examples, which weigh as askers and as donors."""
+    asks = [rng.choice(n_types, rng.integers(0, 4), replace=False).tolist() for _ in range(n)]
+    rules = [(i, t, [k for k in range(n) if t not in asks[k] and rng.random() < share_donors]) for i in range(n) for t in asks[i]]
+    rules = [rule for rule in rules if rule[2]]
+    both = [[[int(rng.random() < q) for _ in range(n)] for _ in rules] for q in (0.3, 0.6)]  # verdict of rule on answer
+    of = [[r for r, rule in enumerate(rules) if rule[0] == i] for i in range(n)]
+    asking = [i for i in range(n) if of[i]]
+    takes_part = sorted(set(asking) | {k for _, _, donors in rules for k in donors})
+    def values(v, w):
+        total = sum(w[i] for i in asking)
+        p = sum(w[i] * np.mean([v[r][i] for r in of[i]]) for i in asking) / total
+        chance = lambda r: sum(w[k] * v[r][k] for k in rules[r][2]) / sum(w[k] for k in rules[r][2])
+        q = sum(w[i] * sum(chance(r) for r in of[i]) / len(of[i]) for i in asking) / total
+        return [p, q, (p - q) / (1 - q)]
+    def estimates(v):
+        point, size = values(v, np.ones(n)), len(takes_part)
+        steps = [values(v, np.ones(n) + 1e-20j * (np.arange(n) == k)) for k in takes_part]
+        influence = np.array([[value.imag / 1e-20 * size for value in step] for step in steps])
+        half = stats.t.ppf(0.975, size - 1) * influence.std(axis=0, ddof=1) / np.sqrt(size)
+        return [[point[j], point[j] - half[j], point[j] + half[j]] for j in range(3)]
+    w = {r: 1 / (len(asking) * len(of[rules[r][0]])) for r in range(len(rules))}
+    own = [[sum(w[r] * v[r][k] for r in of[k]) for k in range(n)] for v in both]
+    don = [[sum(w[r] * v[r][k] / len(rules[r][2]) for r in range(len(rules)) if k in rules[r][2]) for k in range(n)] for v in both]
+    (pa, qa), (pb, qb) = [(sum(own[c]), sum(don[c])) for c in (0, 1)]
+    pm, qm = (pa + pb) / 2, (qa + qb) / 2
+    d = [len(takes_part) * ((1 - qm) * (own[1][k] - own[0][k]) - (1 - pm) * (don[1][k] - don[0][k])) / ((1 - qa) * (1 - qb)) for k in takes_part]
+    return {"n": n, "rules": [[i, donors] for i, _, donors in rules], "verdicts": both, "estimates": [estimates(v) for v in both],
+            "d": d, "t": list(stats.t.interval(0.9, len(d) - 1, np.mean(d), stats.sem(d)))}
+
+
 p = rng.random(12).tolist() + [0.001, 0.002, 0.002]
 print(json.dumps(default=lambda value: value.tolist(), obj={
     "paired": [paired(n, levels, shift) for n, levels, shift in [(10, 4, 1), (15, 3, 1), (18, 5, 0.5), (40, 4, 1), (120, 5, 0.4)]],
@@ -97,4 +129,5 @@ print(json.dumps(default=lambda value: value.tolist(), obj={
         (rng.choice([0, -1], 120, p=[0.97, 0.03]), 0.05 / 7), (np.zeros(40), 0.05), (np.ones(12), 0.05), (rng.uniform(-1, 0.6, 80), 0.2)]],
     # statsmodels' noncentral t; ours is the usual approximation to it.
     "power": [[sd, n, float(np.squeeze(TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8))) * sd] for sd, n in [(0.3, 10), (0.25, 30), (0.4, 120)]],
+    "earned": [earned(12, 6, 1.0), earned(9, 4, 0.5)],
 }))

@@ -14,6 +14,18 @@ pub(crate) fn below(rng: &mut ChaCha8Rng, bound: u64) -> usize {
     }
 }
 
+/// So many distinct numbers in `[0, of)`, every set of them equally likely (Floyd; Bentley 1987, CACM 30:754).
+pub(crate) fn sample(rng: &mut ChaCha8Rng, of: usize, count: usize) -> Vec<usize> {
+    let mut drawn = std::collections::HashSet::with_capacity(count);
+    let mut take = |last: usize| {
+        let number = below(rng, last as u64 + 1);
+        let number = if drawn.contains(&number) { last } else { number };
+        drawn.insert(number);
+        number
+    };
+    (of - count..of).map(&mut take).collect()
+}
+
 /// How many of `trials` succeed with probability `numerator / denominator` each: exactly binomial.
 ///
 /// Each trial compares a random number with the probability, bit by bit; every bit decides half of
@@ -52,6 +64,22 @@ mod tests {
     use rand_chacha::rand_core::SeedableRng as _;
 
     use super::*;
+
+    #[test]
+    fn samples_are_distinct_and_even() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut seen = [0; 7];
+        for _ in 0..7_000 {
+            let mut drawn = sample(&mut rng, 7, 3);
+            drawn.iter().for_each(|&number| seen[number] += 1);
+            drawn.sort_unstable();
+            drawn.dedup();
+            assert_eq!(drawn.len(), 3);
+        }
+        // Expected 3,000 each; the standard deviation is 41.
+        assert!(seen.iter().all(|&count| (2_800..3_200).contains(&count)), "{seen:?}");
+        assert_eq!(sample(&mut rng, 3, 3).len(), 3);
+    }
 
     #[test]
     fn binomial_draws_have_binomial_frequencies() {

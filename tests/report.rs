@@ -120,7 +120,7 @@ fn why_it_forgot_is_counted_by_type_place_and_survival() {
 #[test]
 fn warnings_fire_and_only_those() {
     let directory = tempfile::tempdir().unwrap();
-    assert_eq!(kinds(&stats(&[&fixture()])), ["failed", "few_examples", "truncated", "judge_disagrees"]);
+    assert_eq!(kinds(&stats(&[&fixture()])), ["failed", "no_chance", "few_examples", "truncated", "judge_disagrees"]);
     let cut = copy(&directory.path().join("cut"));
     let path = cut.join("trials.csv");
     let rows = std::fs::read_to_string(&path).unwrap();
@@ -136,6 +136,39 @@ fn warnings_fire_and_only_those() {
     let found = stats(&[&one, &two]);
     assert!(["mixed_models", "mixed_hardware"].iter().all(|kind| kinds(&found).contains(kind)), "{:?}", kinds(&found));
     assert!(!kinds(&found).contains(&"mixed_data"));
+}
+
+#[test]
+fn earned_scores_are_those_worked_out_by_hand() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = copy(&directory.path().join("run"));
+    // Half of the prompts ask for no commas, half for a word that is in some foreign answers; the rest is for a judge.
+    let path = run.join("prompts.jsonl");
+    let prompts = std::fs::read_to_string(&path).unwrap();
+    let (commas, pebble) =
+        (r#""type": "punctuation:no_comma""#, r#""type": "keywords:existence", "kwargs": {"keywords": ["pebble"]}"#);
+    let line = |(at, line): (usize, &str)| {
+        let line = line.replace(pebble, r#""rubric": "It is kind.""#);
+        if at < 3 { line } else { line.replace(commas, &pebble.replace("pebble", "1 under")) }
+    };
+    let lines: Vec<String> = prompts.lines().enumerate().map(line).collect();
+    std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+    let found = stats(&[&run]);
+    let (none, streaming) = (&found["conditions"][0]["earned"], &found["conditions"][2]["earned"]);
+    // No foreign answer has a comma; a third of the others' holds "1 under".
+    let chance = (1.0 + 1.0 / 3.0) / 2.0;
+    close(&none["chance"]["point"], chance);
+    close(&none["earned"]["point"], 1.0);
+    close(&streaming["passed"]["point"], 5.0 / 6.0);
+    close(&streaming["earned"]["point"], 0.5);
+    let cost = &comparison(&found, "none", "streaming@0.5")["earned"];
+    close(&cost["difference"]["point"], -0.5);
+    close(&cost["p_permutation"], 1.0);
+    assert_eq!((&found["chance"]["n_rules"], &found["chance"]["rubrics"]), (&6.into(), &6.into()));
+    std::fs::remove_file(path).unwrap();
+    let found = stats(&[&run]);
+    assert_eq!(found["conditions"][0]["earned"], Value::Null);
+    assert!(kinds(&found).contains(&"no_rules"), "{:?}", kinds(&found));
 }
 
 #[test]

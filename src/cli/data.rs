@@ -14,7 +14,7 @@ use crate::data::generate::{self, Observer, Outcome, generate};
 use crate::data::recall::{self, Depths, Kind, Recall, Style};
 use crate::data::{self, Example, Format, Survey, bundled, import, survey};
 use crate::exp::prompt_of;
-use crate::llama::{LoadSettings, Model, Prompt};
+use crate::llama::{LoadSettings, Model, Template};
 use crate::models::{self, ModelSource};
 use crate::{Error, Result, files};
 
@@ -260,11 +260,13 @@ fn write_recall(args: &GenerateRecall, quiet: bool) -> Result<()> {
         style: args.style,
         seed: args.seed,
     };
-    let model = args.model.as_deref().map(vocabulary).transpose()?;
-    let measure = |example: &Example| match (&model, args.style) {
-        (None, _) => Ok(example.messages[0].content.split_whitespace().count()),
-        (Some(model), Style::Chat) => Ok(prompt_of(model, example)?.tokens.len()),
-        (Some(model), Style::Completion) => Ok(Prompt::raw(model, &example.messages[0].content)?.tokens.len()),
+    // A completion prompt is read as it is.
+    let template = (args.style == Style::Completion).then(|| Template::named("raw")).flatten();
+    let template = template.map(|template| template.source().to_owned());
+    let model = args.model.as_deref().map(|name| vocabulary(name, template)).transpose()?;
+    let measure = |example: &Example| match &model {
+        None => Ok(example.messages[0].content.split_whitespace().count()),
+        Some(model) => Ok(prompt_of(model, example)?.tokens.len()),
     };
     let examples = recall::generate(&recall, args.n as usize, &measure)?;
     write_examples(&examples, args.out.as_deref())?;
@@ -273,12 +275,12 @@ fn write_recall(args: &GenerateRecall, quiet: bool) -> Result<()> {
     Ok(())
 }
 
-/// A model to count tokens with.
-fn vocabulary(name: &str) -> Result<Arc<Model>> {
+/// A model to count tokens with. A `template` replaces its own.
+fn vocabulary(name: &str, template: Option<String>) -> Result<Arc<Model>> {
     let settings = LoadSettings { dry: true, ..LoadSettings::default() };
     match models::resolve(name, &models::directory())? {
-        ModelSource::Embedded => Model::from_bytes(name, models::EMBEDDED_GGUF, &LoadSettings::default(), None),
-        ModelSource::File(path) => Model::from_file(&path, &settings, None),
+        ModelSource::Embedded => Model::from_bytes(name, models::EMBEDDED_GGUF, &LoadSettings::default(), template),
+        ModelSource::File(path) => Model::from_file(&path, &settings, template),
     }
 }
 

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use super::{print, print_json};
-use crate::report::{self, Run, analyze, figures, html, methods, terminal};
+use crate::report::{self, Run, analyze, csv, figures, html, methods, terminal};
 use crate::{Error, Result};
 
 /// What did forgetting cost, and how sure are we? Statistics of one or more finished runs.
 ///
 /// Prints a screenful of means with intervals, paired comparisons and warnings, and writes
-/// report.html (one file, no network needed) and stats.json into the run directory. Several runs
+/// report.html (one file, no network needed), stats.json and summary.csv (one row a condition) into the run directory. Several runs
 /// are compared on the examples that all of them have.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -18,7 +18,7 @@ pub(super) struct Args {
     #[arg(value_name = "DIR", required = true)]
     directories: Vec<PathBuf>,
 
-    /// Where report.html and stats.json go [default: the run's directory; for several runs a new one beside the first].
+    /// Where report.html, stats.json and summary.csv go [default: the run's directory; for several runs a new one beside the first].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
@@ -74,13 +74,14 @@ pub(super) fn execute(args: Args) -> Result<()> {
     }
     let directory = args.out.clone().unwrap_or_else(|| beside(&runs));
     std::fs::create_dir_all(&directory).map_err(Error::io("cannot make", &directory))?;
-    let (page, stats) = (directory.join("report.html"), directory.join("stats.json"));
+    let [page, stats, summary] = ["report.html", "stats.json", "summary.csv"].map(|name| directory.join(name));
     html::write(&runs, &analysis, &page)?;
     let mut json = serde_json::to_string_pretty(&analysis).expect("plain data");
     json.push('\n');
     crate::files::write_atomically(&stats, json.as_bytes())?;
+    crate::files::write_atomically(&summary, csv::of_conditions(&analysis).as_bytes())?;
     let mut text = terminal::render(&analysis, textwrap::termwidth());
-    text.push_str(&format!("\npage: {}\nnumbers: {}\n", page.display(), stats.display()));
+    text.push_str(&format!("\npage: {}\nnumbers: {}, {}\n", page.display(), stats.display(), summary.display()));
     if let (Some(files), Some(directory)) = (drawn, &args.figures) {
         text.push_str(&format!("figures: {} files in {}\n", files.len(), directory.display()));
     }

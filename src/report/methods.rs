@@ -160,6 +160,11 @@ fn statistics(runs: &[Run], analysis: &Analysis) -> String {
         if repeats { " and repeats" } else { "" },
         count(analysis.n_examples, "example")
     );
+    if let Some(chance) = analysis.chance_sentence() {
+        text.push_str(&format!(
+            " The earned score is (passed - chance) / (1 - chance). {chance} Its intervals are t intervals over examples."
+        ));
+    }
     if !analysis.comparisons.is_empty() {
         let mut asked: Vec<&str> = Vec::new();
         for comparison in &analysis.comparisons {

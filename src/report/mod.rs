@@ -5,6 +5,7 @@
 //! [`methods`]. Only [`load`] reads files; nothing but [`crate::stats`] computes statistics.
 
 pub mod analysis;
+pub mod csv;
 pub mod figures;
 pub mod html;
 mod load;

@@ -34,6 +34,8 @@ pub fn render(analysis: &Analysis, width: usize) -> String {
     out.push('\n');
     paragraph(&mut out, &analysis.summary.join(" "), width, "");
     scores(&mut out, analysis, width);
+    earned(&mut out, analysis, width);
+    doses(&mut out, analysis, width);
     comparisons(&mut out, analysis, width);
     survival(&mut out, analysis, width);
     if !analysis.warnings.is_empty() {
@@ -71,6 +73,44 @@ fn scores(out: &mut String, analysis: &Analysis, width: usize) {
         };
         let _ = writeln!(out, "{}  {}  {drawn}  {n:>2}", pad(&condition.words, name_width), pad(&numbers, 19));
     }
+}
+
+/// How curves differ; the slope of each stands in the summary.
+fn doses(out: &mut String, analysis: &Analysis, width: usize) {
+    if analysis.curve_comparisons.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "\n{HEAD}curve against curve{HEAD:#}");
+    for one in &analysis.curve_comparisons {
+        let style = if one.is_significant() { Style::new() } else { DIM };
+        paragraph(out, &format!("{style}{}{style:#}", one.sentence), width, "    ");
+    }
+}
+
+/// What was followed beyond luck.
+fn earned(out: &mut String, analysis: &Analysis, width: usize) {
+    let conditions: Vec<_> =
+        analysis.conditions.iter().filter_map(|condition| Some((&condition.words, condition.earned?))).collect();
+    let Some(rests_on) = analysis.chance_sentence().filter(|_| !conditions.is_empty()) else { return };
+    let name_width = conditions.iter().map(|(name, _)| display_width(name)).max().unwrap_or(0).clamp(12, width / 2);
+    let _ = writeln!(
+        out,
+        "\n{HEAD}{}  passed  chance  {}   n{HEAD:#}",
+        pad("earned score", name_width),
+        pad(&format!("earned [{} interval]", words::percent(analysis.level)), 21)
+    );
+    for (name, scored) in conditions {
+        let _ = writeln!(
+            out,
+            "{}  {:>6}  {:>6}  {}  {:>2}",
+            pad(name, name_width),
+            words::number(scored.passed.point),
+            words::number(scored.chance.point),
+            pad(&estimate(&scored.earned), 21),
+            scored.earned.n
+        );
+    }
+    paragraph(out, &format!("{DIM}{rests_on}{DIM:#}"), width, "");
 }
 
 /// `     ├───●──┤    ` on an axis from 0 to 1.

@@ -48,6 +48,10 @@ pub enum Warning {
     LeftOut { examples: usize },
     /// Answers are not scored yet.
     Unscored { trials: usize },
+    /// The rules of examples are not known, so that they have no chance.
+    NoRules { examples: usize, of: usize },
+    /// No rule has a chance to measure.
+    NoChance { left_out: Vec<String> },
     /// Few examples: only large differences can be found.
     FewExamples { n: usize, detectable: Option<f64>, needed: Option<usize>, hopeless: Option<usize> },
     /// The model fails most instructions with its whole cache.
@@ -82,6 +86,8 @@ impl Warning {
             Warning::MixedRows { .. } => "mixed_rows",
             Warning::LeftOut { .. } => "left_out",
             Warning::Unscored { .. } => "unscored",
+            Warning::NoRules { .. } => "no_rules",
+            Warning::NoChance { .. } => "no_chance",
             Warning::FewExamples { .. } => "few_examples",
             Warning::BaselineFails { .. } => "baseline_fails",
             Warning::Ceiling { .. } => "ceiling",
@@ -162,6 +168,19 @@ impl fmt::Display for Warning {
                 f,
                 "{} not scored yet and in no mean. Score them with `kvllama judge`.",
                 count(*trials, "trial") + if *trials == 1 { " is" } else { " are" }
+            ),
+            Warning::NoRules { examples, of } => write!(
+                f,
+                "The rules of {} of {} are not known, because their run holds no prompts.jsonl: they are in no earned \
+                 score. Rerun the experiment's command with its --out, and the file is written.",
+                thousands(*examples),
+                count(*of, "example")
+            ),
+            Warning::NoChance { left_out } => write!(
+                f,
+                "There is no earned score: of the instructions, {} cannot be told from luck. Costs are of the raw score, in \
+                 which luck hides what was lost.",
+                list(left_out)
             ),
             Warning::FewExamples { n, detectable, needed, hopeless } => {
                 write!(f, "Only {}: intervals are rough", count(*n, "example"))?;
@@ -269,6 +288,13 @@ fn rows(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
     let unscored = analysis.conditions.iter().map(|condition| condition.n_unscored).sum();
     if unscored > 0 {
         found.push(Warning::Unscored { trials: unscored });
+    }
+    let chance = &analysis.chance;
+    if chance.examples_unknown > 0 {
+        found.push(Warning::NoRules { examples: chance.examples_unknown, of: analysis.n_examples });
+    }
+    if chance.n_rules == 0 && chance.n_instructions > 0 {
+        found.push(Warning::NoChance { left_out: chance.left_out() });
     }
     if table.left_out > 0 {
         found.push(Warning::LeftOut { examples: table.left_out });

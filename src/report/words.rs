@@ -27,6 +27,12 @@ pub fn estimate(estimate: &Estimate) -> String {
     format!("{} {}", number(estimate.point), interval(estimate))
 }
 
+/// As [`estimate`], with three decimals.
+pub fn fine_estimate(estimate: &Estimate) -> String {
+    let [point, low, high] = [estimate.point, estimate.low, estimate.high].map(|value| decimals(value, 3));
+    format!("{point} [{low}, {high}]")
+}
+
 /// As [`estimate`], with the opposite sign: a loss as a cost.
 pub fn negated(estimate: &Estimate) -> Estimate {
     Estimate { point: -estimate.point, low: -estimate.high, high: -estimate.low, ..*estimate }
@@ -35,6 +41,11 @@ pub fn negated(estimate: &Estimate) -> Estimate {
 /// `p < 0.001`, `p = 0.034`; `name` may be `p(Holm)`.
 pub fn p_value(name: &str, p: f64) -> String {
     if p < 0.001 { format!("{name} < 0.001") } else { format!("{name} = {p:.3}") }
+}
+
+/// `0.012`; `below 0.001`: the size of an error.
+pub fn at_most(error: f64) -> String {
+    if error < 0.001 { "below 0.001".to_owned() } else { format!("{error:.3}") }
 }
 
 /// `83%`.

@@ -84,11 +84,15 @@ impl Checker {
 
     /// Judges one response. An empty response follows nothing.
     pub fn check(&self, response: &str) -> Verdict {
-        let share = |text: &str| if strip(text).is_empty() { 0.0 } else { (self.test.0)(text) };
-        let follows = |text: &str| share(text) >= FULL;
-        let score = share(response);
+        let score = self.score(response);
         let strict = score >= FULL;
-        Verdict { score, strict, loose: strict || variants(response).iter().any(|text| follows(text)) }
+        let loose = strict || variants(response).iter().any(|text| self.score(text) >= FULL);
+        Verdict { score, strict, loose }
+    }
+
+    /// How far the response as it stands follows, in [0, 1]: the strict verdict alone, for a fraction of the work.
+    pub fn score(&self, response: &str) -> f64 {
+        if strip(response).is_empty() { 0.0 } else { (self.test.0)(response) }
     }
 }
 

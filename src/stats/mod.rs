@@ -5,6 +5,8 @@
 //! What is random is seeded, so that a report says the same every time.
 
 mod bootstrap;
+mod earned;
+mod gate;
 mod kappa;
 mod logistic;
 mod multiple;
@@ -12,10 +14,14 @@ mod paired;
 mod power;
 mod proportion;
 mod sequence;
+mod slope;
+mod student;
 mod tally;
 mod wilcoxon;
 
 pub use bootstrap::mean_bca;
+pub use earned::{Asked, Contrast, Earned, Shares, Verdicts, contrast, shares};
+pub use gate::holm_gated;
 pub use kappa::cohens_kappa;
 pub use logistic::{Logistic, logistic};
 pub use multiple::holm;
@@ -23,6 +29,8 @@ pub use paired::{Comparison, compare, sign_flip};
 pub use power::{examples_needed, minimum_detectable_difference};
 pub use proportion::{mcnemar, wilson};
 pub use sequence::ConfidenceSequence;
+pub use slope::{slope_test, slope_weights};
+pub use student::{mean_interval, t_interval};
 pub use wilcoxon::wilcoxon;
 
 use serde::{Deserialize, Serialize};
@@ -47,7 +55,7 @@ fn mean(values: &[f64]) -> f64 {
 }
 
 /// Sample standard deviation; 0 for fewer than two values.
-fn standard_deviation(values: &[f64]) -> f64 {
+pub fn standard_deviation(values: &[f64]) -> f64 {
     if values.len() < 2 {
         return 0.0;
     }

@@ -5,7 +5,7 @@ use rand_chacha::rand_core::SeedableRng as _;
 use serde::{Deserialize, Serialize};
 
 use super::tally::Tally;
-use super::{Estimate, mean, mean_bca, standard_deviation, wilcoxon};
+use super::{Estimate, mean, mean_interval, standard_deviation, wilcoxon};
 
 /// A paired comparison of `b` with `a`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub struct Comparison {
     pub mean_a: f64,
     /// Mean of `b`.
     pub mean_b: f64,
-    /// Mean of `b - a` with its BCa interval.
+    /// Mean of `b - a` with its interval.
     pub difference: Estimate,
     /// Two-sided p-value of the sign-flip permutation test: the headline test.
     pub p_permutation: f64,
@@ -40,7 +40,7 @@ pub fn compare(a: &[f64], b: &[f64], level: f64, seed: u64) -> Option<Comparison
     let round = |value: f64| (value * 1e12).round() / 1e12;
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| round(b - a)).collect();
     let (a, b): (Vec<_>, Vec<_>) = a.iter().zip(b).map(|(&a, &b)| (round(a), round(b))).unzip();
-    let difference = mean_bca(&differences, level, seed)?;
+    let difference = mean_interval(&differences, level, seed)?;
     let sd = standard_deviation(&differences);
     Some(Comparison {
         n: a.len(),

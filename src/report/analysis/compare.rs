@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use super::chance::Chance;
+use super::earned::{self, EarnedDifference};
 use super::{Condition, Resampling, parallel, stopping, survival};
 use crate::condition::{AXES, Axis, AxisFacts};
 use crate::report::table::Column;
@@ -89,7 +91,9 @@ pub struct Comparison {
     /// stops, for all conditions together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anytime: Option<Estimate>,
-    /// Two-sided sign-flip permutation test: the headline test.
+    /// The same on earned scores, where they can be computed: what decides.
+    pub earned: Option<EarnedDifference>,
+    /// Two-sided sign-flip permutation test.
     pub p_permutation: f64,
     /// The same after Holm's correction over all comparisons of the report.
     pub p_holm: f64,
@@ -110,9 +114,17 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Whether the corrected test rejects "no difference" at 0.05.
+    /// What decides: the difference of the earned score and its corrected p, where there is one, else of the score.
+    pub fn decides(&self) -> (&Estimate, f64) {
+        match &self.earned {
+            Some(earned) => (&earned.difference, earned.p_holm),
+            None => (&self.difference, self.p_holm),
+        }
+    }
+
+    /// Whether the corrected test that decides rejects "no difference" at 0.05.
     pub fn is_significant(&self) -> bool {
-        self.p_holm < ALPHA
+        self.decides().1 < ALPHA
     }
 }
 
@@ -127,7 +139,12 @@ pub struct McNemar {
     pub p: f64,
 }
 
-pub(super) fn comparisons(table: &Table, conditions: &[Condition], resampling: Resampling) -> Vec<Comparison> {
+pub(super) fn comparisons(
+    table: &Table,
+    conditions: &[Condition],
+    chance: &Chance,
+    resampling: Resampling,
+) -> Vec<Comparison> {
     let scores: Vec<Vec<Option<f64>>> = table.columns.iter().map(Column::scores).collect();
     let pairs = pairs(table);
     let computed = parallel(&pairs, |&(question, a, b)| {
@@ -138,11 +155,14 @@ pub(super) fn comparisons(table: &Table, conditions: &[Condition], resampling: R
     });
     let computed: Vec<_> = computed.into_iter().flatten().collect();
     let anytime = stopping::anytime(table, conditions);
+    let compared: Vec<(usize, usize)> = computed.iter().map(|&(_, a, b, _)| (a, b)).collect();
+    let earned = earned::compare(chance, &compared, resampling);
     let corrected = stats::holm(&computed.iter().map(|(.., compared)| compared.p_permutation).collect::<Vec<_>>());
     computed
         .into_iter()
         .zip(corrected)
-        .map(|((question, a, b, compared), p_holm)| {
+        .zip(earned)
+        .map(|(((question, a, b, compared), p_holm), earned)| {
             let (sd, n, difference) = (compared.sd_difference, compared.n, compared.difference);
             let measurable = sd.is_finite() && sd > 0.0;
             let mut comparison = Comparison {
@@ -155,6 +175,7 @@ pub(super) fn comparisons(table: &Table, conditions: &[Condition], resampling: R
                 mean_b: compared.mean_b,
                 difference,
                 anytime: anytime.get(&b).copied().filter(|_| question == Question::Baseline),
+                earned,
                 p_permutation: compared.p_permutation,
                 p_holm,
                 p_wilcoxon: compared.p_wilcoxon,
@@ -199,7 +220,7 @@ fn pairs(table: &Table) -> Vec<(Question, usize, usize)> {
 }
 
 /// The one axis on which two evictions of the same budget differ.
-fn only_difference(a: &crate::condition::Condition, b: &crate::condition::Condition) -> Option<Question> {
+pub(super) fn only_difference(a: &crate::condition::Condition, b: &crate::condition::Condition) -> Option<Question> {
     if a.is_full() || b.is_full() { None } else { a.only_difference(b).map(Question::Axis) }
 }
 
@@ -223,21 +244,44 @@ fn mcnemar(a: &Column, b: &Column) -> Option<McNemar> {
 }
 
 fn sentence(comparison: &Comparison, conditions: &[Condition]) -> String {
+    let mut sentence = claim(comparison, conditions, false);
+    sentence.push_str(&format!("; {}", words::p_value("p(Holm)", comparison.p_holm)));
+    if let Some(earned) = &comparison.earned {
+        sentence.push_str(&format!(
+            "; of the earned score {}, {}",
+            signed(&earned.difference, comparison.difference.point <= 0.0),
+            words::p_value("p(Holm)", earned.p_holm)
+        ));
+    }
+    format!("{sentence}; n = {}", words::count(comparison.n, "example"))
+}
+
+/// A difference as its sentence has it: a loss as a positive number.
+fn signed(difference: &Estimate, loss: bool) -> String {
+    words::estimate(&if loss { words::negated(difference) } else { *difference })
+}
+
+/// What a comparison says, on the score or on the earned score.
+pub(super) fn claim(comparison: &Comparison, conditions: &[Condition], earned: bool) -> String {
     let (a, b) = (&conditions[comparison.a], &conditions[comparison.b]);
-    let loss = comparison.difference.point <= 0.0;
-    let shown = if loss { words::negated(&comparison.difference) } else { comparison.difference };
-    let mut size = words::estimate(&shown);
-    if let Some(anytime) = &comparison.anytime {
+    let (difference, score) = match &comparison.earned {
+        Some(compared) if earned => (&compared.difference, "earned score"),
+        _ => (&comparison.difference, "score"),
+    };
+    let loss = difference.point <= 0.0;
+    let mut size = signed(difference, loss);
+    if let Some(anytime) = comparison.anytime.as_ref().filter(|_| score == "score") {
         let shown = if loss { words::negated(anytime) } else { *anytime };
         size.push_str(&format!(" (anytime {})", words::interval(&shown)));
     }
     let side = if loss { "below" } else { "above" };
-    let claim = match comparison.question {
-        Question::Baseline if loss => format!("{} costs {size} of the score", b.words),
-        Question::Baseline => format!("{} gains {size} over the full cache", b.words),
-        Question::Run => format!("{} scores {size} {side} {}", b.words, a.words),
-        // Both have the same budget and run: once is enough.
-        _ => format!("{} scores {size} {side} {}", b.condition.series(), a.words),
-    };
-    format!("{claim}; {}; n = {}", words::p_value("p(Holm)", comparison.p_holm), words::count(comparison.n, "example"))
+    // Both have the same budget and run: once is enough.
+    let name = if comparison.question == Question::Run { b.words.clone() } else { b.condition.series() };
+    match (comparison.question, score) {
+        (Question::Baseline, _) if loss => format!("{} costs {size} of the {score}", b.words),
+        (Question::Baseline, "score") => format!("{} gains {size} over the full cache", b.words),
+        (Question::Baseline, _) => format!("{} gains {size} of the {score} over the full cache", b.words),
+        (_, "score") => format!("{name} scores {size} {side} {}", a.words),
+        _ => format!("{name} has an {score} {size} {side} that of {}", a.words),
+    }
 }

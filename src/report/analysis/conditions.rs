@@ -2,11 +2,12 @@
 
 use serde::Serialize;
 
-use super::{Resampling, RunFacts, parallel};
+use super::chance::Chance;
+use super::{Resampling, RunFacts, earned, parallel};
 use crate::evict::Ratio;
 use crate::report::Table;
 use crate::report::table::{Column, Trial, mean};
-use crate::stats::{Estimate, mean_bca};
+use crate::stats::{Earned, Estimate, mean_interval};
 
 /// A condition of a run, and what came of it.
 #[derive(Debug, Clone, Serialize)]
@@ -36,7 +37,9 @@ pub struct Condition {
     pub n_untouched: usize,
     /// Mean over examples of the mean score over repeats. `n` counts examples.
     pub score: Option<Estimate>,
-    /// The same for "every instruction was followed".
+    /// Share of its rules passed, chance and earned score; `None` where no rule has a chance to measure.
+    pub earned: Option<Earned>,
+    /// The mean score for "every instruction was followed".
     pub all_followed: Option<Estimate>,
     /// Fraction of examples whose score is 0.
     pub at_floor: f64,
@@ -85,8 +88,11 @@ impl Condition {
     }
 }
 
-pub(super) fn conditions(table: &Table, runs: &[RunFacts], resampling: Resampling) -> Vec<Condition> {
-    parallel(&table.columns, |column| condition(column, runs, resampling))
+pub(super) fn conditions(table: &Table, runs: &[RunFacts], chance: &Chance, resampling: Resampling) -> Vec<Condition> {
+    let mut conditions = parallel(&table.columns, |column| condition(column, runs, resampling));
+    let earned = earned::of_conditions(chance, conditions.len(), resampling.level);
+    conditions.iter_mut().zip(earned).for_each(|(condition, earned)| condition.earned = earned);
+    conditions
 }
 
 fn condition(column: &Column, runs: &[RunFacts], resampling: Resampling) -> Condition {
@@ -131,6 +137,7 @@ fn condition(column: &Column, runs: &[RunFacts], resampling: Resampling) -> Cond
             kv_bytes_kept: mean_of(&|trial| trial.row.kv_bytes_kept as f64),
         },
         score: estimated(scores),
+        earned: None,
     }
 }
 
@@ -143,7 +150,7 @@ fn followed_all(trial: &Trial) -> Option<f64> {
 /// Mean of what is there, with its interval over examples.
 pub(super) fn estimate(by_example: &[Option<f64>], resampling: Resampling) -> Option<Estimate> {
     let values: Vec<f64> = by_example.iter().flatten().copied().collect();
-    mean_bca(&values, resampling.level, resampling.seed)
+    mean_interval(&values, resampling.level, resampling.seed)
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {

@@ -1,18 +1,25 @@
 //! From rows to statistics: pure, and written as `stats.json`.
 
+mod chance;
 mod compare;
 mod conditions;
+mod dose;
+mod earned;
 mod stopping;
 mod summary;
 mod survival;
 mod why;
 
+pub use chance::ChanceFacts;
 pub use compare::{Comparison, McNemar, Question};
 pub use conditions::{Condition, Cost, Fidelity};
+pub use dose::{AreaDifference, CurveComparison, Dose, Response};
+pub use earned::EarnedDifference;
 pub use stopping::EarlyStop;
 pub use survival::{Bin, SurvivalCurve};
 pub use why::{Agreement, NoiseFloor, Place, Row};
 
+use self::chance::Chance;
 use serde::Serialize;
 
 use super::{Run, Table, Warning, warnings};
@@ -41,8 +48,14 @@ pub struct Analysis {
     pub n_left_out: usize,
     /// The conditions; elsewhere they are named by their index here.
     pub conditions: Vec<Condition>,
+    /// What chance and earned scores rest on.
+    pub chance: ChanceFacts,
     /// Score against the fraction evicted, policy by policy.
     pub curves: Vec<Curve>,
+    /// How the score falls with the fraction evicted, curve by curve: one family for Holm's correction.
+    pub doses: Vec<Dose>,
+    /// Curves that differ in one thing: a family of its own.
+    pub curve_comparisons: Vec<CurveComparison>,
     /// All comparisons: one family for Holm's correction.
     pub comparisons: Vec<Comparison>,
     /// The runs under a stopping rule.
@@ -110,7 +123,19 @@ pub fn analyze(runs: &[Run], level: f64, seed: u64) -> Analysis {
     let table = Table::new(runs);
     let facts: Vec<RunFacts> = runs.iter().map(RunFacts::of).collect();
     let resampling = Resampling { level, seed };
-    let conditions = conditions::conditions(&table, &facts, resampling);
+    let chance = Chance::of(&table, seed);
+    let conditions = conditions::conditions(&table, &facts, &chance, resampling);
+    let curves = curves(&table, &conditions);
+    let comparisons = compare::comparisons(&table, &conditions, &chance, resampling);
+    let known = dose::Known {
+        table: &table,
+        conditions: &conditions,
+        curves: &curves,
+        comparisons: &comparisons,
+        chance: &chance,
+        resampling,
+    };
+    let (doses, curve_comparisons) = (dose::responses(&known), dose::comparisons(&known));
     let mut analysis = Analysis {
         schema: SCHEMA,
         level,
@@ -120,19 +145,30 @@ pub fn analyze(runs: &[Run], level: f64, seed: u64) -> Analysis {
         runs: facts,
         n_examples: table.examples.len(),
         n_left_out: table.left_out,
-        curves: curves(&table, &conditions),
-        comparisons: compare::comparisons(&table, &conditions, resampling),
+        curves,
+        doses,
+        curve_comparisons,
+        comparisons,
         stopping: stopping::stops(&table),
         noise_floor: why::noise_floor(&table),
         types: why::types(&table, resampling),
         places: why::places(&table, resampling),
         survival: survival::curves(&table, level),
         agreement: why::agreement(&table),
+        chance: chance.facts,
         conditions,
     };
     analysis.summary = summary::sentences(&analysis);
     analysis.warnings = warnings::find(&table, &analysis);
     analysis
+}
+
+impl Analysis {
+    /// What earned scores rest on, in words; nothing where there are none.
+    pub fn chance_sentence(&self) -> Option<String> {
+        let errors = self.conditions.iter().filter_map(|condition| Some(condition.earned?.sampling_error));
+        self.chance.sentence(errors.fold(0.0, f64::max))
+    }
 }
 
 /// How intervals are computed.

@@ -1,9 +1,12 @@
 //! The result in a few sentences.
 
-use super::{Analysis, Comparison, Question};
+use super::{Analysis, Comparison, CurveComparison, Question, compare};
 use crate::condition::Memory;
 use crate::evict::PolicySpec;
 use crate::report::words::{self, capitalized};
+
+/// The most curves that a summary speaks of.
+const DOSES: usize = 6;
 
 pub(super) fn sentences(analysis: &Analysis) -> Vec<String> {
     let mut sentences = Vec::new();
@@ -17,20 +20,10 @@ pub(super) fn sentences(analysis: &Analysis) -> Vec<String> {
             words::count(score.n, "example")
         ));
     }
-    let against: Vec<_> = of(analysis, Question::Baseline).collect();
-    let worst = against.iter().min_by(|a, b| a.difference.point.total_cmp(&b.difference.point));
-    match worst {
-        Some(worst) if worst.is_significant() => {
-            sentences.push(format!("{}.", capitalized(&short(analysis, worst))));
-            sentences.extend(onsets(analysis));
-        }
-        Some(worst) => sentences.push(format!(
-            "No loss is certain after correction; the largest is {} ({}, {}).",
-            words::estimate(&words::negated(&worst.difference)),
-            analysis.conditions[worst.b].words,
-            words::p_value("p(Holm)", worst.p_holm)
-        )),
-        None => sentences.extend(range(analysis)),
+    if analysis.doses.is_empty() {
+        sentences.extend(largest_cost(analysis));
+    } else {
+        sentences.extend(analysis.doses.iter().take(DOSES).map(|dose| format!("{}.", capitalized(&dose.sentence))));
     }
     for (asked, none) in [
         (Question::is_of::<PolicySpec> as fn(Question) -> bool, "No two policies differ detectably at equal budget."),
@@ -38,17 +31,53 @@ pub(super) fn sentences(analysis: &Analysis) -> Vec<String> {
         (|question| question == Question::Run, "The runs do not differ detectably under the same condition."),
     ] {
         let compared: Vec<_> = analysis.comparisons.iter().filter(|comparison| asked(comparison.question)).collect();
-        let strongest = compared
-            .iter()
-            .filter(|comparison| comparison.is_significant())
-            .max_by(|a, b| a.difference.point.abs().total_cmp(&b.difference.point.abs()));
-        match strongest {
-            Some(strongest) => sentences.push(format!("{}.", capitalized(&short(analysis, strongest)))),
-            None if !compared.is_empty() => sentences.push(none.to_owned()),
-            None => {}
+        let curves: Vec<_> = analysis.curve_comparisons.iter().filter(|one| asked(one.question)).collect();
+        match (strongest_curve(&curves), strongest(&compared)) {
+            (Some(curve), _) => sentences.push(format!("{}.", capitalized(&curve.sentence))),
+            (None, Some(strongest)) => sentences.push(format!("{}.", capitalized(&short(analysis, strongest)))),
+            (None, None) if !compared.is_empty() => sentences.push(none.to_owned()),
+            (None, None) => {}
         }
     }
     sentences
+}
+
+/// The largest cost of a single condition, and where losses begin.
+fn largest_cost(analysis: &Analysis) -> Vec<String> {
+    let worst = of(analysis, Question::Baseline).min_by(|a, b| a.decides().0.point.total_cmp(&b.decides().0.point));
+    match worst {
+        Some(worst) if worst.is_significant() => {
+            std::iter::once(format!("{}.", capitalized(&short(analysis, worst)))).chain(onsets(analysis)).collect()
+        }
+        Some(worst) => vec![format!(
+            "No loss is certain after correction; the largest is {}{} ({}, {}).",
+            words::estimate(&words::negated(worst.decides().0)),
+            if worst.earned.is_some() { " of the earned score" } else { "" },
+            analysis.conditions[worst.b].words,
+            words::p_value("p(Holm)", worst.decides().1)
+        )],
+        None => range(analysis).into_iter().collect(),
+    }
+}
+
+/// Of the comparisons that are certain: the winner of the largest difference, against its strongest rival.
+fn strongest<'a>(compared: &[&'a Comparison]) -> Option<&'a Comparison> {
+    let certain: Vec<_> = compared.iter().copied().filter(|comparison| comparison.is_significant()).collect();
+    let gap = |comparison: &Comparison| comparison.decides().0.point.abs();
+    let winner = |comparison: &Comparison| {
+        if comparison.decides().0.point > 0.0 { comparison.b } else { comparison.a }
+    };
+    let best = winner(certain.iter().max_by(|a, b| gap(a).total_cmp(&gap(b)))?);
+    certain.into_iter().filter(|comparison| winner(comparison) == best).min_by(|a, b| gap(a).total_cmp(&gap(b)))
+}
+
+/// The same of curves: the best of them, against the one that comes closest.
+fn strongest_curve<'a>(compared: &[&'a CurveComparison]) -> Option<&'a CurveComparison> {
+    let certain: Vec<_> = compared.iter().copied().filter(|one| one.is_significant()).collect();
+    let gap = |one: &CurveComparison| one.decides().difference.point.abs();
+    let winner = |one: &CurveComparison| if one.decides().difference.point > 0.0 { one.b } else { one.a };
+    let best = winner(certain.iter().max_by(|a, b| gap(a).total_cmp(&gap(b)))?);
+    certain.into_iter().filter(|one| winner(one) == best).min_by(|a, b| gap(a).total_cmp(&gap(b)))
 }
 
 /// What can be said without a full cache: the best and the worst condition.
@@ -79,8 +108,8 @@ fn who(analysis: &Analysis, run: usize, facts: &super::RunFacts) -> String {
 
 /// A comparison's sentence without what the first sentence has said.
 fn short(analysis: &Analysis, comparison: &Comparison) -> String {
-    let (claim, _) = comparison.sentence.split_once(';').unwrap_or((&comparison.sentence, ""));
-    let p = words::p_value("p(Holm)", comparison.p_holm);
+    let claim = compare::claim(comparison, &analysis.conditions, true);
+    let p = words::p_value("p(Holm)", comparison.decides().1);
     if comparison.n == analysis.n_examples {
         format!("{claim} ({p})")
     } else {
@@ -97,7 +126,7 @@ fn onsets(analysis: &Analysis) -> Option<String> {
         .map(|curve| {
             let onset = curve.conditions.iter().copied().find(|&index| {
                 of(analysis, Question::Baseline).any(|comparison| {
-                    comparison.b == index && comparison.is_significant() && comparison.difference.point < 0.0
+                    comparison.b == index && comparison.is_significant() && comparison.decides().0.point < 0.0
                 })
             });
             match onset.and_then(|index| analysis.conditions[index].ratio) {

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
-use crate::report::analysis::{Analysis, Condition, Question};
+use crate::report::analysis::{Analysis, Condition, Dose, EarnedDifference, Question};
 use crate::report::figures::shade;
 use crate::report::words::{decimals, interval, number, percent};
+use crate::stats::Estimate;
 
 /// The heading of a column.
 #[derive(Serialize)]
@@ -63,6 +64,13 @@ pub fn comparison_headings(analysis: &Analysis) -> Vec<Heading> {
         ("comparison", "The condition, and what it is compared with"),
         ("difference", "Mean paired difference of the score, and its interval"),
     ];
+    let earned = has_earned(analysis).then_some([
+        ("earned", "Paired difference of the earned score, and its interval"),
+        (
+            "p (Holm, earned)",
+            "Sign-flip permutation test of it, corrected over all comparisons of this report: what decides",
+        ),
+    ]);
     let noise = noise_floor(analysis).map(|_| {
         ("/ noise", "The difference as a multiple of the noise floor: what two runs of the full cache differ by")
     });
@@ -77,7 +85,15 @@ pub fn comparison_headings(analysis: &Analysis) -> Vec<Heading> {
         ("needed", "Examples that a difference of the observed size needs for that"),
         ("n", "Examples that both conditions have"),
     ];
-    headings(&first.into_iter().chain(noise).chain(anytime).chain(others).collect::<Vec<_>>())
+    headings(
+        &first
+            .into_iter()
+            .chain(earned.into_iter().flatten())
+            .chain(noise)
+            .chain(anytime)
+            .chain(others)
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// The noise floor, where repeats of the full cache show one.
@@ -87,6 +103,10 @@ fn noise_floor(analysis: &Analysis) -> Option<f64> {
 
 fn has_anytime(analysis: &Analysis) -> bool {
     analysis.comparisons.iter().any(|comparison| comparison.anytime.is_some())
+}
+
+fn has_earned(analysis: &Analysis) -> bool {
+    analysis.comparisons.iter().any(|comparison| comparison.earned.is_some())
 }
 
 /// Rows of the table of comparisons.
@@ -100,10 +120,11 @@ pub fn comparisons(analysis: &Analysis) -> Vec<ComparisonRow> {
             against: format!("against {}", analysis.conditions[comparison.a].words),
             question: comparison.question,
             significant: comparison.is_significant(),
-            p_holm: comparison.p_holm,
+            p_holm: comparison.decides().1,
             cells: [Cell::new(number(comparison.difference.point), Some(comparison.difference.point))
                 .with(interval(&comparison.difference))]
             .into_iter()
+            .chain(has_earned(analysis).then(|| earned_cells(comparison.earned.as_ref(), p)).into_iter().flatten())
             .chain(noise_floor(analysis).map(|floor| {
                 let times = comparison.difference.point.abs() / floor;
                 Cell::new(format!("{} ×", decimals(times, 1)), Some(times))
@@ -137,6 +158,66 @@ pub fn comparisons(analysis: &Analysis) -> Vec<ComparisonRow> {
         .collect()
 }
 
+fn earned_cells(earned: Option<&EarnedDifference>, p: impl Fn(f64) -> Cell) -> [Cell; 2] {
+    let Some(earned) = earned else { return [Cell::number(None, number), Cell::number(None, number)] };
+    let difference = earned.difference;
+    [Cell::new(number(difference.point), Some(difference.point)).with(interval(&difference)), p(earned.p_holm)]
+}
+
+/// A row of slopes.
+#[derive(Serialize)]
+pub struct DoseRow {
+    name: String,
+    cells: Vec<Cell>,
+}
+
+/// Columns of [`doses`].
+pub fn dose_headings() -> Vec<Heading> {
+    headings(&[
+        ("curve", "What was done to the cache at each fraction"),
+        ("score", "Change of the score per tenth evicted, by the slope of each example, and its interval"),
+        ("p (Holm)", "Permutation test of no slope, corrected over all curves"),
+        ("earned", "Change of the earned score per tenth evicted, and its interval"),
+        (
+            "p (Holm, earned)",
+            "Permutation test of no slope of the earned score, corrected over all curves: what decides",
+        ),
+        (
+            "certain from",
+            "From this fraction on, tested from the largest down, every cost is certain, all curves together",
+        ),
+        ("area", "Mean score over the fractions, and mean earned score"),
+        ("n", "Examples that have every fraction"),
+    ])
+}
+
+/// Rows of the table of slopes.
+pub fn doses(analysis: &Analysis) -> Vec<DoseRow> {
+    let p = |p: f64| Cell::new(if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }, Some(p));
+    let slope = |slope: Option<Estimate>| {
+        let fine = |value: f64| decimals(value / 10.0, 3);
+        Cell::number(slope.map(|slope| slope.point), fine)
+            .with(slope.map_or(String::new(), |slope| format!("[{}, {}]", fine(slope.low), fine(slope.high))))
+    };
+    let row = |dose: &Dose| {
+        let (score, earned) = (&dose.score, dose.earned.as_ref());
+        DoseRow {
+            name: analysis.curves[dose.curve].name.clone(),
+            cells: vec![
+                slope(Some(score.slope)),
+                p(score.p_holm),
+                slope(earned.map(|earned| earned.slope)),
+                earned.map_or_else(|| Cell::number(None, number), |earned| p(earned.p_holm)),
+                Cell::number(dose.decides().certain_from, number),
+                Cell::new(number(score.area), Some(score.area))
+                    .with(earned.map_or(String::new(), |earned| number(earned.area))),
+                Cell::new(dose.decides().n.to_string(), Some(dose.decides().n as f64)),
+            ],
+        }
+    };
+    analysis.doses.iter().map(row).collect()
+}
+
 /// A row of conditions.
 #[derive(Serialize)]
 pub struct ConditionRow {
@@ -154,6 +235,17 @@ const CONDITIONS: &[Column] = &[
     (("all followed", "Fraction of examples with every instruction followed, and its interval"), |condition| {
         scored(condition.all_followed)
     }),
+    (("passed", "Share of the rules passed that have a chance, and its interval"), |condition| {
+        scored(condition.earned.map(|earned| earned.passed))
+    }),
+    (
+        ("chance", "Share of them passed by answers to other prompts under the same condition, and its interval"),
+        |condition| scored(condition.earned.map(|earned| earned.chance)),
+    ),
+    (
+        ("earned", "Passed less chance, over 1 less chance: 0 is luck, 1 is always followed; and its interval"),
+        |condition| scored(condition.earned.map(|earned| earned.earned)),
+    ),
     (("evicted", "Mean fraction of the cached positions that were evicted"), |condition| {
         Cell::new(percent(condition.evicted), Some(condition.evicted))
     }),
@@ -205,7 +297,9 @@ const CONDITIONS: &[Column] = &[
 fn columns(analysis: &Analysis) -> impl Iterator<Item = &'static Column> {
     let fidelity = analysis.conditions.iter().any(|condition| condition.fidelity.kl.is_some());
     let likelihood = analysis.conditions.iter().any(|condition| condition.fidelity.nll.is_some());
+    let earned = analysis.conditions.iter().any(|condition| condition.earned.is_some());
     CONDITIONS.iter().filter(move |((name, _), _)| match *name {
+        "passed" | "chance" | "earned" => earned,
         "KL" => fidelity,
         "NLL" => likelihood,
         "same top token" => fidelity,

@@ -1,0 +1,262 @@
+//! Luck: each rule on the answers to other examples, which never saw it.
+
+use std::collections::HashMap;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng as _;
+use serde::Serialize;
+
+use super::parallel;
+use crate::data::Instruction;
+use crate::report::table::{Column, mean};
+use crate::report::{Table, words};
+use crate::score::Checker;
+use crate::stats::{Asked, Shares, Verdicts, shares};
+
+/// Rules whose words the question itself may bring up, or not: answers to other questions are no fair donors.
+const OF_THE_TOPIC: [&str; 2] = ["keywords:forbidden_words", "kvllama:excludes"];
+
+/// Checks that a report may cost: some seconds. Donors are sampled beyond.
+const CHECKS: usize = 1_000_000;
+/// Donors that every rule keeps.
+const LEAST: usize = 4;
+
+/// What the earned scores of a report rest on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ChanceFacts {
+    /// Instructions of the examples.
+    pub n_instructions: usize,
+    /// Rules with a chance: those that earned scores rest on.
+    pub n_rules: usize,
+    /// The most donors that were asked of a rule.
+    pub donors: usize,
+    /// Whether that is a sample of them.
+    pub sampled: bool,
+    /// Left out: instructions that no rule can check.
+    pub rubrics: usize,
+    /// Left out: rules on words that the question itself may bring up.
+    pub of_the_topic: usize,
+    /// Left out: rules of a type that every prompt asks for.
+    pub without_donors: usize,
+    /// Left out: examples whose rules are not known, because no run holds their prompts.
+    pub examples_unknown: usize,
+}
+
+impl ChanceFacts {
+    /// What earned scores rest on, and what they leave out; nothing where there are none. `error` is the largest
+    /// standard error that sampling donors leaves.
+    pub fn sentence(&self, error: f64) -> Option<String> {
+        if self.n_rules == 0 {
+            return None;
+        }
+        let mut text = if self.sampled {
+            format!(
+                "Chance is how often a rule is passed by the answers, under the same condition, to {} prompts drawn from \
+                 those that ask for no rule of its type (standard error from drawing: {})",
+                self.donors,
+                words::at_most(error)
+            )
+        } else {
+            "Chance is how often a rule is passed by the answers, under the same condition, to the prompts that ask for no \
+             rule of its type"
+                .to_owned()
+        };
+        text.push_str(&format!(
+            "; earned scores rest on {} of {}",
+            words::thousands(self.n_rules),
+            words::count(self.n_instructions, "instruction")
+        ));
+        let left_out = self.left_out();
+        if left_out.is_empty() {
+            Some(text + ".")
+        } else {
+            Some(format!("{text}, without {}.", words::list(&left_out)))
+        }
+    }
+
+    /// What has no chance, and why.
+    pub fn left_out(&self) -> Vec<String> {
+        let reasons = [
+            (self.rubrics, "that no rule can check"),
+            (self.of_the_topic, "on words that the question itself may bring up (forbidden words)"),
+            (self.without_donors, "of a type that every prompt asks for"),
+        ];
+        let some = reasons.into_iter().filter(|(count, _)| *count > 0);
+        some.map(|(count, why)| format!("{} {why}", words::thousands(count))).collect()
+    }
+}
+
+/// The rules of the examples with their donors, and what each condition's answers pass of them.
+pub(super) struct Chance {
+    pub facts: ChanceFacts,
+    asked: Vec<Asked>,
+    /// By column.
+    verdicts: Vec<Verdicts>,
+}
+
+impl Chance {
+    pub fn of(table: &Table, seed: u64) -> Self {
+        let rules = Rules::of(table, seed);
+        let verdicts = parallel(&table.columns, |column| rules.judge(column));
+        Chance { facts: rules.facts, asked: rules.asked, verdicts }
+    }
+
+    /// The shares of some columns on the examples that all of them answered.
+    pub fn shares(&self, columns: &[usize]) -> Option<Vec<Shares>> {
+        let verdicts: Vec<&Verdicts> = columns.iter().map(|&column| &self.verdicts[column]).collect();
+        shares(&self.asked, &verdicts)
+    }
+}
+
+/// The rules that have a chance.
+struct Rules {
+    facts: ChanceFacts,
+    /// By rule.
+    asked: Vec<Asked>,
+    /// By rule: its index among the instructions of its example, and its checker. Equal rules share one.
+    places: Vec<(usize, usize)>,
+    checkers: Vec<Checker>,
+    /// By example: its rules.
+    own: Vec<Vec<usize>>,
+    /// By example: the rules it donates to, and its place among the donors of each.
+    donations: Vec<Vec<(usize, usize)>>,
+}
+
+impl Rules {
+    fn of(table: &Table, seed: u64) -> Self {
+        let n = table.examples.len();
+        let known = instructions(table);
+        let fair = fair_donors(&known);
+        let mut facts = ChanceFacts::default();
+        let mut checkers = Vec::new();
+        let mut by_rule: HashMap<(&str, String), Option<usize>> = HashMap::new();
+        let mut demands: Vec<String> = Vec::new();
+        let (mut examples, mut places) = (Vec::new(), Vec::new());
+        for (example, instructions) in known.iter().enumerate() {
+            let Some(instructions) = instructions else {
+                facts.examples_unknown += 1;
+                continue;
+            };
+            facts.n_instructions += instructions.len();
+            for (index, instruction) in instructions.iter().enumerate() {
+                let kind = instruction.kind.as_str();
+                if OF_THE_TOPIC.contains(&kind) {
+                    facts.of_the_topic += 1;
+                    continue;
+                }
+                let key = (kind, serde_json::to_string(&instruction.kwargs).unwrap_or_default());
+                let checker = *by_rule.entry(key).or_insert_with(|| {
+                    checkers.push(Checker::new(kind, &instruction.kwargs).ok()?);
+                    Some(checkers.len() - 1)
+                });
+                match checker {
+                    None => facts.rubrics += 1,
+                    Some(_) if fair[&demand(instruction)].is_empty() => facts.without_donors += 1,
+                    Some(checker) => {
+                        demands.push(demand(instruction));
+                        examples.push(example);
+                        places.push((index, checker));
+                    }
+                }
+            }
+        }
+        facts.n_rules = places.len();
+        let most = most_donors(table, facts.n_rules);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        // The same donors in every condition: exchanging the answers of two conditions leaves the chance alone.
+        let donors = demands.iter().map(|demand| sampled(&fair[demand], most, &mut rng));
+        let asked: Vec<Asked> = examples
+            .into_iter()
+            .zip(donors)
+            .zip(&demands)
+            .map(|((example, donors), demand)| Asked { example, donors, n_donors: fair[demand].len() })
+            .collect();
+        facts.donors = asked.iter().map(|rule| rule.donors.len()).max().unwrap_or(0);
+        facts.sampled = asked.iter().any(|rule| rule.donors.len() < rule.n_donors);
+        let mut own = vec![Vec::new(); n];
+        let mut donations = vec![Vec::new(); n];
+        for (index, rule) in asked.iter().enumerate() {
+            own[rule.example].push(index);
+            rule.donors.iter().enumerate().for_each(|(place, &donor)| donations[donor].push((index, place)));
+        }
+        Rules { facts, asked, places, checkers, own, donations }
+    }
+
+    fn judge(&self, column: &Column) -> Verdicts {
+        let n = self.own.len();
+        let mut verdicts = Verdicts {
+            answered: vec![false; n],
+            own: vec![0.0; self.asked.len()],
+            donated: self.asked.iter().map(|rule| vec![0.0; rule.donors.len()]).collect(),
+        };
+        for (example, trials) in column.trials.iter().enumerate() {
+            // Its own verdicts are those of the rows.
+            let own = |&rule: &usize| {
+                let place = self.places[rule].0;
+                let rows =
+                    trials.iter().filter_map(|trial| trial.instructions.iter().find(|row| row.instruction == place));
+                Some((rule, mean(rows.filter_map(|row| row.by_rule()))?))
+            };
+            let own: Option<Vec<(usize, f64)>> = self.own[example].iter().map(own).collect();
+            let Some(own) = own.filter(|_| !trials.is_empty()) else { continue };
+            verdicts.answered[example] = true;
+            own.into_iter().for_each(|(rule, passed)| verdicts.own[rule] = passed);
+            let share = 1.0 / trials.len() as f64;
+            for trial in trials {
+                let mut seen: HashMap<usize, f64> = HashMap::new();
+                for &(rule, place) in &self.donations[example] {
+                    let checker = self.places[rule].1;
+                    let check = || self.checkers[checker].score(&trial.row.response);
+                    verdicts.donated[rule][place] += share * *seen.entry(checker).or_insert_with(check);
+                }
+            }
+        }
+        verdicts
+    }
+}
+
+/// How many donors a rule may have within [`CHECKS`].
+fn most_donors(table: &Table, n_rules: usize) -> usize {
+    let trials: usize = table.columns.iter().map(|column| column.finished().count()).sum();
+    let per_donor = n_rules * trials.div_ceil(table.examples.len().max(1));
+    CHECKS.checked_div(per_donor).unwrap_or(0).max(LEAST)
+}
+
+fn sampled(donors: &[usize], most: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
+    if donors.len() <= most {
+        return donors.to_vec();
+    }
+    crate::random::sample(rng, donors.len(), most).into_iter().map(|place| donors[place]).collect()
+}
+
+/// What an instruction asks for, such that another prompt may ask for the same: something of its type; where the type
+/// only says how an answer is compared with a reference, that reference.
+fn demand(instruction: &Instruction) -> String {
+    const OF_REFERENCES: [&str; 2] = ["ruler:", "longbench:"];
+    let kind = &instruction.kind;
+    if OF_REFERENCES.iter().any(|family| kind.starts_with(family)) {
+        return serde_json::to_string(&(kind, &instruction.kwargs)).expect("plain data");
+    }
+    kind.clone()
+}
+
+/// By demand: the examples that make it not. One whose prompt is not known is nobody's donor.
+fn fair_donors(known: &[Option<&[Instruction]>]) -> HashMap<String, Vec<usize>> {
+    let mut asking: HashMap<String, Vec<bool>> = HashMap::new();
+    for (example, instructions) in known.iter().enumerate() {
+        for instruction in instructions.iter().copied().flatten() {
+            asking.entry(demand(instruction)).or_insert_with(|| vec![false; known.len()])[example] = true;
+        }
+    }
+    let fair = |asking: Vec<bool>| (0..known.len()).filter(|&k| known[k].is_some() && !asking[k]).collect();
+    asking.into_iter().map(|(kind, asking)| (kind, fair(asking))).collect()
+}
+
+/// By example: what it asks for, from the first run that holds its prompt.
+fn instructions<'a>(table: &Table<'a>) -> Vec<Option<&'a [Instruction]>> {
+    let mut known: HashMap<&str, &[Instruction]> = HashMap::new();
+    for prompt in table.runs.iter().flat_map(|run| run.prompts.iter().flatten()) {
+        known.entry(&prompt.example_id).or_insert(&prompt.instructions);
+    }
+    table.examples.iter().map(|id| known.get(id).copied()).collect()
+}
