@@ -12,6 +12,10 @@ use common::{kvllama, run};
 use kvllama::api::{Endpoint, Patience, Secret};
 use kvllama::data::generate::{DEFAULT_MODEL, Observer, Outcome, generate};
 use kvllama::data::{self, Example, Format, import};
+use kvllama::exp::prompt_of;
+use kvllama::llama::{LoadSettings, Model};
+use kvllama::models::EMBEDDED_GGUF;
+use kvllama::span::Label;
 use kvllama::{Error, Result};
 use serde_json::{Value, json};
 
@@ -236,6 +240,35 @@ fn imports_and_checks_name_every_bad_line() {
     assert_eq!(lines, [1, 4, 5]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("3 of 5 lines are no examples"), "{said}");
+}
+
+// Recall tasks.
+
+#[test]
+fn recall_tasks_have_the_asked_tokens_and_the_same_bytes() {
+    let generate = |more: &[&str]| {
+        let base = ["data", "generate-recall", "--n", "6", "--kind", "multikey,vt", "--seed", "7"];
+        String::from_utf8(run(0, &[&base, more].concat()).stdout).unwrap()
+    };
+    let model = Model::from_bytes("default", EMBEDDED_GGUF, &LoadSettings::default(), None).unwrap();
+    let tokens = ["--tokens", "700,1500", "--model", "default"];
+    let text = generate(&tokens);
+    for (index, example) in data::parse(&text, "x").unwrap().iter().enumerate() {
+        let prompt = prompt_of(&model, example).unwrap();
+        let wanted = [700, 1500][index % 2];
+        assert!(prompt.tokens.len().abs_diff(wanted) <= wanted / 100, "{} of {wanted}", prompt.tokens.len());
+        for instruction in 0..example.instructions.len() {
+            assert!(prompt.span(Label::Instruction(instruction)).is_some_and(|span| !span.range().is_empty()));
+        }
+        let (context, question) = (prompt.span(Label::Context).unwrap(), prompt.span(Label::Question).unwrap());
+        assert!(context.end <= question.start, "so that --scope context can evict before the question");
+    }
+    assert_eq!(generate(&tokens), text);
+    let error = run(2, &["data", "generate-recall", "--tokens", "10"]).stderr;
+    assert!(String::from_utf8_lossy(&error).contains("ask for longer prompts or fewer facts"));
+    for bad in [["--tokens", "0"], ["--tokens", "5..1:1"], ["--depth", "2"], ["--kind", "niah"], ["--style", "x"]] {
+        run(2, &[&["data", "generate-recall"][..], &bad].concat());
+    }
 }
 
 // A model that writes examples.

@@ -68,17 +68,20 @@ impl Format {
 /// # Errors
 /// Names the file, the line and what is wrong with it.
 pub fn import(path: &Path, format: Format) -> Result<Vec<Example>> {
-    let text = super::load::read(path)?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    parse(&super::load::read(path)?, &path.display().to_string(), &format)
+}
+
+fn parse(text: &str, name: &str, format: &Format) -> Result<Vec<Example>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let numbered = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
     let mut first_seen: HashMap<String, usize> = HashMap::new();
     let examples = numbered.map(|(number, line)| {
         let example =
             format.example(line, number).and_then(|example| match first_seen.insert(example.id.clone(), number) {
-                Some(line) => Err(Error::input(format!("its id `{}` is that of line {line}", example.id))),
+                Some(line) => Err(Error::input(format!("the id `{}` is already taken by line {line}", example.id))),
                 None => Ok(example),
             });
-        example.map_err(|error| Error::input(format!("{}, line {number}: {error}", path.display())))
+        example.map_err(|error| Error::input(format!("{name}, line {number}: {error}")))
     });
     examples.collect()
 }
@@ -95,3 +98,6 @@ fn shown(key: &Value) -> String {
 fn user(content: String) -> Vec<Message> {
     vec![Message { role: Role::User, content }]
 }
+
+#[cfg(test)]
+mod tests;
