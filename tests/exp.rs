@@ -14,7 +14,7 @@ use serde_json::json;
 
 /// Nine conditions on a few examples of the embedded model: about a second of work.
 fn grid(out: &Path) -> Vec<String> {
-    let text = "exp --policy random,streaming --ratio 0.5,0.1 --positions keep,compact --limit 3 --n-predict 16 --out";
+    let text = "exp --policy random,streaming --ratio 0.5,0.1 --positions keep,compact --limit 3 --n-predict 16 --parallel 1 --out";
     let mut arguments: Vec<_> = text.split(' ').map(str::to_owned).collect();
     arguments.push(out.display().to_string());
     arguments
@@ -42,6 +42,7 @@ fn the_same_seed_gives_the_same_rows_in_any_order_of_conditions() {
             "--positions=compact,keep",
             "--limit=3",
             "--n-predict=16",
+            "--parallel=1",
             "--out",
             &second_text,
         ],
@@ -64,7 +65,7 @@ fn sampling_is_seeded_by_example_and_repeat() {
     let draw = |name: &str, more: &[&str]| {
         let out = directory.path().join(name);
         let base =
-            ["exp", "--ratio=0.5", "--limit=2", "--repeats=2", "--n-predict=16", "--temp=1.5", "--top-k=40", "--out"];
+            ["exp", "--ratio=0.5", "--limit=2", "--repeats=2", "--n-predict=16", "--temp=1.5", "--top-k=40", "--parallel=1", "--out"];
         run(0, &[&base[..], &[out.to_str().unwrap()], more].concat());
         rows(&out, "trials.csv")
     };
@@ -85,7 +86,7 @@ fn conditions_side_by_side_give_the_rows_of_one_at_a_time() {
     reference(&out);
     let alone = rows(&out, "trials.csv");
     let out = directory.path().join("lanes");
-    let output = kvllama(grid(&out)).arg("--parallel=4").output().unwrap();
+    let output = kvllama(grid(&out)).args(["--parallel=4"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lanes = rows(&out, "trials.csv");
     assert!(alone.keys().eq(lanes.keys()));
@@ -112,7 +113,7 @@ fn moved_and_never_heard_memories_predict_alike_alone_and_side_by_side() {
     };
     // One has lanes with cells of their own, the other lanes that share them.
     for (name, modes) in [("moved", "--positions=compact,keep"), ("unheard", "--memory=text,kv")] {
-        let alone = trials(&format!("{name} alone"), &[modes]);
+        let alone = trials(&format!("{name} alone"), &[modes, "--parallel=1"]);
         let lanes = trials(&format!("{name} lanes"), &[modes, "--parallel=auto"]);
         assert_eq!(alone.len(), 2 * 9);
         for (key, row) in alone.iter().filter(|(_, row)| row["policy"] != "none") {

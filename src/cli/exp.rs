@@ -100,9 +100,9 @@ pub(super) struct Args {
     pub(super) config: Option<PathBuf>,
 
     /// Conditions that answer side by side from one reading of their prompt; `auto` takes as many of an example as fit into
-    /// memory and, as measured at the start, make it faster, up to 64. 1 is the plain reference; more may change late
-    /// tokens of an answer, because what a batch is made of changes low bits.
-    #[arg(long, value_name = "N|auto", default_value = "1", help_heading = "Run")]
+    /// memory and, as measured at the start, make it faster, up to 64. 1 is the bit-exact reference; more may change late
+    /// tokens of a greedy answer, because what a batch is made of changes low bits.
+    #[arg(long, value_name = "N|auto", default_value = "auto", help_heading = "Run")]
     parallel: Parallel,
 
     /// The most memory to take, such as 10GiB: with --parallel auto, as many conditions answer side by side as fit.
@@ -257,7 +257,12 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     }
     drop(prompts);
     if ours_to_choose {
-        progress.say(&format!("parallel: {} conditions side by side", plan.settings.generation.parallel));
+        let lanes = plan.settings.generation.parallel;
+        if lanes > 1 {
+            progress.say(&format!(
+                "parallel: {lanes} conditions side by side; late greedy tokens may differ from --parallel 1"
+            ));
+        }
     }
     progress.say(&format!("memory: {} predicted{on_gpu}", Size(memory.host.total())));
     let start = Instant::now();
