@@ -64,8 +64,17 @@ fn sampling_is_seeded_by_example_and_repeat() {
     let directory = tempfile::tempdir().unwrap();
     let draw = |name: &str, more: &[&str]| {
         let out = directory.path().join(name);
-        let base =
-            ["exp", "--ratio=0.5", "--limit=2", "--repeats=2", "--n-predict=16", "--temp=1.5", "--top-k=40", "--parallel=1", "--out"];
+        let base = [
+            "exp",
+            "--ratio=0.5",
+            "--limit=2",
+            "--repeats=2",
+            "--n-predict=16",
+            "--temp=1.5",
+            "--top-k=40",
+            "--parallel=1",
+            "--out",
+        ];
         run(0, &[&base[..], &[out.to_str().unwrap()], more].concat());
         rows(&out, "trials.csv")
     };
