@@ -83,6 +83,7 @@ fn numbers_are_those_worked_out_by_hand() {
     let policies = comparison(&stats, "random@0.5", "streaming@0.5");
     assert_eq!(policies["question"], "policy");
     close(&policies["difference"]["point"], 0.3);
+    close(&policies["kl_ratio"]["point"], 0.5);
     let memory = comparison(&stats, "random@0.5", "random@0.5/text");
     assert_eq!(memory["question"], "memory");
     close(&memory["difference"]["point"], -0.2);
@@ -125,6 +126,16 @@ fn warnings_fire_and_only_those() {
     let rows = std::fs::read_to_string(&path).unwrap();
     let kept: Vec<&str> = rows.lines().filter(|line| !line.contains(",none,none,0,")).collect();
     std::fs::write(&path, kept.join("\n") + "\n0123456789ab,e6,torn").unwrap();
+    // A few examples that moved do not make a floor of the full cache.
+    let floor = copy(&directory.path().join("floor"));
+    rewrite(&floor.join("trials.csv"), &["kl_mean"], |at, cell| match at {
+        0 => "0.001".to_owned(),
+        _ if cell.is_empty() => "0".to_owned(),
+        _ => cell.to_owned(),
+    });
+    let found = stats(&[&floor]);
+    assert_eq!(found["conditions"][0]["fidelity"]["kl"], Value::Null);
+    assert_eq!(found["conditions"][2]["fidelity"]["times_floor"], Value::Null);
     let found = stats(&[&cut]);
     for kind in ["unfinished", "torn", "no_baseline"] {
         assert!(kinds(&found).contains(&kind), "{kind} is missing from {:?}", kinds(&found));

@@ -17,7 +17,7 @@ const ALPHA: f64 = 0.05;
 /// Power behind [`Comparison::detectable`] and [`Comparison::examples_needed`].
 const POWER: f64 = 0.8;
 /// The difference that [`Comparison::examples_needed`] is for.
-pub const TARGET: f64 = 0.1;
+const TARGET: f64 = 0.1;
 
 /// What a comparison asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +117,7 @@ pub struct Comparison {
     /// The smallest difference that 80 of 100 such experiments find at the level that decides first: 0.05 over the
     /// number of comparisons. Of the earned score, where it decides.
     pub detectable: f64,
-    /// Examples that a difference of [`TARGET`] needs for that.
+    /// Examples that a difference of 0.1 needs for that.
     pub examples_needed: Option<usize>,
 }
 

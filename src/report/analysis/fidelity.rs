@@ -14,7 +14,7 @@ use crate::stats::{Estimate, mean_interval};
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Fidelity {
     /// Geometric mean over examples of the KL divergence from the full cache, per token of the baseline's answer. Examples
-    /// whose predictions did not move at all are not in it.
+    /// whose predictions did not move at all are not in it; where those are most, there is none.
     pub kl: Option<Estimate>,
     /// The same as a multiple of the floor: geometric mean over examples of the ratio.
     pub times_floor: Option<Estimate>,
@@ -36,7 +36,7 @@ pub(super) fn of(table: &Table, column: &Column, resampling: Resampling) -> Fide
     };
     let evicted = !column.condition.is_full();
     Fidelity {
-        kl: geometric(divergences(column).into_iter().flatten(), resampling),
+        kl: geometric(divergences(column).into_iter(), resampling),
         times_floor: baseline.filter(|_| evicted).and_then(|baseline| ratio(baseline, column, resampling)),
         flips: interval(flips.into_iter().flatten().collect()),
         nll_difference: baseline.filter(|_| evicted).and_then(paired),
@@ -46,17 +46,23 @@ pub(super) fn of(table: &Table, column: &Column, resampling: Resampling) -> Fide
 /// Geometric mean over examples of the KL divergence of `b` over that of `a`.
 pub(super) fn ratio(a: &Column, b: &Column, resampling: Resampling) -> Option<Estimate> {
     let pairs = divergences(a).into_iter().zip(divergences(b));
-    geometric(pairs.filter_map(|(a, b)| Some(b? / a?)), resampling)
+    // Nothing over something, or something over nothing, has no logarithm.
+    let over = |a: f64, b: f64| if a > 0.0 && b > 0.0 { b / a } else { 0.0 };
+    geometric(pairs.map(|(a, b)| Some(over(a?, b?))), resampling)
 }
 
-/// By example: the mean over repeats, where predictions moved at all.
+/// By example: the mean over repeats.
 fn divergences(column: &Column) -> Vec<Option<f64>> {
-    let means = column.by_example(|trial: &Trial| trial.row.kl_mean);
-    means.into_iter().map(|kl| kl.filter(|&kl| kl > 0.0)).collect()
+    column.by_example(|trial: &Trial| trial.row.kl_mean)
 }
 
-fn geometric(values: impl Iterator<Item = f64>, resampling: Resampling) -> Option<Estimate> {
-    let logs: Vec<f64> = values.map(f64::ln).collect();
+/// Geometric mean of what is not 0. `None` where that is less than half: then a few examples would speak for all.
+fn geometric(values: impl Iterator<Item = Option<f64>>, resampling: Resampling) -> Option<Estimate> {
+    let measured: Vec<f64> = values.flatten().collect();
+    let logs: Vec<f64> = measured.iter().filter(|&&value| value > 0.0).map(|value| value.ln()).collect();
+    if 2 * logs.len() < measured.len() {
+        return None;
+    }
     let mean = mean_interval(&logs, resampling.level, resampling.seed)?;
     Some(Estimate { point: mean.point.exp(), low: mean.low.exp(), high: mean.high.exp(), ..mean })
 }
