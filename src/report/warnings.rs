@@ -192,7 +192,8 @@ impl fmt::Display for Warning {
             Warning::NoRules { examples, of } => write!(
                 f,
                 "The rules of {} of {} are not known, because their run holds no prompts.jsonl: they are in no earned \
-                 score. Rerun the experiment's command with its --out, and the file is written.",
+                 score. Rerun the experiment's command with its --out, and the file is written; runs of kvllama 0.1.0 \
+                 are to be made anew.",
                 thousands(*examples),
                 count(*of, "example")
             ),
