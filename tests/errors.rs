@@ -42,7 +42,7 @@ fn every_mistake_gets_a_sentence_that_names_the_mend() {
         (&["exp", "--ratio=0.5", "--data=nowhere.jsonl"], "cannot read the examples `nowhere.jsonl`"),
         (&["exp", "--ratio=0.5", "--data", &data], "line 1: not an example: missing field `messages`"),
         (&["exp", "--ratio=0.5", "--config", &config], "unknown key `polcy`, did you mean `policy`?"),
-        (&["exp", "--ratio=0.5", "--n-predict=9999"], "exceeds the context of 2048; lower --n-predict, or set --ctx"),
+        (&["exp", "--ratio=0.5", "--n-predict=9999"], "exceeds the 2048 positions that the model was trained for; lower --n-predict, or set --ctx"),
         (&["exp", "--ratio=0.5", "--shard=5/4"], "`5/4` is not a shard"),
         (&["exp", "--ratio=0.5", "--top-p=7"], "--top-p is 7; it must lie between 0 and 1"),
         (&["exp", "--ratio=0.5", "--swa-full=false", "--positions=compact"], "leave --swa-full on"),

@@ -221,7 +221,7 @@ fn ctrl_c_leaves_whole_rows_and_a_rerun_goes_on() {
     }
     // A second process is refused while the first holds the directory.
     let refused = run(2, &arguments);
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("another kvllama is writing"));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("another process is writing"));
     let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
     let output = child.wait_with_output().unwrap();
