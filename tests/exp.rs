@@ -306,3 +306,40 @@ fn evicted_positions_are_really_gone() {
         assert_eq!(number("next_pos"), if positions == "compact" { number("n_kept") } else { cached });
     }
 }
+
+#[test]
+fn types_of_the_cache_are_an_axis() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("run");
+    let text = "exp --ratio 0.5 --limit 3 --n-predict 8 --fidelity --kv-type f16,q8_0,q8_0/q4_0 --out";
+    let mut arguments: Vec<_> = text.split(' ').collect();
+    let out_text = out.display().to_string();
+    arguments.push(&out_text);
+    run(0, &arguments);
+    let trials = rows(&out, "trials.csv");
+    assert_eq!(trials.len(), 3 * 6);
+    let mean = |condition: &str, column: &str| {
+        let of = trials.values().filter(|row| row["condition"] == condition);
+        of.map(|row| row[column].parse::<f64>().unwrap()).sum::<f64>() / 3.0
+    };
+    let bytes = |condition: &str| mean(condition, "kv_bytes_kept");
+    // 34 bytes for 32 numbers, and 18: the sizes of ggml's blocks.
+    assert!((bytes("none/kv=q8_0") / bytes("none") - 34.0 / 64.0).abs() < 1e-6);
+    assert!((bytes("none/kv=q8_0/q4_0") / bytes("none") - (34.0 + 18.0) / 128.0).abs() < 1e-6);
+    assert!((bytes("random@0.5/kv=q8_0") / bytes("random@0.5") - 34.0 / 64.0).abs() < 1e-6);
+    let kl = |condition: &str| mean(condition, "kl_mean");
+    assert!(kl("none").abs() < 1e-9, "the full cache of the first type is the measure");
+    assert!(kl("none") < kl("none/kv=q8_0") && kl("none/kv=q8_0") < kl("none/kv=q8_0/q4_0"));
+    assert!(kl("none/kv=q8_0/q4_0") < kl("random@0.5"));
+
+    run(0, &["report", &out_text]);
+    let stats: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("stats.json")).unwrap()).unwrap();
+    let compared: Vec<_> = stats["comparisons"].as_array().unwrap().iter().collect();
+    let pair = |a: &str, b: &str| {
+        let name = |index: &serde_json::Value| stats["conditions"][index.as_u64().unwrap() as usize]["name"].clone();
+        compared.iter().any(|found| name(&found["a"]) == a && name(&found["b"]) == b)
+    };
+    assert!(pair("none/kv=q8_0", "random@0.5/kv=q8_0"), "each type has its own full cache: {:?}", compared.first());
+    assert!(!pair("none", "random@0.5/kv=q8_0"));
+    assert!(pair("none", "none/kv=q8_0") && pair("random@0.5", "random@0.5/kv=q8_0"));
+}

@@ -208,7 +208,7 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     if args.stop_when.is_some() {
         stop::compared(&plan)?;
     }
-    let demands = Demands::of(&plan.settings.conditions, args.engine.flash_attn, args.engine.kv_type)?;
+    let demands = Demands::of(&plan.settings.conditions, args.engine.flash_attn)?;
     let context_of = |plan: &Plan| {
         let n_ctx = plan.n_ctx().max(args.engine.ctx.unwrap_or(0));
         let engine = args.engine.context(&dry, n_ctx);
@@ -337,7 +337,7 @@ impl Args {
         let grid = Grid { axes: self.axes.clone(), baseline: !self.no_baseline };
         let template = self.engine.chat_template()?;
         let conditions = grid.conditions()?;
-        let demands = Demands::of(&conditions, self.engine.flash_attn, self.engine.kv_type)?;
+        let demands = Demands::of(&conditions, self.engine.flash_attn)?;
         if !self.engine.swa_full && conditions.iter().any(|condition| condition.positions == Positions::Compact) {
             return Err(Error::input(
                 "--positions compact moves positions in every layer, and --swa-full is off; leave --swa-full on",
@@ -353,7 +353,6 @@ impl Args {
                 seed: self.seed,
                 n_predict: self.n_predict,
                 sampling: self.sampling.sampling()?,
-                kv_type: self.engine.kv_type,
                 flash_attn: demands.flash_attn,
                 swa_full: self.engine.swa_full,
                 n_batch: self.engine.batch,

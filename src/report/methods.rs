@@ -26,6 +26,13 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
         }
         text.push_str(&sentence);
     };
+    let mut kv_types: Vec<String> = Vec::new();
+    for (_, condition) in run.manifest.conditions() {
+        let kv_type = condition.kv_type.to_string();
+        if !kv_types.contains(&kv_type) {
+            kv_types.push(kv_type);
+        }
+    }
     let size = crate::exp::megabytes(model.file_size);
     let described = [&size, facts.quantization.as_str(), &format!("SHA-256 {}", short(&model.sha256))];
     let described: Vec<_> = described.into_iter().filter(|part| !part.is_empty()).collect();
@@ -33,7 +40,7 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
         "We ran {} ({}) and a KV cache of type {} with kvllama {} on llama.cpp {} ({}).",
         model.file_name(),
         described.join(", "),
-        generation.kv_type.as_str(),
+        kv_types.join(" or "),
         build.kvllama,
         build.llama_cpp,
         if build.devices.is_empty() { build.platform.clone() } else { build.devices.join(", ") }

@@ -215,8 +215,8 @@ pub(super) fn comparisons(
 fn pairs(table: &Table) -> Vec<(Question, usize, usize)> {
     let columns = &table.columns;
     let mut pairs = Vec::new();
-    for (b, column) in columns.iter().enumerate().filter(|(_, column)| !column.condition.is_full()) {
-        if let Some(a) = table.baseline(column.run) {
+    for b in (0..columns.len()).filter(|&b| !columns[b].condition.is_full()) {
+        if let Some(a) = table.baseline_of(b) {
             pairs.push((Question::Baseline, a, b));
         }
     }
@@ -236,9 +236,9 @@ fn pairs(table: &Table) -> Vec<(Question, usize, usize)> {
     pairs
 }
 
-/// The one axis on which two evictions of the same budget differ.
+/// The one axis on which two evictions of the same budget differ, or two full caches.
 pub(super) fn only_difference(a: &crate::condition::Condition, b: &crate::condition::Condition) -> Option<Question> {
-    if a.is_full() || b.is_full() { None } else { a.only_difference(b).map(Question::Axis) }
+    if a.is_full() != b.is_full() { None } else { a.only_difference(b).map(Question::Axis) }
 }
 
 /// Counts single instructions of the first repeat, so that repeats do not count as new evidence.

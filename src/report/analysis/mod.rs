@@ -234,7 +234,7 @@ fn curves(table: &Table, conditions: &[Condition]) -> Vec<Curve> {
         match curves.iter_mut().find(|curve| curve.run == condition.run && curve.name == name) {
             Some(curve) => curve.conditions.push(index),
             None => {
-                let baseline = table.baseline(condition.run);
+                let baseline = table.baseline_of(index);
                 curves.push(Curve {
                     name,
                     run: condition.run,
