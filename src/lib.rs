@@ -4,6 +4,33 @@
 //! instruction of the prompt is scored. The `kvllama` command runs that as an experiment; this
 //! library is what it is made of.
 //!
+//! A whole experiment, as `kvllama exp --policy random --ratio 0.5 --limit 2 --n-predict 16` runs it:
+//!
+//! ```
+//! use kvllama::exp::{Experiment, Observer, TrialRow};
+//!
+//! struct Watch;
+//! impl Observer for Watch {
+//!     fn started(&mut self, trials: usize, _finished: usize) {
+//!         println!("{trials} trials");
+//!     }
+//!     fn trial(&mut self, row: &TrialRow, _mean: Option<f64>) {
+//!         println!("{} {}: {:?}", row.example_id, row.condition, row.mean_score);
+//!     }
+//! }
+//!
+//! let mut experiment = Experiment::new("default", "demo", "--policy random --ratio 0.5")?;
+//! experiment.settings.limit = Some(2);
+//! experiment.settings.generation.n_predict = 16;
+//! let directory = tempfile::tempdir().unwrap();
+//! let outcome = experiment.run(directory.path(), &mut Watch)?;
+//! assert_eq!(outcome.finished, 2 * 2); // the full cache is added
+//! assert!(directory.path().join("trials.csv").exists());
+//! # Ok::<(), kvllama::Error>(())
+//! ```
+//!
+//! One prompt, one eviction, one answer:
+//!
 //! ```
 //! use kvllama::evict::{Budget, PolicySpec, TrialSeed, View, evict};
 //! use kvllama::engine::{Forgetting, Reader};

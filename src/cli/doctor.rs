@@ -65,8 +65,13 @@ pub(super) fn execute(args: Args) -> Result<()> {
         );
     }
     let _ = writeln!(out, "threads   {}", build.threads);
-    let _ =
-        writeln!(out, "\nmodel     {} ({}, {})", model.name(), megabytes(args.engine.file_size()?), facts.description);
+    let _ = writeln!(
+        out,
+        "\nmodel     {} ({}, {})",
+        model.name(),
+        megabytes(args.engine.source()?.file_size()?),
+        facts.description
+    );
     let _ = writeln!(
         out,
         "layers    {}, trained for {} positions{}",

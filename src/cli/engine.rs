@@ -1,15 +1,13 @@
 //! Options of every subcommand that loads a model.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use sha2::{Digest as _, Sha256};
 
 use crate::exp::ModelFile;
 use crate::llama::{ContextSettings, FlashAttn, LoadSettings, Model, Template, default_threads};
 use crate::models::{self, ModelSource};
-use crate::{Error, Result, files};
+use crate::{Error, Result};
 
 /// Which model, and how it computes.
 #[derive(Debug, Clone, Args)]
@@ -61,18 +59,7 @@ impl EngineArgs {
     pub fn load(&self, dry: bool) -> Result<Arc<Model>> {
         let settings = LoadSettings { gpu_layers: self.gpu_layers, mmap: self.mmap, dry };
         let template = self.chat_template()?;
-        let model = match self.source()? {
-            ModelSource::Embedded => {
-                // Nothing to gain from a prediction for five megabytes.
-                Model::from_bytes(
-                    models::EMBEDDED,
-                    models::EMBEDDED_GGUF,
-                    &LoadSettings { dry: false, ..settings },
-                    template,
-                )
-            }
-            ModelSource::File(path) => Model::from_file(&path, &settings, template),
-        }?;
+        let model = self.source()?.load(&settings, template)?;
         let mark = self.chat_template.as_ref().filter(|_| !dry).and_then(|name| model.lacks_mark_of(name));
         if let Some(mark) = mark {
             tracing::warn!(
@@ -111,35 +98,8 @@ impl EngineArgs {
         }
     }
 
-    /// Bytes of the model file.
-    pub fn file_size(&self) -> Result<u64> {
-        match self.source()? {
-            ModelSource::Embedded => Ok(models::EMBEDDED_GGUF.len() as u64),
-            ModelSource::File(path) => Ok(std::fs::metadata(&path).map_err(Error::io("cannot read", &path))?.len()),
-        }
-    }
-
     /// What the manifest records of the model file.
     pub fn model_file(&self, model: &Model) -> Result<ModelFile> {
-        let gguf = serde_json::to_value(model.facts()).expect("plain data");
-        let file_size = self.file_size()?;
-        let (name, sha256) = match self.source()? {
-            ModelSource::Embedded => {
-                let bytes = models::EMBEDDED_GGUF;
-                (models::EMBEDDED.to_owned(), crate::hex(&Sha256::digest(bytes)))
-            }
-            ModelSource::File(path) => {
-                let name = self.model.clone().unwrap_or_default();
-                (name, files::sha256_cached(&path, checksum_cache().as_deref())?)
-            }
-        };
-        Ok(ModelFile { name, file_size, sha256, gguf })
+        ModelFile::of(&self.source()?, self.model.as_deref().unwrap_or(models::EMBEDDED), model)
     }
-}
-
-/// Where checksums of model files are remembered.
-fn checksum_cache() -> Option<PathBuf> {
-    let base =
-        std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cache")))?;
-    Some(base.join("kvllama").join("sha256.json"))
 }

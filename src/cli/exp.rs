@@ -16,9 +16,9 @@ use super::prompt_view::preamble_view;
 use super::room::{self, Size};
 use super::{interrupt, print, print_json};
 use crate::condition::{AxisArgs, Grid, Positions};
-use crate::data::{self, Example, bundled};
+use crate::data::Example;
 use crate::exp::stop::{self, StopRule, Watch};
-use crate::exp::{self, Build, DataFacts, Demands, Generation, Manifest, Outcome, Plan, Settings, Store};
+use crate::exp::{self, Build, DataFacts, Demands, Generation, Manifest, Opened, Outcome, Plan, Settings, Store};
 use crate::judge::stage::Outcome as Judged;
 use crate::llama::{ContextSettings, MemoryUse, Sampling, peak_memory};
 use crate::models;
@@ -181,6 +181,10 @@ pub(super) struct SamplingArgs {
     /// Go on when the model ends its turn, up to --n-predict.
     #[arg(long)]
     ignore_eos: bool,
+
+    /// End an answer that says the same up to 32 tokens four times and over at least 48 tokens (stop_reason `loop`).
+    #[arg(long)]
+    stop_loops: bool,
 }
 
 impl SamplingArgs {
@@ -191,6 +195,7 @@ impl SamplingArgs {
             top_p: self.top_p,
             min_p: self.min_p,
             ignore_eos: self.ignore_eos,
+            stop_loops: self.stop_loops,
         };
         sampling.check()?;
         Ok(sampling)
@@ -211,8 +216,8 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let demands = Demands::of(&plan.settings.conditions, args.engine.flash_attn)?;
     let context_of = |plan: &Plan| {
         let n_ctx = plan.n_ctx().max(args.engine.ctx.unwrap_or(0));
-        let engine = args.engine.context(&dry, n_ctx);
-        ContextSettings { n_ctx, streams: plan.streams(), flash_attn: demands.flash_attn, tap: demands.tap, ..engine }
+        let context = plan.context(demands, args.engine.context(&dry, n_ctx));
+        ContextSettings { n_ctx: n_ctx.max(context.n_ctx), ..context }
     };
     let ours_to_choose = matches!(args.parallel, Parallel::Auto);
     let mut memory = room::fit(&mut plan, &dry, context_of, ours_to_choose, args.memory_limit)?;
@@ -227,24 +232,10 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     }
     let context = context_of(&plan);
     drop(dry);
-    exp::rehearse(&plan.settings.conditions, &exp::prompt_of(&model, &plan.examples[0])?, &model, &context)?;
     let build = Build::this(context.threads);
     let manifest = Manifest::new(args.engine.model_file(&model)?, data, &plan.settings, plan.session(build));
     let directory = args.directory(&manifest)?;
-    let instructions = plan.instructions();
-    let (mut store, resumed) = Store::open(&directory, &manifest, |example| instructions.get(example).copied())?;
-    drop(instructions);
-    let prompts = plan.prompts(&model)?;
-    exp::write_prompts(&directory, &prompts)?;
-    for file in &resumed.torn {
-        tracing::warn!("{}: the last line was torn and has been dropped", directory.join(file).display());
-    }
-    if resumed.incomplete > 0 {
-        tracing::warn!("instructions.csv lacks rows of {} trials; they are dropped and run again", resumed.incomplete);
-    }
-    if resumed.failed > 0 {
-        tracing::warn!("{} failed trials of an earlier run will be tried again", resumed.failed);
-    }
+    let Opened { mut store, resumed, prompts } = exp::open(&plan, &model, &context, &manifest, &directory)?;
     let mut progress = Progress::new(&directory, quiet, std::io::stderr().is_terminal());
     let on_gpu = Some(memory.device.total()).filter(|&bytes| bytes > 0);
     let on_gpu = on_gpu.map_or_else(String::new, |bytes| format!(", and {} on the GPU", Size(bytes)));
@@ -368,21 +359,7 @@ impl Args {
     fn examples(&self) -> Result<(Vec<Example>, DataFacts)> {
         let embedded = self.engine.model.as_deref().is_none_or(|name| name == models::EMBEDDED);
         let name = self.data.as_deref().unwrap_or(if embedded { "demo" } else { "multi" });
-        let (text, shown) = match bundled::find(name) {
-            Some(set) => (set.jsonl.to_owned(), name.to_owned()),
-            None => {
-                let text = std::fs::read_to_string(name).map_err(|error| {
-                    Error::input(format!(
-                        "cannot read the examples `{name}`: {error}; give a JSONL file or a bundled set ({})",
-                        bundled::names()
-                    ))
-                })?;
-                (text, name.to_owned())
-            }
-        };
-        let examples = data::parse(&text, &shown)?;
-        let facts = DataFacts { name: shown, sha256: crate::hex(&Sha256::digest(&text)), n_examples: examples.len() };
-        Ok((examples, facts))
+        exp::examples_named(name)
     }
 
     /// The run directory: as asked, the latest run that matches, or a new one.

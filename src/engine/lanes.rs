@@ -147,10 +147,13 @@ impl Reader {
                 StopReason::Length
             } else {
                 active.tokens.push(next);
-                if active.tokens.len() < n_predict {
+                if active.job.sampler.stops_loop(&active.tokens) {
+                    StopReason::Loop
+                } else if active.tokens.len() < n_predict {
                     continue;
+                } else {
+                    StopReason::Length
                 }
-                StopReason::Length
             };
             let Lane { job, cut, start, read_before, tokens, .. } = lane.take().expect("checked above");
             let decode = start.elapsed().saturating_sub(self.time_reading() - read_before);

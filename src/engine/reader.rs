@@ -90,6 +90,8 @@ pub enum StopReason {
     EndOfTurn,
     /// The limit of tokens was reached.
     Length,
+    /// The answer repeated itself without end.
+    Loop,
 }
 
 impl StopReason {
@@ -98,6 +100,7 @@ impl StopReason {
         match self {
             StopReason::EndOfTurn => "end_of_turn",
             StopReason::Length => "length",
+            StopReason::Loop => "loop",
         }
     }
 }
@@ -313,6 +316,9 @@ impl Reader {
                 break StopReason::Length;
             }
             tokens.push(next);
+            if sampler.stops_loop(&tokens) {
+                break StopReason::Loop;
+            }
             if tokens.len() < n_predict {
                 next = sampler.next(self.step(cut, next)?)?;
             }

@@ -118,6 +118,9 @@ impl Roll<'_> {
             if tokens.len() < n {
                 tokens.push(next);
             }
+            if sampler.stops_loop(&tokens) {
+                break StopReason::Loop;
+            }
             if tokens.len() == n {
                 break StopReason::Length;
             }

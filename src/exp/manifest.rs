@@ -1,7 +1,7 @@
 //! `manifest.json`: everything needed to repeat the run.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,7 +9,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Generation, Settings};
 use crate::condition::{self, Condition, KvTypes};
-use crate::{Error, Result, llama, models};
+use crate::llama::Model;
+use crate::models::ModelSource;
+use crate::{Error, Result, files, llama, models};
 
 /// Version of the layout of a run directory.
 pub const SCHEMA: u32 = 2;
@@ -129,6 +131,19 @@ pub struct ModelFile {
 }
 
 impl ModelFile {
+    /// Describes a model that was asked for by `name`.
+    ///
+    /// # Errors
+    /// If its file cannot be read.
+    pub fn of(source: &ModelSource, name: &str, model: &Model) -> Result<Self> {
+        let sha256 = match source {
+            ModelSource::Embedded => crate::hex(&Sha256::digest(models::EMBEDDED_GGUF)),
+            ModelSource::File(path) => files::sha256_cached(path, checksum_cache().as_deref())?,
+        };
+        let gguf = serde_json::to_value(model.facts()).expect("plain data");
+        Ok(ModelFile { name: name.to_owned(), file_size: source.file_size()?, sha256, gguf })
+    }
+
     /// The file's name. What a GGUF calls itself is often unreadable, or the name of a directory.
     pub fn file_name(&self) -> &str {
         match self.name.as_str() {
@@ -161,6 +176,13 @@ pub struct DataFacts {
     pub sha256: String,
     /// Examples in it.
     pub n_examples: usize,
+}
+
+/// Where checksums of model files are remembered.
+fn checksum_cache() -> Option<PathBuf> {
+    let base =
+        std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cache")))?;
+    Some(base.join("kvllama").join("sha256.json"))
 }
 
 impl Session {

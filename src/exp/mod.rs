@@ -1,5 +1,6 @@
 //! The experiment: a grid of conditions x examples x repeats, run trial by trial into a run directory.
 //!
+//! - [`Experiment`]: a whole one, as one call.
 //! - [`Settings`]: everything that identifies a run; [`Manifest`] is what of it is written down.
 //! - [`Plan`]: the settings met with a model and a data set: prompts, trials, sizes.
 //! - [`Store`]: the run directory: durable rows, resume, lock.
@@ -8,6 +9,7 @@
 //! - [`stop`]: when it may end early.
 //! - [`Rows`]: a finished run's rows in memory, to be scored anew; [`rescore`] does it by rule.
 
+mod experiment;
 mod forget;
 mod manifest;
 mod means;
@@ -25,6 +27,7 @@ mod store;
 mod table;
 mod trial;
 
+pub use experiment::{Experiment, Opened, examples_named, open};
 pub use forget::{Demands, Sights, check, forgetting, read_before, rehearse};
 pub use manifest::{Build, DataFacts, Manifest, ModelFile, Session, megabytes};
 pub use means::means;

@@ -3,11 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use super::forget::check;
-use super::{Build, Generation, Key, PromptRow, Session, Settings, read_before};
+use super::{Build, Demands, Generation, Key, PromptRow, Session, Settings, read_before};
 use crate::condition::{Condition, KvTypes, Memory, Positions};
 use crate::data::Example;
 use crate::evict::TrialSeed;
-use crate::llama::{Mark, Model, Prompt, Turn};
+use crate::llama::{ContextSettings, Mark, Model, Prompt, Turn};
 use crate::span::Label;
 use crate::{Error, Result};
 
@@ -95,6 +95,12 @@ impl Plan {
             own.flat_map(|own| std::iter::repeat_n(own, self.settings.repeats as usize)).take(lanes).sum()
         };
         u32::try_from(self.positions(longest, lanes).saturating_add(more)).unwrap_or(u32::MAX)
+    }
+
+    /// The context that this plan needs: positions, streams, tap and flash attention are set.
+    pub fn context(&self, demands: Demands, context: ContextSettings) -> ContextSettings {
+        let Demands { tap, flash_attn } = demands;
+        ContextSettings { n_ctx: self.n_ctx(), streams: self.streams(), tap, flash_attn, ..context }
     }
 
     /// Whether each lane needs cells of its own: conditions that are compacted move theirs.

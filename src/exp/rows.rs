@@ -122,7 +122,7 @@ trial_row! {
         pub kv_bytes_kept: u64,
         /// Tokens of the answer.
         pub n_generated: usize,
-        /// `end_of_turn` or `length`.
+        /// `end_of_turn`, `length`, or `loop`.
         pub stop_reason: String,
         /// Mean over the instructions that have a rule.
         pub rule_score: Option<f64>,
@@ -130,6 +130,10 @@ trial_row! {
         pub judge_score: Option<f64>,
         /// Mean over the instructions that were scored, by rule where there is one.
         pub mean_score: Option<f64>,
+        /// Share of the answer's 4-grams of words that stand in it before: from 0.5 on the answer has broken down.
+        pub repetition: Option<f64>,
+        /// Bytes of the answer over its bytes compressed: prose has 1 to 2.5, a loop 5 and more.
+        pub compression: Option<f64>,
         /// Negative log-likelihood of the baseline's answer, per token.
         pub nll: Option<f64>,
         /// Mean KL divergence from the full cache, per token of the baseline's answer.

@@ -20,6 +20,31 @@ pub struct Settings {
     pub generation: Generation,
 }
 
+impl Settings {
+    /// One trial of each condition on every example, with the defaults of `kvllama exp`.
+    pub fn new(conditions: Vec<Condition>) -> Self {
+        Settings { conditions, repeats: 1, limit: None, shard: None, generation: Generation::default() }
+    }
+}
+
+impl Default for Generation {
+    fn default() -> Self {
+        Generation {
+            seed: 1,
+            n_predict: 512,
+            sampling: Sampling::default(),
+            flash_attn: FlashAttn::Auto,
+            swa_full: true,
+            n_batch: 512,
+            parallel: 1,
+            fidelity: false,
+            gpu_layers: None,
+            chat_template: None,
+            chat_template_sha256: None,
+        }
+    }
+}
+
 /// What changes the outcome of a trial, besides its condition, the model and the example.
 ///
 /// A run directory is resumed only with the same values; conditions, repeats and

@@ -9,7 +9,7 @@ use crate::data::{Example, RUBRIC};
 use crate::engine::{Answer, Cut, Fidelity, Forgetting, Reader};
 use crate::evict::{Scores, ranges_text};
 use crate::llama::{Model, Prompt, Sampler};
-use crate::score;
+use crate::score::{self, Decay};
 use crate::span::Label;
 use crate::{Error, Result};
 
@@ -51,7 +51,10 @@ impl Trial<'_> {
     fn row(&self, forgetting: &Forgetting, cut: &Cut, answer: Answer, instructions: &[InstructionRow]) -> TrialRow {
         let decode_s = answer.decode.as_secs_f64();
         let (len, n_kept) = (forgetting.keep.len(), forgetting.n_kept());
+        let decay = Decay::of(&answer.text);
         let mut row = TrialRow {
+            repetition: Some(thousandth(decay.repetition)),
+            compression: Some(thousandth(decay.compression)),
             n_kept,
             n_evicted: len - n_kept,
             evicted_ranges: ranges_text(forgetting.keep.evicted()),
@@ -123,6 +126,10 @@ impl Trial<'_> {
         });
         rows.collect()
     }
+}
+
+fn thousandth(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
 }
 
 fn thousandths(duration: Duration, per_second: f64) -> f64 {

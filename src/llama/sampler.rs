@@ -23,11 +23,14 @@ pub struct Sampling {
     /// Go on when the model ends its turn.
     #[serde(default)]
     pub ignore_eos: bool,
+    /// End an answer that repeats itself without end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stop_loops: bool,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, ignore_eos: false }
+        Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, ignore_eos: false, stop_loops: false }
     }
 }
 
@@ -60,13 +63,14 @@ pub struct Sampler {
     /// None: greedy.
     chain: Option<LlamaSampler>,
     ignore_eos: bool,
+    stop_loops: bool,
 }
 
 impl Sampler {
     /// llama.cpp's samplers in llama.cpp's order: top-k, top-p, min-p, temperature, draw.
     pub fn new(sampling: &Sampling, seed: u32) -> Self {
         if sampling.is_greedy() {
-            return Sampler { chain: None, ignore_eos: sampling.ignore_eos };
+            return Sampler { chain: None, ignore_eos: sampling.ignore_eos, stop_loops: sampling.stop_loops };
         }
         let mut chain = Vec::new();
         if sampling.top_k > 0 {
@@ -80,12 +84,21 @@ impl Sampler {
         }
         chain.push(LlamaSampler::temp(sampling.temperature));
         chain.push(LlamaSampler::dist(seed));
-        Sampler { chain: Some(LlamaSampler::chain_simple(chain)), ignore_eos: sampling.ignore_eos }
+        Sampler {
+            chain: Some(LlamaSampler::chain_simple(chain)),
+            ignore_eos: sampling.ignore_eos,
+            stop_loops: sampling.stop_loops,
+        }
     }
 
     /// Whether the answer ends at this token.
     pub fn stops_at(&self, model: &Model, token: Token) -> bool {
         !self.ignore_eos && model.is_end_of_generation(token)
+    }
+
+    /// Whether the answer ends here because it repeats itself without end.
+    pub fn stops_loop(&self, tokens: &[Token]) -> bool {
+        self.stop_loops && loops(tokens)
     }
 
     /// The next token. Among equally likely ones greedy takes the lowest id.
@@ -111,6 +124,19 @@ impl Sampler {
     }
 }
 
+/// Whether the last tokens are one run of up to 32 tokens, said at least four times and over at least 48 tokens.
+fn loops(tokens: &[Token]) -> bool {
+    const LONGEST: usize = 32;
+    const TIMES: usize = 4;
+    const LEAST: usize = 48;
+    (1..=LONGEST).any(|period| {
+        let length = (TIMES * period).max(LEAST);
+        let Some(start) = tokens.len().checked_sub(length) else { return false };
+        let tail = &tokens[start..];
+        tail[period..] == tail[..length - period]
+    })
+}
+
 /// The highest logit; `None` if one is not a number. In parallel lanes, because a vocabulary of 262,144 is searched
 /// after every token: a third of the time of a plain loop.
 fn highest(logits: &[f32]) -> Option<f32> {
@@ -129,4 +155,19 @@ fn highest(logits: &[f32]) -> Option<f32> {
 
 fn id(index: usize) -> Token {
     Token::try_from(index).expect("vocabularies are smaller than 2^31")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_is_a_run_said_again_and_again() {
+        let said = |run: &[Token], times: usize| [&[7, 8, 9][..], &run.repeat(times)].concat();
+        assert!(loops(&said(&[5], 48)) && !loops(&said(&[5], 47)));
+        assert!(loops(&said(&[1, 2, 3, 4, 5], 10)) && !loops(&said(&[1, 2, 3, 4, 5], 9)));
+        let long: Vec<Token> = (100..132).collect();
+        assert!(loops(&said(&long, 4)) && !loops(&said(&long, 3)));
+        assert!(!loops(&(0..200).collect::<Vec<_>>()) && !loops(&[]));
+    }
 }

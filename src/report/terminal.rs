@@ -138,7 +138,6 @@ fn comparisons(out: &mut String, analysis: &Analysis, width: usize) {
     for question in questions {
         let mut compared: Vec<&Comparison> =
             analysis.comparisons.iter().filter(|comparison| comparison.question == question).collect();
-        let _ = writeln!(out, "\n{HEAD}{}{HEAD:#}", question.title());
         let left_out = compared.len().saturating_sub(SHOWN);
         if left_out > 0 {
             // What is shown keeps its order; what is not is the least certain.
@@ -152,15 +151,58 @@ fn comparisons(out: &mut String, analysis: &Analysis, width: usize) {
                 keep
             });
         }
-        for comparison in compared {
-            let style = if comparison.is_significant() { Style::new() } else { DIM };
-            // The header names what n counts; so a sentence fits a line.
-            let sentence = comparison.sentence.strip_suffix(" examples").unwrap_or(&comparison.sentence);
-            paragraph(out, &format!("{style}{sentence}{style:#}"), width, "    ");
-        }
+        table_of_comparisons(out, analysis, &compared, width);
         if left_out > 0 {
             let _ = writeln!(out, "{DIM}and {left_out} less certain ones: see report.html or stats.json{DIM:#}");
         }
+    }
+}
+
+/// One line a comparison: of what decides, the difference with its interval and its corrected p.
+fn table_of_comparisons(out: &mut String, analysis: &Analysis, compared: &[&Comparison], width: usize) {
+    let Some(first) = compared.first() else { return };
+    let earned = compared.iter().any(|comparison| comparison.earned.is_some());
+    let breakdown = compared.iter().any(|comparison| comparison.breakdown.is_some());
+    let named = |comparison: &Comparison| {
+        let (a, b) = (&analysis.conditions[comparison.a].words, &analysis.conditions[comparison.b].words);
+        if comparison.question == Question::Baseline { b.clone() } else { format!("{b} against {a}") }
+    };
+    let names: Vec<String> = compared.iter().map(|comparison| named(comparison)).collect();
+    let longest = names.iter().map(|name| display_width(name)).max().unwrap_or(0);
+    let name_width = longest.max(display_width(first.question.title())).min(width / 2);
+    let _ = writeln!(
+        out,
+        "\n{HEAD}{}  {}  p(Holm)  {}  n{HEAD:#}",
+        pad(first.question.title(), name_width),
+        pad(&format!("{} [{}]", if earned { "earned score" } else { "score" }, words::percent(analysis.level)), 21),
+        if breakdown { "broken + sound  " } else { "" },
+    );
+    for (comparison, name) in compared.iter().zip(names) {
+        let style = if comparison.is_significant() { Style::new() } else { DIM };
+        let (difference, p) = comparison.decides();
+        let p = if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") };
+        let loss = comparison
+            .breakdown
+            .map(|loss| pad(&format!("{:>6} + {}", words::number(loss.broken), words::number(loss.sound)), 16));
+        // A name that is too long gets a line of its own.
+        let name = if display_width(&name) > name_width {
+            format!("{name}\n{}", " ".repeat(name_width))
+        } else {
+            pad(&name, name_width)
+        };
+        let _ = writeln!(
+            out,
+            "{style}{name}  {}  {p:>7}  {}  {}{style:#}",
+            pad(&estimate(difference), 21),
+            loss.unwrap_or_else(|| if breakdown { " ".repeat(16) } else { String::new() }),
+            comparison.n,
+        );
+    }
+    if breakdown {
+        let _ = writeln!(
+            out,
+            "{DIM}broken + sound: loss of score on answers that broke down (empty, or half of it said before), and on sound ones{DIM:#}"
+        );
     }
 }
 

@@ -9,6 +9,7 @@
 //! sentence. `text` holds those, `rules` the types themselves, one file a family. To add a type:
 //! a function in its family's file, and a line in the table beside it.
 
+mod decay;
 pub mod ifeval;
 mod kwargs;
 mod rules;
@@ -20,6 +21,7 @@ mod tests;
 use serde_json::{Map, Value};
 
 use crate::{Error, Result};
+pub use decay::{Decay, REPETITIVE};
 use kwargs::Kwargs;
 pub use rules::rules;
 use text::python::strip;

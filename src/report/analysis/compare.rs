@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use super::breakdown::{self, Breakdown};
 use super::chance::Chance;
 use super::earned::{self, EarnedDifference};
 use super::{Condition, Resampling, fidelity, parallel, stopping, survival};
@@ -111,6 +112,9 @@ pub struct Comparison {
     pub skewness: f64,
     /// Instructions followed in one of the two only.
     pub changed: Option<Changed>,
+    /// Against the full cache: how much of the loss fell on answers that broke down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breakdown: Option<Breakdown>,
     /// KL divergence of `b` as a multiple of that of `a`: geometric mean over examples.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl_ratio: Option<Estimate>,
@@ -201,6 +205,9 @@ pub(super) fn comparisons(
                 sd_difference: compared.sd_difference,
                 skewness: compared.skewness,
                 kl_ratio: fidelity::ratio(&table.columns[a], &table.columns[b], resampling),
+                breakdown: (question == Question::Baseline)
+                    .then(|| breakdown::of(&table.columns[a], &table.columns[b]))
+                    .flatten(),
                 changed: changed(&table.columns[a], &table.columns[b]),
                 detectable: if measurable { stats::minimum_detectable_difference(sd, n, level, POWER) } else { 0.0 },
                 examples_needed: measurable.then(|| stats::examples_needed(TARGET, sd, level, POWER)).flatten(),

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::breakdown;
 use super::chance::Chance;
 use super::fidelity::{self, Fidelity};
 use super::{Resampling, RunFacts, earned, parallel};
@@ -48,6 +49,8 @@ pub struct Condition {
     pub at_ceiling: f64,
     /// Fraction of answers cut off by the limit of tokens.
     pub truncated: f64,
+    /// Fraction of answers that broke down: empty, or half of it said before.
+    pub broken: f64,
     /// How far the model's predictions moved.
     pub fidelity: Fidelity,
     /// Time and memory.
@@ -113,6 +116,7 @@ fn condition(table: &Table, column: &Column, runs: &[RunFacts], resampling: Resa
         at_floor: at(0.0),
         at_ceiling: at(1.0),
         truncated: share(of_trials(&|trial| trial.row.stop_reason == "length"), n_trials),
+        broken: share(of_trials(&breakdown::is_broken), n_trials),
         fidelity: fidelity::of(table, column, resampling),
         cost: Cost {
             prefill_ms: median_of(&|trial| trial.row.prefill_ms),

@@ -1,5 +1,6 @@
 //! From rows to statistics: pure, and written as `stats.json`.
 
+mod breakdown;
 mod chance;
 mod compare;
 mod conditions;
@@ -11,6 +12,7 @@ mod summary;
 mod survival;
 mod why;
 
+pub use breakdown::Breakdown;
 pub use chance::ChanceFacts;
 pub use compare::{Changed, Comparison, Question};
 pub use conditions::{Condition, Cost};

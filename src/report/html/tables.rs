@@ -81,6 +81,7 @@ pub fn comparison_headings(analysis: &Analysis) -> Vec<Heading> {
         ("d_z", "Cohen's d of the paired differences"),
         ("Cliff's δ", "Chance that a score is higher minus chance that it is lower"),
         ("lost / gained", "Single instructions followed under one of the two only"),
+        ("broken / sound", "Loss of score that fell on answers which broke down, and on sound ones"),
         ("detectable", "The difference that 80 of 100 such experiments would find at the corrected level"),
         ("needed", "Examples that a difference of 0.10 needs for that"),
         ("n", "Examples that both conditions have"),
@@ -144,6 +145,13 @@ pub fn comparisons(analysis: &Analysis) -> Vec<ComparisonRow> {
                     Some(changed) => {
                         let net = changed.lost as f64 - changed.gained as f64;
                         Cell::new(format!("{} / {}", changed.lost, changed.gained), Some(net))
+                    }
+                    None => Cell::number(None, number),
+                },
+                match &comparison.breakdown {
+                    Some(loss) => {
+                        let text = format!("{} / {}", number(loss.broken), number(loss.sound));
+                        Cell::new(text, Some(loss.broken))
                     }
                     None => Cell::number(None, number),
                 },
@@ -276,6 +284,9 @@ const CONDITIONS: &[Column] = &[
         ),
         |condition| scored(condition.fidelity.flips),
     ),
+    (("broke down", "Fraction of answers that are empty or said half of themselves before"), |condition| {
+        Cell::new(percent(condition.broken), Some(condition.broken))
+    }),
     (("cut off", "Fraction of answers that reached the limit of tokens"), |condition| {
         Cell::new(percent(condition.truncated), Some(condition.truncated))
     }),

@@ -1,0 +1,158 @@
+//! A whole experiment as one call.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    Build, DataFacts, Demands, Manifest, ModelFile, Observer, Outcome, Plan, PromptRow, Resumed, Settings, Store,
+    prompt_of, rehearse, run, write_prompts,
+};
+use crate::condition::Grid;
+use crate::data::{self, Example, bundled};
+use crate::llama::{ContextSettings, LoadSettings, Model, default_threads};
+use crate::models::{self, ModelSource};
+use crate::{Error, Result};
+
+/// A model, examples, and what is to be done with them.
+pub struct Experiment {
+    /// The model.
+    pub model: Arc<Model>,
+    /// What the manifest says of its file.
+    pub model_file: ModelFile,
+    /// The examples.
+    pub examples: Vec<Example>,
+    /// What the manifest says of them.
+    pub data: DataFacts,
+    /// Conditions, repeats, seed, sampling, ...
+    pub settings: Settings,
+    /// Where and how llama.cpp computes; positions and sequences are set by what the plan needs.
+    pub context: ContextSettings,
+}
+
+impl Experiment {
+    /// An experiment with the defaults of `kvllama exp`. `model` and `data` are names or paths as `--model` and `--data`
+    /// take them, `conditions` the options of the axes: `--policy random --ratio 0.5`.
+    ///
+    /// # Errors
+    /// If the model, the data or the conditions cannot be had.
+    pub fn new(model: &str, data: &str, conditions: &str) -> Result<Self> {
+        let source = models::resolve(model, &models::directory())?;
+        let load = LoadSettings::default();
+        let loaded = source.load(&load, None)?;
+        let (examples, data) = examples_named(data)?;
+        let settings = Settings::new(Grid::parse(conditions)?.conditions()?);
+        let threads = default_threads(loaded.facts().n_params);
+        Ok(Experiment {
+            model_file: ModelFile::of(&source, model, &loaded)?,
+            model: loaded,
+            examples,
+            data,
+            settings,
+            context: ContextSettings { threads, ..ContextSettings::default() },
+        })
+    }
+
+    /// Runs it into a run directory, or goes on where an earlier start stopped.
+    ///
+    /// # Errors
+    /// As [`Plan::new`], [`open`] and [`run()`].
+    pub fn run(self, directory: &Path, observer: &mut dyn Observer) -> Result<Outcome> {
+        let Experiment { model, model_file, examples, data, settings, context } = self;
+        let plan = Plan::new(settings, examples, &model, None)?;
+        let demands = Demands::of(&plan.settings.conditions, context.flash_attn)?;
+        let context = plan.context(demands, context);
+        let manifest = Manifest::new(model_file, data, &plan.settings, plan.session(Build::this(context.threads)));
+        let Opened { mut store, resumed, .. } = open(&plan, &model, &context, &manifest, directory)?;
+        run(&plan, &model, context, &manifest.run_id, &mut store, resumed, observer)
+    }
+}
+
+/// A run directory, ready for rows.
+pub struct Opened {
+    /// Takes the rows.
+    pub store: Store,
+    /// What it held before.
+    pub resumed: Resumed,
+    /// The prompts of the plan.
+    pub prompts: Vec<PromptRow>,
+}
+
+/// Tries what the conditions need on a few tokens, opens the run directory, writes the prompts, and says on the log what
+/// of an earlier start is to be done again.
+///
+/// # Errors
+/// If a condition cannot run on this model, or as [`Store::open`].
+pub fn open(
+    plan: &Plan,
+    model: &Arc<Model>,
+    context: &ContextSettings,
+    manifest: &Manifest,
+    directory: &Path,
+) -> Result<Opened> {
+    rehearse(&plan.settings.conditions, &prompt_of(model, &plan.examples[0])?, model, context)?;
+    let instructions = plan.instructions();
+    let (store, resumed) = Store::open(directory, manifest, |example| instructions.get(example).copied())?;
+    let prompts = plan.prompts(model)?;
+    write_prompts(directory, &prompts)?;
+    for file in &resumed.torn {
+        tracing::warn!("{}: the last line was torn and has been dropped", directory.join(file).display());
+    }
+    if resumed.incomplete > 0 {
+        tracing::warn!("instructions.csv lacks rows of {} trials; they are dropped and run again", resumed.incomplete);
+    }
+    if resumed.failed > 0 {
+        tracing::warn!("{} failed trials of an earlier run will be tried again", resumed.failed);
+    }
+    Ok(Opened { store, resumed, prompts })
+}
+
+/// The examples of a bundled set or of a JSONL file, and what a manifest says of them.
+///
+/// # Errors
+/// If there are none of that name, or if a line is no example.
+pub fn examples_named(name: &str) -> Result<(Vec<Example>, DataFacts)> {
+    let text = match bundled::find(name) {
+        Some(set) => set.jsonl.to_owned(),
+        None => std::fs::read_to_string(name).map_err(|error| {
+            let known: Vec<_> = bundled::BUNDLED.iter().map(|set| set.name).collect();
+            Error::input(format!(
+                "cannot read the examples `{name}`: {error}; give a JSONL file or a bundled set ({})",
+                known.join(", ")
+            ))
+        })?,
+    };
+    let examples = data::parse(&text, name)?;
+    let sha256 = crate::hex(&Sha256::digest(&text));
+    let facts = DataFacts { name: name.to_owned(), sha256, n_examples: examples.len() };
+    Ok((examples, facts))
+}
+
+impl ModelSource {
+    /// Loads the model. A `template` replaces its own chat template.
+    ///
+    /// # Errors
+    /// As [`Model::from_file`].
+    pub fn load(&self, settings: &LoadSettings, template: Option<String>) -> Result<Arc<Model>> {
+        match self {
+            ModelSource::Embedded => {
+                // Nothing to gain from a prediction for a megabyte.
+                let settings = LoadSettings { dry: false, ..settings.clone() };
+                Model::from_bytes(models::EMBEDDED, models::EMBEDDED_GGUF, &settings, template)
+            }
+            ModelSource::File(path) => Model::from_file(path, settings, template),
+        }
+    }
+
+    /// Bytes of the model file.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn file_size(&self) -> Result<u64> {
+        match self {
+            ModelSource::Embedded => Ok(models::EMBEDDED_GGUF.len() as u64),
+            ModelSource::File(path) => Ok(std::fs::metadata(path).map_err(Error::io("cannot read", path))?.len()),
+        }
+    }
+}
