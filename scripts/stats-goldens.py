@@ -7,11 +7,10 @@ import warnings
 
 import numpy as np
 from scipy import optimize, stats
-from statsmodels.api import Logit, add_constant
+from statsmodels.api import OLS, Logit, add_constant
 from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
-from statsmodels.stats.proportion import proportion_confint
 
 warnings.simplefilter("ignore")
 rng = np.random.default_rng(20261123)
@@ -38,7 +37,7 @@ def paired(n, levels, shift):
     bca = stats.bootstrap((d,), np.mean, n_resamples=200_000, method="BCa", rng=1).confidence_interval
     same = np.all(d == d[0])
     return {
-        "a": a.tolist(), "b": b.tolist(), "difference": d.mean(), "sd": d.std(ddof=1),
+        "a": a.tolist(), "b": b.tolist(), "difference": d.mean(), "sd": d.std(ddof=1), "skewness": stats.skew(d),
         "low": d[0] if same else bca.low, "high": d[0] if same else bca.high,
         "p_permutation": test.pvalue, "exact": bool(n <= 18),
         "p_wilcoxon": wilcoxon(d),
@@ -51,11 +50,34 @@ def continuous(n):
     return {"a": a.tolist(), "b": b.tolist(), "p_wilcoxon": wilcoxon(b - a)}
 
 
-def regression(n, slope):
-    x = rng.random(n)
-    y = rng.random(n) < 1 / (1 + np.exp(-(slope * x - 1)))
-    fit = Logit(y.astype(float), add_constant(x)).fit(disp=0, tol=1e-14, method="newton")
-    return {"x": x.tolist(), "y": y.tolist(), "intercept": fit.params[0], "slope": fit.params[1], "slope_se": fit.bse[1]}
+def regression(n, slope, ratios):
+    """Logit with standard errors robust to clusters of observations; t with one less than their number."""
+    cluster = rng.integers(0, max(5, n // 8), n)
+    luck = rng.normal(size=n)[cluster]
+    held = rng.choice(ratios, n)
+    x = np.round(rng.random(n), 3)
+    y = rng.random(n) < 1 / (1 + np.exp(-(slope * x - 1 + luck - held)))
+    columns = [x, held - held.mean()] if len(ratios) > 1 else [x]
+    fit = Logit(y.astype(float), add_constant(np.column_stack(columns))).fit(
+        disp=0, tol=1e-14, method="newton", cov_type="cluster", cov_kwds={"groups": cluster})
+    half = stats.t.ppf(0.975, len(set(cluster)) - 1) * fit.bse[1]
+    return {"x": x.tolist(), "held": held.tolist(), "y": y.tolist(), "cluster": cluster.tolist(), "intercept": fit.params[0],
+            "slope": fit.params[1], "slope_se": fit.bse[1], "low": fit.params[1] - half, "high": fit.params[1] + half}
+
+
+def clustered(g, luck):
+    """A proportion by the cluster-robust variance of a mean, and the score interval of as many independent observations by
+    solving for its ends."""
+    sizes = rng.integers(1, 5, g)
+    passed = [int(rng.binomial(m, p)) for m, p in zip(sizes, rng.beta(luck, luck, g))]
+    y = np.concatenate([[1.0] * k + [0.0] * (m - k) for k, m in zip(passed, sizes)])
+    groups = np.repeat(np.arange(g), sizes)
+    fit = OLS(y, np.ones(len(y))).fit(cov_type="cluster", cov_kwds={"groups": groups})
+    p, t = y.mean(), stats.t.ppf(0.975, g - 1)
+    n = min(p * (1 - p) / fit.bse[0] ** 2, len(y))
+    ends = lambda pi: (p - pi) ** 2 - t * t * pi * (1 - pi) / n
+    return {"clusters": [[k, int(m)] for k, m in zip(passed, sizes)], "low": optimize.brentq(ends, 0, p, xtol=1e-15),
+            "high": optimize.brentq(ends, p, 1, xtol=1e-15)}
 
 
 def table(a, b):
@@ -115,13 +137,28 @@ def earned(n, n_types, share_donors):
             "d": d, "t": list(stats.t.interval(0.9, len(d) - 1, np.mean(d), stats.sem(d)))}
 
 
+def slopes(n, doses):
+    """Slopes by linregress; p by all sign patterns where reversing labels reverses the slope (in whole numbers, where ties are
+    seen), else by many permutations."""
+    values = rng.integers(0, 4, (n, len(doses))) / 3
+    each = np.array([stats.linregress(doses, row).slope for row in values])
+    doses = np.array(doses)
+    symmetric = bool(np.allclose(doses + doses[::-1], doses[0] + doses[-1]))
+    if symmetric:
+        p = stats.permutation_test((np.round(30 * each),), np.sum, permutation_type="samples", n_resamples=np.inf).pvalue
+    else:
+        weights = (doses - doses.mean()) / np.sum((doses - doses.mean()) ** 2)
+        sums = [(rng.permuted(values, axis=1) @ weights).sum() for _ in range(40_000)]
+        p = np.mean(np.abs(sums) >= abs(each.sum()) - 1e-9)
+    return {"doses": doses.tolist(), "values": values.tolist(), "slopes": each.tolist(), "p": float(p), "symmetric": symmetric}
+
+
 p = rng.random(12).tolist() + [0.001, 0.002, 0.002]
 print(json.dumps(default=lambda value: value.tolist(), obj={
     "paired": [paired(n, levels, shift) for n, levels, shift in [(10, 4, 1), (15, 3, 1), (18, 5, 0.5), (40, 4, 1), (120, 5, 0.4)]],
     "continuous": [continuous(n) for n in (6, 20, 50, 51, 200)],
-    "logistic": [regression(n, slope) for n, slope in [(60, 3), (400, -2), (1000, 0.2)]],
-    "wilson": [[k, n, *proportion_confint(k, n, alpha=0.05, method="wilson")] for k, n in [(0, 5), (3, 5), (5, 5), (40, 100), (999, 1000)]],
-    "mcnemar": [[b, c, stats.binomtest(min(b, c), b + c).pvalue] for b, c in [(0, 1), (5, 1), (10, 10), (2, 30), (300, 350)]],
+    "logistic": [regression(n, slope, ratios) for n, slope, ratios in [(80, 2, [0.5]), (400, -2, [0.25, 0.5, 0.75]), (1000, 0.2, [0.1, 0.9])]],
+    "clustered": [clustered(g, luck) for g, luck in [(6, 0.5), (30, 1), (200, 3)]],
     "holm": {"p": p, "corrected": multipletests(p, method="holm")[1].tolist()},
     "kappa": [table(*[(rng.random(50) < q).tolist() for q in pair]) for pair in [(0.5, 0.5), (0.9, 0.8)]],
     "sequence": [sequence(x, alpha) for x, alpha in [
@@ -130,4 +167,6 @@ print(json.dumps(default=lambda value: value.tolist(), obj={
     # statsmodels' noncentral t; ours is the usual approximation to it.
     "power": [[sd, n, float(np.squeeze(TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8))) * sd] for sd, n in [(0.3, 10), (0.25, 30), (0.4, 120)]],
     "earned": [earned(12, 6, 1.0), earned(9, 4, 0.5)],
+    "means": [{"values": v.tolist(), "interval": list(stats.t.interval(0.95, len(v) - 1, v.mean(), stats.sem(v)))} for v in [rng.random(n) for n in (2, 7, 29)]],
+    "slopes": [slopes(n, doses) for n, doses in [(12, [0, 0.25, 0.5, 0.75]), (9, [0, 0.5]), (14, [0, 0.5, 0.75, 0.9])]],
 }))

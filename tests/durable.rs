@@ -15,7 +15,7 @@ use proptest::prelude::*;
 const FILES: [&str; 3] = ["trials.csv", "instructions.csv", "manifest.json"];
 
 fn arguments(out: &Path) -> Vec<String> {
-    let text = "exp --policy random --ratio 0.5 --limit 3 --n-predict 8 --out";
+    let text = "exp --policy random --ratio 0.5 --limit 3 --n-predict 8 --parallel 1 --out";
     text.split(' ').map(str::to_owned).chain([out.display().to_string()]).collect()
 }
 

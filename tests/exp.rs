@@ -14,7 +14,7 @@ use serde_json::json;
 
 /// Nine conditions on a few examples of the embedded model: about a second of work.
 fn grid(out: &Path) -> Vec<String> {
-    let text = "exp --policy random,streaming --ratio 0.5,0.1 --positions keep,compact --limit 3 --n-predict 16 --out";
+    let text = "exp --policy random,streaming --ratio 0.5,0.1 --positions keep,compact --limit 3 --n-predict 16 --parallel 1 --out";
     let mut arguments: Vec<_> = text.split(' ').map(str::to_owned).collect();
     arguments.push(out.display().to_string());
     arguments
@@ -42,6 +42,7 @@ fn the_same_seed_gives_the_same_rows_in_any_order_of_conditions() {
             "--positions=compact,keep",
             "--limit=3",
             "--n-predict=16",
+            "--parallel=1",
             "--out",
             &second_text,
         ],
@@ -63,8 +64,17 @@ fn sampling_is_seeded_by_example_and_repeat() {
     let directory = tempfile::tempdir().unwrap();
     let draw = |name: &str, more: &[&str]| {
         let out = directory.path().join(name);
-        let base =
-            ["exp", "--ratio=0.5", "--limit=2", "--repeats=2", "--n-predict=16", "--temp=1.5", "--top-k=40", "--out"];
+        let base = [
+            "exp",
+            "--ratio=0.5",
+            "--limit=2",
+            "--repeats=2",
+            "--n-predict=16",
+            "--temp=1.5",
+            "--top-k=40",
+            "--parallel=1",
+            "--out",
+        ];
         run(0, &[&base[..], &[out.to_str().unwrap()], more].concat());
         rows(&out, "trials.csv")
     };
@@ -85,7 +95,7 @@ fn conditions_side_by_side_give_the_rows_of_one_at_a_time() {
     reference(&out);
     let alone = rows(&out, "trials.csv");
     let out = directory.path().join("lanes");
-    let output = kvllama(grid(&out)).arg("--parallel=4").output().unwrap();
+    let output = kvllama(grid(&out)).args(["--parallel=4"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lanes = rows(&out, "trials.csv");
     assert!(alone.keys().eq(lanes.keys()));
@@ -112,7 +122,7 @@ fn moved_and_never_heard_memories_predict_alike_alone_and_side_by_side() {
     };
     // One has lanes with cells of their own, the other lanes that share them.
     for (name, modes) in [("moved", "--positions=compact,keep"), ("unheard", "--memory=text,kv")] {
-        let alone = trials(&format!("{name} alone"), &[modes]);
+        let alone = trials(&format!("{name} alone"), &[modes, "--parallel=1"]);
         let lanes = trials(&format!("{name} lanes"), &[modes, "--parallel=auto"]);
         assert_eq!(alone.len(), 2 * 9);
         for (key, row) in alone.iter().filter(|(_, row)| row["policy"] != "none") {
@@ -295,4 +305,41 @@ fn evicted_positions_are_really_gone() {
         assert_eq!(number("n_kept") + number("n_evicted"), cached);
         assert_eq!(number("next_pos"), if positions == "compact" { number("n_kept") } else { cached });
     }
+}
+
+#[test]
+fn types_of_the_cache_are_an_axis() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("run");
+    let text = "exp --ratio 0.5 --limit 3 --n-predict 8 --fidelity --kv-type f16,q8_0,q8_0/q4_0 --out";
+    let mut arguments: Vec<_> = text.split(' ').collect();
+    let out_text = out.display().to_string();
+    arguments.push(&out_text);
+    run(0, &arguments);
+    let trials = rows(&out, "trials.csv");
+    assert_eq!(trials.len(), 3 * 6);
+    let mean = |condition: &str, column: &str| {
+        let of = trials.values().filter(|row| row["condition"] == condition);
+        of.map(|row| row[column].parse::<f64>().unwrap()).sum::<f64>() / 3.0
+    };
+    let bytes = |condition: &str| mean(condition, "kv_bytes_kept");
+    // 34 bytes for 32 numbers, and 18: the sizes of ggml's blocks.
+    assert!((bytes("none/kv=q8_0") / bytes("none") - 34.0 / 64.0).abs() < 1e-6);
+    assert!((bytes("none/kv=q8_0/q4_0") / bytes("none") - (34.0 + 18.0) / 128.0).abs() < 1e-6);
+    assert!((bytes("random@0.5/kv=q8_0") / bytes("random@0.5") - 34.0 / 64.0).abs() < 1e-6);
+    let kl = |condition: &str| mean(condition, "kl_mean");
+    assert!(kl("none").abs() < 1e-9, "the full cache of the first type is the measure");
+    assert!(kl("none") < kl("none/kv=q8_0") && kl("none/kv=q8_0") < kl("none/kv=q8_0/q4_0"));
+    assert!(kl("none/kv=q8_0/q4_0") < kl("random@0.5"));
+
+    run(0, &["report", &out_text]);
+    let stats: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("stats.json")).unwrap()).unwrap();
+    let compared: Vec<_> = stats["comparisons"].as_array().unwrap().iter().collect();
+    let pair = |a: &str, b: &str| {
+        let name = |index: &serde_json::Value| stats["conditions"][index.as_u64().unwrap() as usize]["name"].clone();
+        compared.iter().any(|found| name(&found["a"]) == a && name(&found["b"]) == b)
+    };
+    assert!(pair("none/kv=q8_0", "random@0.5/kv=q8_0"), "each type has its own full cache: {:?}", compared.first());
+    assert!(!pair("none", "random@0.5/kv=q8_0"));
+    assert!(pair("none", "none/kv=q8_0") && pair("random@0.5", "random@0.5/kv=q8_0"));
 }

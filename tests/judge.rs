@@ -18,7 +18,7 @@ use kvllama::exp::{
 };
 use kvllama::judge::stage::{self, Options, Outcome, Plan, Spent};
 use kvllama::judge::{Anthropic, Batch, ClaudeCli, DEFAULT_MODEL, Judge, Local, OpenAi, Request};
-use kvllama::llama::{ContextSettings, FlashAttn, KvType, LoadSettings, Model, Sampling};
+use kvllama::llama::{ContextSettings, FlashAttn, LoadSettings, Model, Sampling};
 use serde_json::{Value, json};
 
 const KEY: &str = "sk-ant-planted-0123456789";
@@ -33,7 +33,6 @@ fn run_of(directory: &Path, responses: &[&str]) {
         seed: 1,
         n_predict: 8,
         sampling: Sampling::default(),
-        kv_type: KvType::F16,
         flash_attn: FlashAttn::Auto,
         swa_full: true,
         n_batch: 512,

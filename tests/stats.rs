@@ -1,8 +1,8 @@
 //! The statistics against SciPy and statsmodels (`scripts/stats-goldens.py`), and by simulation.
 
 use kvllama::stats::{
-    ConfidenceSequence, cohens_kappa, compare, examples_needed, holm, logistic, mcnemar, mean_bca,
-    minimum_detectable_difference, sign_flip, wilcoxon, wilson,
+    ConfidenceSequence, Observations, clustered_proportion, cohens_kappa, compare, examples_needed, holm, logistic,
+    mean_bca, mean_interval, minimum_detectable_difference, sign_flip, wilcoxon,
 };
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
@@ -34,14 +34,17 @@ fn paired_comparisons_equal_scipy() {
         close(ours.difference.point, number("difference"), 1e-9);
         close(ours.sd_difference, number("sd"), 1e-9);
         close(ours.p_wilcoxon, number("p_wilcoxon"), 1e-9);
+        close(ours.skewness, number("skewness"), 1e-9);
         close(ours.cliffs_delta, number("cliffs_delta"), 1e-9);
         close(ours.d_z.unwrap(), number("difference") / number("sd"), 1e-9);
         let exact = case["exact"].as_bool().unwrap();
         close(ours.p_permutation, number("p_permutation"), if exact { 1e-9 } else { 0.01 });
         // Monte Carlo on both sides, and on few examples the resampled means lie on a coarse lattice.
+        let differences: Vec<f64> = numbers(&case["a"]).iter().zip(numbers(&case["b"])).map(|(a, b)| b - a).collect();
+        let interval = mean_bca(&differences, 0.95, 1).unwrap();
         let width = number("high") - number("low");
-        close(ours.difference.low, number("low"), width / 15.0);
-        close(ours.difference.high, number("high"), width / 15.0);
+        close(interval.low, number("low"), width / 15.0);
+        close(interval.high, number("high"), width / 15.0);
     }
     for case in goldens()["continuous"].as_array().unwrap() {
         let differences: Vec<_> = numbers(&case["a"]).iter().zip(numbers(&case["b"])).map(|(a, b)| b - a).collect();
@@ -52,21 +55,32 @@ fn paired_comparisons_equal_scipy() {
 #[test]
 fn everything_else_equals_scipy_and_statsmodels() {
     let goldens = goldens();
+    let whole = |value: &Value| value.as_u64().unwrap() as usize;
     for case in goldens["logistic"].as_array().unwrap() {
-        let fit = logistic(&numbers(&case["x"]), &verdicts(&case["y"])).unwrap();
+        let seen = Observations {
+            x: numbers(&case["x"]),
+            held: numbers(&case["held"]),
+            y: verdicts(&case["y"]),
+            cluster: case["cluster"].as_array().unwrap().iter().map(whole).collect(),
+        };
+        let fit = logistic(&seen, 0.95).unwrap();
         close(fit.intercept, case["intercept"].as_f64().unwrap(), 1e-9);
-        close(fit.slope, case["slope"].as_f64().unwrap(), 1e-9);
+        close(fit.slope.point, case["slope"].as_f64().unwrap(), 1e-9);
         close(fit.slope_se, case["slope_se"].as_f64().unwrap(), 1e-9);
+        close(fit.slope.low, case["low"].as_f64().unwrap(), 1e-9);
+        close(fit.slope.high, case["high"].as_f64().unwrap(), 1e-9);
     }
-    for case in goldens["wilson"].as_array().unwrap() {
-        let [successes, n, low, high] = numbers(case)[..] else { panic!("four numbers") };
-        let ours = wilson(successes as usize, n as usize, 0.95);
-        close(ours.low, low, 1e-9);
-        close(ours.high, high, 1e-9);
+    for case in goldens["clustered"].as_array().unwrap() {
+        let pair = |pair: &Value| (whole(&pair[0]), whole(&pair[1]));
+        let clusters: Vec<(usize, usize)> = case["clusters"].as_array().unwrap().iter().map(pair).collect();
+        let ours = clustered_proportion(&clusters, 0.95);
+        close(ours.low, case["low"].as_f64().unwrap(), 1e-9);
+        close(ours.high, case["high"].as_f64().unwrap(), 1e-9);
     }
-    for case in goldens["mcnemar"].as_array().unwrap() {
-        let [lost, gained, p] = numbers(case)[..] else { panic!("three numbers") };
-        close(mcnemar(lost as usize, gained as usize), p, 1e-9);
+    for case in goldens["means"].as_array().unwrap() {
+        let ours = mean_interval(&numbers(&case["values"]), 0.95, 1).unwrap();
+        close(ours.low, case["interval"][0].as_f64().unwrap(), 1e-9);
+        close(ours.high, case["interval"][1].as_f64().unwrap(), 1e-9);
     }
     for (ours, theirs) in holm(&numbers(&goldens["holm"]["p"])).iter().zip(numbers(&goldens["holm"]["corrected"])) {
         close(*ours, theirs, 1e-12);
@@ -129,6 +143,68 @@ fn the_bca_interval_covers_the_truth() {
 }
 
 #[test]
+fn the_interval_of_few_differences_covers_the_truth() {
+    let (n, runs) = (16, 4_000);
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let covered = (0..runs)
+        .filter(|&run| {
+            let difference = |_| {
+                let p = uniform(&mut rng);
+                score(&mut rng, 0.6 * p, 3) - score(&mut rng, p, 3)
+            };
+            let differences: Vec<f64> = (0..n).map(difference).collect();
+            let estimate = mean_interval(&differences, 0.95, run).unwrap();
+            estimate.low <= -0.2 && -0.2 <= estimate.high
+        })
+        .count() as f64;
+    assert!((0.93..=0.97).contains(&(covered / runs as f64)), "{covered} of {runs}");
+}
+
+/// Instructions of `n` examples under three ratios, which share the example's difficulty and luck. How much survived does not
+/// matter; the ratio does.
+fn instructions(rng: &mut ChaCha8Rng, n: usize) -> Observations {
+    let mut seen = Observations::default();
+    for example in 0..n {
+        let difficulty = 4.0 * (uniform(rng) - 0.5);
+        for ratio in [0.25, 0.5, 0.75] {
+            let shared = (uniform(rng) - 0.5) * 3.0;
+            for _ in 0..1 + (uniform(rng) * 4.0) as usize {
+                let p = 1.0 / (1.0 + (4.0 * (ratio - 0.5) - difficulty - shared).exp());
+                seen.x.push((1.0 - ratio + 0.4 * (uniform(rng) - 0.5)).clamp(0.0, 1.0));
+                seen.held.push(ratio);
+                seen.y.push(uniform(rng) < p);
+                seen.cluster.push(example);
+            }
+        }
+    }
+    seen
+}
+
+#[test]
+fn odds_and_pass_rates_cover_the_truth_though_instructions_of_an_example_hang_together() {
+    for (n, runs) in [(20, 1_500), (60, 800)] {
+        let mut rng = ChaCha8Rng::seed_from_u64(n as u64);
+        let (mut odds, mut rates, mut fits) = (0, 0, 0);
+        for _ in 0..runs {
+            let seen = instructions(&mut rng, n);
+            if let Some(fit) = logistic(&seen, 0.95) {
+                fits += 1;
+                odds += usize::from(fit.slope.low <= 0.0 && 0.0 <= fit.slope.high);
+            }
+            let mut clusters = vec![(0, 0); n];
+            for (&passed, &example) in seen.y.iter().zip(&seen.cluster) {
+                clusters[example].0 += usize::from(passed);
+                clusters[example].1 += 1;
+            }
+            let rate = clustered_proportion(&clusters, 0.95);
+            rates += usize::from(rate.low <= 0.5 && 0.5 <= rate.high);
+        }
+        let (odds, rates) = (odds as f64 / fits as f64, rates as f64 / runs as f64);
+        assert!((0.93..=0.97).contains(&odds) && (0.93..=0.97).contains(&rates), "n = {n}: {odds} {rates}");
+    }
+}
+
+#[test]
 fn the_confidence_sequence_equals_the_paper() {
     for case in goldens()["sequence"].as_array().unwrap() {
         let mut sequence = ConfidenceSequence::new(case["level"].as_f64().unwrap());
@@ -175,13 +251,18 @@ fn data_without_spread_is_handled() {
     assert_eq!((equal.low, equal.point, equal.high), (0.3, 0.3, 0.3));
     let same = compare(&[0.5, 1.0], &[0.5, 1.0], 0.95, 1).unwrap();
     assert_eq!((same.p_permutation, same.p_wilcoxon, same.d_z), (1.0, 1.0, None));
-    assert!(logistic(&[0.0, 0.1, 0.9, 1.0], &[false, false, true, true]).is_none(), "separated");
-    assert!(logistic(&[0.5; 4], &[false, true, true, true]).is_none(), "one x only");
-    assert!(logistic(&[], &[]).is_none());
+    let fit = |x: &[f64], y: &[bool]| {
+        let (x, y) = (x.to_vec(), y.to_vec());
+        logistic(&Observations { held: vec![0.5; x.len()], cluster: (0..x.len()).collect(), x, y }, 0.95)
+    };
+    assert!(fit(&[0.0, 0.1, 0.9, 1.0], &[false, false, true, true]).is_none(), "separated");
+    assert!(fit(&[0.5; 4], &[false, true, true, true]).is_none(), "one x only");
+    assert!(fit(&[], &[]).is_none());
+    let alone = clustered_proportion(&[(3, 4)], 0.95);
+    assert_eq!((alone.point, alone.low, alone.high), (0.75, 0.0, 1.0), "one example says nothing of others");
     assert_eq!(cohens_kappa(&[], &[]), None);
     assert_eq!(cohens_kappa(&[true; 3], &[true; 3]), None);
     assert_eq!(examples_needed(0.0, 0.3, 0.05, 0.8), None);
-    assert_eq!(mcnemar(0, 0), 1.0);
 }
 
 proptest! {

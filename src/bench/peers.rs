@@ -39,11 +39,11 @@ impl Peers {
                 )));
             }
         }
-        let kv_type = settings.kv_type.as_str();
+        let (k, v) = (settings.kv_type.k.as_str(), settings.kv_type.v.as_str());
         let (batch, threads) = (settings.n_batch.to_string(), settings.threads.to_string());
         let name = file.display().to_string();
         let mut common: Vec<String> =
-            ["-m", &name, "-lm", "none", "-t", &threads, "-b", &batch, "-ub", &batch, "-ctk", kv_type, "-ctv", kv_type]
+            ["-m", &name, "-lm", "none", "-t", &threads, "-b", &batch, "-ub", &batch, "-ctk", k, "-ctv", v]
                 .map(str::to_owned)
                 .to_vec();
         if let Some(layers) = gpu_layers {

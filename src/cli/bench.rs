@@ -8,7 +8,9 @@ use serde_json::json;
 use super::engine::EngineArgs;
 use super::print;
 use crate::bench::{Bench, Peers, Section};
+use crate::condition::KvTypes;
 use crate::exp::Build;
+use crate::llama::ContextSettings;
 use crate::models::ModelSource;
 use crate::{Error, Result, llama};
 
@@ -38,6 +40,10 @@ pub(super) struct Args {
 
     #[command(flatten)]
     engine: EngineArgs,
+
+    /// Element types of the KV cache: f32, f16, q8_0 or q4_0, or one for keys and one for values, such as q8_0/q4_0.
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    kv_type: KvTypes,
 }
 
 const EXAMPLES: &str = "\
@@ -53,7 +59,7 @@ pub(super) fn execute(args: Args) -> Result<()> {
     let start = Instant::now();
     let model = args.engine.load(false)?;
     let load = start.elapsed();
-    let context = args.engine.context(&model, 0);
+    let context = ContextSettings { kv_type: args.kv_type, ..args.engine.context(&model, 0) };
     let peers = args.peers.as_ref().map(|directory| match args.engine.source()? {
         ModelSource::File(file) => Peers::new(directory, &file, &context, args.engine.gpu_layers),
         ModelSource::Embedded => {

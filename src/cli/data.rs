@@ -139,9 +139,9 @@ struct GenerateRecall {
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     n: u32,
 
-    /// Facts in a text, those that nobody asks for included; the kind `single` has one.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=48))]
-    facts: u32,
+    /// Facts in a text, those that nobody asks for included; the kind `single` has one [default: 4].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=48))]
+    facts: Option<u32>,
 
     /// single: one fact. multikey: one of several people's codes is asked for. multivalue: all codes of one person.
     /// multiquery: the codes of all people. vt: a chain of variables of the same value.
@@ -252,10 +252,15 @@ fn write_examples(examples: &[Example], out: Option<&Path>) -> Result<()> {
 }
 
 fn write_recall(args: &GenerateRecall, quiet: bool) -> Result<()> {
+    if args.kind.iter().all(|kind| *kind == Kind::Single) && args.facts.is_some_and(|facts| facts != 1) {
+        return Err(Error::input(
+            "--facts changes nothing: texts of the kind `single` have one fact; add other kinds by --kind",
+        ));
+    }
     let recall = Recall {
         lengths: lengths(&args.tokens)?,
         kinds: args.kind.clone(),
-        facts: args.facts as usize,
+        facts: args.facts.unwrap_or(4) as usize,
         depths: args.depth.clone(),
         style: args.style,
         seed: args.seed,
@@ -264,6 +269,12 @@ fn write_recall(args: &GenerateRecall, quiet: bool) -> Result<()> {
     let template = (args.style == Style::Completion).then(|| Template::named("raw")).flatten();
     let template = template.map(|template| template.source().to_owned());
     let model = args.model.as_deref().map(|name| vocabulary(name, template)).transpose()?;
+    if let Some(model) = model.as_ref().filter(|model| model.template().is_err()) {
+        return Err(Error::input(format!(
+            "the model {} carries no chat template; --style completion makes texts for such models",
+            model.name()
+        )));
+    }
     let measure = |example: &Example| match &model {
         None => Ok(example.messages[0].content.split_whitespace().count()),
         Some(model) => Ok(prompt_of(model, example)?.tokens.len()),

@@ -9,8 +9,9 @@ use super::engine::EngineArgs;
 use super::prompt_view::preamble_view;
 use super::{print, print_json};
 use crate::Result;
+use crate::condition::KvTypes;
 use crate::exp::{Build, megabytes};
-use crate::llama::{self, Memory, MemoryUse};
+use crate::llama::{self, ContextSettings, Memory, MemoryUse};
 
 /// Say what this build and this machine can do, and whether a model fits at a context size.
 ///
@@ -22,6 +23,10 @@ pub(super) struct Args {
     #[command(flatten)]
     engine: EngineArgs,
 
+    /// Element types of the KV cache: f32, f16, q8_0 or q4_0, or one for keys and one for values, such as q8_0/q4_0.
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    kv_type: KvTypes,
+
     /// Print as JSON.
     #[arg(long)]
     json: bool,
@@ -30,6 +35,7 @@ pub(super) struct Args {
 pub(super) fn execute(args: Args) -> Result<()> {
     let model = args.engine.load(true)?;
     let context = args.engine.context(&model, model.n_ctx_train().min(2048));
+    let context = ContextSettings { kv_type: args.kv_type, ..context };
     let build = Build::this(context.threads);
     let n_ctx = context.n_ctx;
     let memory = MemoryUse::predict(&model, context)?;

@@ -7,7 +7,7 @@ use clap::Args;
 use sha2::{Digest as _, Sha256};
 
 use crate::exp::ModelFile;
-use crate::llama::{ContextSettings, FlashAttn, KvType, LoadSettings, Model, Template, default_threads};
+use crate::llama::{ContextSettings, FlashAttn, LoadSettings, Model, Template, default_threads};
 use crate::models::{self, ModelSource};
 use crate::{Error, Result, files};
 
@@ -27,10 +27,6 @@ pub(super) struct EngineArgs {
     /// Positions of the context [default: as many as prompt and answer need].
     #[arg(long, value_name = "N")]
     pub ctx: Option<u32>,
-
-    /// Element type of the KV cache: f32, f16, q8_0 or q4_0.
-    #[arg(long, value_name = "TYPE", default_value = "f16")]
-    pub kv_type: KvType,
 
     /// Flash attention: on, off or auto.
     #[arg(long, value_name = "WHEN", default_value = "auto")]
@@ -109,10 +105,9 @@ impl EngineArgs {
             n_seq: 1,
             streams: false,
             threads: self.threads.unwrap_or_else(|| default_threads(model.facts().n_params)),
-            kv_type: self.kv_type,
             flash_attn: self.flash_attn,
             swa_full: self.swa_full,
-            tap: false,
+            ..ContextSettings::default()
         }
     }
 

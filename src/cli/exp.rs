@@ -100,9 +100,9 @@ pub(super) struct Args {
     pub(super) config: Option<PathBuf>,
 
     /// Conditions that answer side by side from one reading of their prompt; `auto` takes as many of an example as fit into
-    /// memory and, as measured at the start, make it faster, up to 64. 1 is the plain reference; more may change late
-    /// tokens of an answer, because what a batch is made of changes low bits.
-    #[arg(long, value_name = "N|auto", default_value = "1", help_heading = "Run")]
+    /// memory and, as measured at the start, make it faster, up to 64. 1 is the bit-exact reference; more may change late
+    /// tokens of a greedy answer, because what a batch is made of changes low bits.
+    #[arg(long, value_name = "N|auto", default_value = "auto", help_heading = "Run")]
     parallel: Parallel,
 
     /// The most memory to take, such as 10GiB: with --parallel auto, as many conditions answer side by side as fit.
@@ -208,7 +208,7 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     if args.stop_when.is_some() {
         stop::compared(&plan)?;
     }
-    let demands = Demands::of(&plan.settings.conditions, args.engine.flash_attn, args.engine.kv_type)?;
+    let demands = Demands::of(&plan.settings.conditions, args.engine.flash_attn)?;
     let context_of = |plan: &Plan| {
         let n_ctx = plan.n_ctx().max(args.engine.ctx.unwrap_or(0));
         let engine = args.engine.context(&dry, n_ctx);
@@ -257,7 +257,12 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     }
     drop(prompts);
     if ours_to_choose {
-        progress.say(&format!("parallel: {} conditions side by side", plan.settings.generation.parallel));
+        let lanes = plan.settings.generation.parallel;
+        if lanes > 1 {
+            progress.say(&format!(
+                "parallel: {lanes} conditions side by side; late greedy tokens may differ from --parallel 1"
+            ));
+        }
     }
     progress.say(&format!("memory: {} predicted{on_gpu}", Size(memory.host.total())));
     let start = Instant::now();
@@ -332,7 +337,7 @@ impl Args {
         let grid = Grid { axes: self.axes.clone(), baseline: !self.no_baseline };
         let template = self.engine.chat_template()?;
         let conditions = grid.conditions()?;
-        let demands = Demands::of(&conditions, self.engine.flash_attn, self.engine.kv_type)?;
+        let demands = Demands::of(&conditions, self.engine.flash_attn)?;
         if !self.engine.swa_full && conditions.iter().any(|condition| condition.positions == Positions::Compact) {
             return Err(Error::input(
                 "--positions compact moves positions in every layer, and --swa-full is off; leave --swa-full on",
@@ -348,7 +353,6 @@ impl Args {
                 seed: self.seed,
                 n_predict: self.n_predict,
                 sampling: self.sampling.sampling()?,
-                kv_type: self.engine.kv_type,
                 flash_attn: demands.flash_attn,
                 swa_full: self.engine.swa_full,
                 n_batch: self.engine.batch,

@@ -106,7 +106,7 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
             condition.policy
         )));
     }
-    let demands = Demands::of(std::slice::from_ref(&condition), args.engine.flash_attn, args.engine.kv_type)?;
+    let demands = Demands::of(std::slice::from_ref(&condition), args.engine.flash_attn)?;
     let model = args.engine.load(false)?;
     model.check_tokens(&forced)?;
     let prompt = args.prompt(&model)?;
@@ -125,7 +125,8 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
             context.n_ctx
         )));
     }
-    let context = ContextSettings { flash_attn: demands.flash_attn, tap: demands.tap, ..context };
+    let context =
+        ContextSettings { flash_attn: demands.flash_attn, tap: demands.tap, kv_type: condition.kv_type, ..context };
     let mut reader = Reader::private(&model, context)?;
     let mut sampler = Sampler::new(&sampling, seed.sampler());
     let (mut full, mut scores) = (None, None);

@@ -55,7 +55,13 @@ pub(super) fn set(
 ) -> Result<MemoryUse> {
     plan.settings.generation.parallel = lanes;
     let n_seq = 1 + lanes + u32::from(plan.settings.generation.fidelity);
-    MemoryUse::predict(dry, ContextSettings { n_seq, ..context(plan) })
+    let settings = ContextSettings { n_seq, ..context(plan) };
+    let mut all: Option<MemoryUse> = None;
+    for kv_type in plan.kv_types() {
+        let memory = MemoryUse::predict(dry, ContextSettings { kv_type, ..settings.clone() })?;
+        all = Some(all.map_or(memory, |all| all.beside(&memory)));
+    }
+    Ok(all.expect("a plan has conditions"))
 }
 
 /// Chooses how many conditions of a plan answer side by side: no more than it asks for; if that was left to us, as many

@@ -48,10 +48,9 @@ impl Grid {
             condition.check()?;
         }
         self.axes.check_all(&crossed)?;
-        if let (true, Some(first)) = (self.baseline, crossed.first()) {
-            let mut full = Condition { policy: Default::default(), ..first.clone() };
-            full.settle(&self.axes);
-            crossed.insert(0, full);
+        if self.baseline {
+            let full: Vec<_> = crossed.iter().map(Condition::baseline).collect();
+            crossed.splice(0..0, full);
         }
         let mut distinct: Vec<Condition> = Vec::with_capacity(crossed.len());
         for condition in crossed {
@@ -106,6 +105,17 @@ mod tests {
         );
         assert_eq!(names("--ratio 0.5"), ["none", "random@0.5"]);
         assert_eq!(names(""), ["none"]);
+        assert_eq!(
+            names("--ratio 0.5 --kv-type f16,q8_0/q4_0,q8_0/q8_0"),
+            [
+                "none",
+                "none/kv=q8_0/q4_0",
+                "none/kv=q8_0",
+                "random@0.5",
+                "random@0.5/kv=q8_0/q4_0",
+                "random@0.5/kv=q8_0"
+            ]
+        );
     }
 
     #[test]
@@ -155,6 +165,7 @@ mod tests {
             ("--policy random --ratio 0.5 --block 0", "--block is 0"),
             ("--policy random --ratio 0.5 --aggregate max", "changes nothing here"),
             ("--policy random --keep-last 8 --fair", "does not go with --keep-last"),
+            ("--ratio 0.5 --kv-type q5_1", "`q5_1` is not a KV cache type"),
             ("--ratio -0.1", "`-0.1` is not a ratio"),
         ] {
             assert!(refused(options).contains(part), "{options}: {}", refused(options));

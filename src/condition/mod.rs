@@ -19,6 +19,7 @@ mod budget;
 mod fair;
 mod granularity;
 mod grid;
+mod kv_type;
 mod layers;
 mod legacy;
 mod memory;
@@ -30,6 +31,7 @@ mod scope;
 pub use block::Block;
 pub use fair::Fair;
 pub use grid::Grid;
+pub use kv_type::{KvType, KvTypes};
 pub use legacy::{upgrade, upgrade_row};
 pub use memory::Memory;
 pub use positions::Positions;
@@ -186,6 +188,15 @@ macro_rules! axes {
                 $(<$axis>::settle(self, args);)+
             }
 
+            /// What it is compared with: nothing evicted, everything else the same.
+            pub fn baseline(&self) -> Self {
+                let mut full = Condition::default();
+                $(if !<$axis>::OF_EVICTION {
+                    full.$field = self.$field.clone();
+                })+
+                full
+            }
+
             fn check(&self) -> Result<()> {
                 $(self.$field.check(self)?;)+
                 Ok(())
@@ -239,6 +250,8 @@ axes! {
     scope: Scope,
     /// What is protected.
     protect: Protect,
+    /// Element types of keys and values.
+    kv_type: KvTypes,
 }
 
 impl Condition {

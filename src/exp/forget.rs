@@ -8,7 +8,7 @@ use crate::engine::{Forgetting, Reader};
 use crate::evict::{
     self, Granularity, HeadKeeps, KeepSet, Layers, PolicySpec, Protect, Score, Scores, TrialSeed, View,
 };
-use crate::llama::{ContextSettings, FlashAttn, KvLayer, KvType, Model, Prompt};
+use crate::llama::{ContextSettings, FlashAttn, KvLayer, Model, Prompt};
 use crate::span::Label;
 use crate::{Error, Result};
 
@@ -22,21 +22,22 @@ pub struct Demands {
 }
 
 impl Demands {
-    /// Of these conditions, with flash attention and the type of the cache as asked for.
+    /// Of these conditions, with flash attention as asked for.
     ///
     /// # Errors
     /// If attention weights are needed and cannot be had.
-    pub fn of(conditions: &[Condition], flash_attn: FlashAttn, kv_type: KvType) -> Result<Self> {
+    pub fn of(conditions: &[Condition], flash_attn: FlashAttn) -> Result<Self> {
         let tap = conditions.iter().any(|condition| condition.score().is_some() || !condition.frees());
         let weights = conditions
             .iter()
             .find(|condition| !condition.frees() || condition.score().is_some_and(|score| score.needs(2).weights()));
         let Some(condition) = weights else { return Ok(Demands { tap, flash_attn }) };
-        if flash_attn == FlashAttn::On || kv_type.is_quantized() {
-            let cause = if kv_type.is_quantized() { "a quantized KV cache needs it" } else { "--flash-attn is on" };
+        let quantized = conditions.iter().any(|condition| condition.kv_type.v.is_quantized());
+        if flash_attn == FlashAttn::On || quantized {
+            let cause = if quantized { "quantized values need it" } else { "--flash-attn is on" };
             return Err(Error::input(format!(
                 "`{condition}` needs the attention weights, which flash attention does not show, and {cause}; leave \
-                 --flash-attn at auto with --kv-type f16, or choose a policy that looks at keys alone (knorm, keydiff)"
+                 --flash-attn at auto with --kv-type f16 or q8_0/f16, or choose a policy that looks at keys alone (knorm, keydiff)"
             )));
         }
         Ok(Demands { tap, flash_attn: FlashAttn::Off })

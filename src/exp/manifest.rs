@@ -8,7 +8,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{Generation, Settings};
-use crate::condition::{self, Condition};
+use crate::condition::{self, Condition, KvTypes};
 use crate::{Error, Result, llama, models};
 
 /// Version of the layout of a run directory.
@@ -293,7 +293,6 @@ impl Manifest {
             fact("seed", json(&generation.seed)),
             fact("n-predict", json(&generation.n_predict)),
             fact("sampling", json(&generation.sampling)),
-            fact("kv-type", json(&generation.kv_type)),
             fact("flash-attn", json(&generation.flash_attn)),
             fact("swa-full", json(&generation.swa_full)),
             fact("batch", json(&generation.n_batch)),
@@ -388,7 +387,10 @@ impl Manifest {
         }
         let settings = &value["settings"];
         let conditions = settings["conditions"].as_array().ok_or("settings: there are no conditions")?;
-        let conditions: Vec<_> = conditions.iter().map(condition::upgrade).collect::<std::result::Result<_, _>>()?;
+        let kv_type = kv_type_of_schema_1(value);
+        let upgraded =
+            |value| condition::upgrade(value).map(|(condition, name)| (Condition { kv_type, ..condition }, name));
+        let conditions: Vec<_> = conditions.iter().map(upgraded).collect::<std::result::Result<_, _>>()?;
         let data: DataFacts = field(value, "data")?;
         let (limit, shard) = (field::<Option<usize>>(settings, "limit")?, field(settings, "shard")?);
         let session = Session {
@@ -427,6 +429,10 @@ impl Manifest {
             session.repeats = session.repeats.max(repeat.saturating_add(1));
             let Some(name) = cell("condition").filter(|name| !known.contains(name)) else { continue };
             if let Ok((condition, then)) = condition::upgrade_row(cell) {
+                let condition = Condition {
+                    kv_type: session.conditions.first().map_or_else(Default::default, |first| first.kv_type),
+                    ..condition
+                };
                 session.conditions.push(condition.clone());
                 if then != condition.to_string() {
                     self.renamed.push((then, condition));
@@ -444,6 +450,11 @@ impl Manifest {
     }
 }
 
+/// It was one for the whole run.
+fn kv_type_of_schema_1(value: &Value) -> KvTypes {
+    value["settings"]["generation"]["kv_type"].as_str().and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
 fn json<T: Serialize>(value: &T) -> Value {
     serde_json::to_value(value).expect("plain data")
 }
@@ -452,7 +463,7 @@ fn json<T: Serialize>(value: &T) -> Value {
 pub(super) mod tests {
     use super::*;
     use crate::exp::Generation;
-    use crate::llama::{FlashAttn, KvType, Sampling};
+    use crate::llama::{FlashAttn, Sampling};
 
     /// A manifest for tests of what surrounds it.
     pub(crate) fn manifest() -> Manifest {
@@ -460,7 +471,6 @@ pub(super) mod tests {
             seed: 1,
             n_predict: 8,
             sampling: Sampling::default(),
-            kv_type: KvType::F16,
             flash_attn: FlashAttn::Auto,
             swa_full: true,
             n_batch: 512,

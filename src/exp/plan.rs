@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::forget::check;
 use super::{Build, Generation, Key, PromptRow, Session, Settings, read_before};
-use crate::condition::{Condition, Memory, Positions};
+use crate::condition::{Condition, KvTypes, Memory, Positions};
 use crate::data::Example;
 use crate::evict::TrialSeed;
 use crate::llama::{Mark, Model, Prompt, Turn};
@@ -165,6 +165,17 @@ impl Plan {
     /// How many trials there are.
     pub fn n_trials(&self) -> usize {
         self.examples.len().saturating_mul(self.trials_per_example())
+    }
+
+    /// The KV cache types of the conditions, each once, the first condition's first: each needs a cache of its own.
+    pub fn kv_types(&self) -> Vec<KvTypes> {
+        let mut types: Vec<KvTypes> = Vec::new();
+        for condition in &self.settings.conditions {
+            if !types.contains(&condition.kv_type) {
+                types.push(condition.kv_type);
+            }
+        }
+        types
     }
 
     /// How many instructions each example of this plan has.

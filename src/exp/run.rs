@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::means::Means;
 use super::trial::Trial;
 use super::{Generation, InstructionRow, Plan, Resumed, Sights, Store, TrialRow, prompt_of};
+use crate::condition::KvTypes;
 use crate::engine::{Answer, Cut, Forgetting, Job, Lanes, Reader};
 use crate::evict::KeepSet;
 use crate::llama::{ContextSettings, Model, Prompt};
@@ -67,28 +68,33 @@ pub fn run(
     // An observer that may end the run after an example must not find the next one half done.
     let overlap = plan.overlaps() && !observer.may_break();
     let (outcome, unsettled) = (Outcome::default(), VecDeque::new());
-    let (aside, lost) = (None, false);
-    let mut run = Run { model, context, generation, overlap, aside, means, outcome, lost, unsettled, store, observer };
+    let lost = false;
+    let mut run = Run { model, context, generation, overlap, means, outcome, lost, unsettled, store, observer };
     run.observer.started(plan.n_trials(), run.means.finished);
-    // Beside the conditions, the full cache they are compared with.
-    let n_lanes = generation.parallel + u32::from(generation.fidelity);
-    let mut lanes = Lanes::new(generation.parallel as usize, generation.n_predict);
-    let mut reader: Option<Reader> = None;
+    let kv_types = plan.kv_types();
+    let mut caches: Vec<Option<Cache>> = kv_types.iter().map(|_| None).collect();
     let mut finished: HashMap<&str, usize> = HashMap::new();
     for (key, _) in plan.of_those(&resumed.done) {
         *finished.entry(&key.example).or_default() += 1;
     }
     for example in &plan.examples {
-        let mut pending = plan.trials(example).filter(|(_, key)| !resumed.done.contains_key(key)).peekable();
         let n_pending = plan.trials_per_example() - finished.get(example.id.as_str()).unwrap_or(&0);
         run.unsettled.push_back((&example.id, n_pending));
-        if pending.peek().is_some() {
-            let reader = match &mut reader {
-                Some(reader) => reader,
-                none => none.insert(Reader::sharing(model, run.context.clone(), n_lanes)?),
+        for (index, &kv_type) in kv_types.iter().enumerate() {
+            let of_type = plan.trials(example).filter(|(condition, _)| condition.kv_type == kv_type);
+            let mut pending = of_type.filter(|(_, key)| !resumed.done.contains_key(key)).peekable();
+            if pending.peek().is_none() {
+                continue;
+            }
+            let (before, from) = caches.split_at_mut(index);
+            let cache = run.cache(&mut from[0], kv_type)?;
+            // Fidelity is measured against the full cache of the first type.
+            let mut full = match before.first_mut().filter(|_| generation.fidelity) {
+                Some(first) => Some(&mut run.cache(first, kv_types[0])?.reader),
+                None => None,
             };
             let prompt = Arc::new(prompt_of(model, example)?);
-            let kv_bytes_per_position = reader.context().kv_bytes_per_position();
+            let kv_bytes_per_position = cache.reader.context().kv_bytes_per_position();
             let mut trials = pending.map(|(condition, key)| Trial {
                 plan,
                 example,
@@ -106,20 +112,20 @@ pub fn run(
                 if some.is_empty() {
                     break;
                 }
-                run.example(reader, &mut lanes, &prompt, some)?;
+                run.example(cache, full.as_deref_mut(), &prompt, some)?;
             }
         }
         if run.settle().is_break() {
             break;
         }
     }
-    if let Some(reader) = &mut reader {
-        run.drain(reader, &mut lanes)?;
-        let _ = run.settle();
+    for cache in caches.iter_mut().flatten() {
+        run.drain(cache)?;
     }
-    let Run { means, mut outcome, aside, .. } = run;
+    let _ = run.settle();
+    let Run { means, mut outcome, .. } = run;
     outcome.finished = means.finished;
-    outcome.computing = [reader, aside].iter().flatten().map(|reader| reader.context().time_computing()).sum();
+    outcome.computing = caches.iter().flatten().map(Cache::time_computing).sum();
     outcome.means = plan
         .settings
         .conditions
@@ -133,6 +139,22 @@ pub fn run(
     Ok(outcome)
 }
 
+/// What holds the KV cache of one type.
+struct Cache<'a> {
+    reader: Reader,
+    lanes: Lanes<Trial<'a>>,
+    context: ContextSettings,
+    /// For the fidelity of conditions that are read anew, beside the reader that holds the full cache.
+    aside: Option<Reader>,
+}
+
+impl Cache<'_> {
+    fn time_computing(&self) -> Duration {
+        let readers = std::iter::once(&self.reader).chain(&self.aside);
+        readers.map(|reader| reader.context().time_computing()).sum()
+    }
+}
+
 /// A run that goes on.
 struct Run<'a> {
     model: &'a Arc<Model>,
@@ -140,8 +162,6 @@ struct Run<'a> {
     generation: &'a Generation,
     /// Whether the next prompt may be read while lanes of the one before still answer.
     overlap: bool,
-    /// For the fidelity of conditions that are read anew, beside the reader that holds the full cache.
-    aside: Option<Reader>,
     means: Means,
     outcome: Outcome,
     /// Whether a row could not be written: then nothing goes on.
@@ -153,16 +173,30 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
+    /// The cache in a place, made when it is first needed.
+    fn cache<'c>(&self, place: &'c mut Option<Cache<'a>>, kv_type: KvTypes) -> Result<&'c mut Cache<'a>> {
+        if let Some(cache) = place {
+            return Ok(cache);
+        }
+        let Generation { parallel, fidelity, n_predict, .. } = *self.generation;
+        let context = ContextSettings { kv_type, ..self.context.clone() };
+        // Beside the conditions, the full cache they are compared with.
+        let reader = Reader::sharing(self.model, context.clone(), parallel + u32::from(fidelity))?;
+        let lanes = Lanes::new(parallel as usize, n_predict);
+        Ok(place.insert(Cache { reader, lanes, context, aside: None }))
+    }
+
     /// Runs the pending trials of one example: side by side those that the reader takes, if there are lanes for it,
     /// then the others one by one.
     fn example(
         &mut self,
-        reader: &mut Reader,
-        lanes: &mut Lanes<Trial<'a>>,
+        cache: &mut Cache<'a>,
+        full: Option<&mut Reader>,
         prompt: &Prompt,
         trials: Vec<Trial<'a>>,
     ) -> Result<()> {
         let settings = self.generation;
+        let reader = &mut cache.reader;
         let mut sights = Sights::default();
         for trial in &trials {
             // A scope that the prompt lacks is the trial's own failure, below.
@@ -187,30 +221,30 @@ impl<'a> Run<'a> {
             }
         }
         if settings.fidelity
-            && let Err(error) = self.fidelity(reader, prompt, &mut together, &mut alone)
+            && let Err(error) = self.fidelity(cache, full, prompt, &mut together, &mut alone)
         {
             let trials: Vec<_> = together.into_iter().chain(alone).map(|job| job.id).collect();
             return self.fail_all(&trials, error);
         }
         if settings.parallel > 1 {
             for job in together {
-                if let Err(error) = reader.enter(lanes, prompt, job, |job, cut, answer| self.finish(&job, &cut, answer))
-                {
-                    self.rescue(reader, lanes, error)?;
+                let done = |job: Job<Trial>, cut: Cut, answer| self.finish(&job, &cut, answer);
+                if let Err(error) = cache.reader.enter(&mut cache.lanes, prompt, job, done) {
+                    self.rescue(cache, error)?;
                 }
             }
             if !self.overlap {
-                self.drain(reader, lanes)?;
+                self.drain(cache)?;
             }
         } else {
             together.append(&mut alone);
             alone = together;
         }
         for job in alone {
-            self.alone(reader, job)?;
+            self.alone(&mut cache.reader, job)?;
         }
         for trial in rolling {
-            match trial.roll(reader, settings.n_predict) {
+            match trial.roll(&mut cache.reader, settings.n_predict) {
                 Ok((forgetting, cut, answer)) => {
                     self.finish(&Job { sampler: trial.sampler(), id: trial, forgetting }, &cut, answer)?;
                 }
@@ -234,21 +268,21 @@ impl<'a> Run<'a> {
     }
 
     /// Answers until all lanes are empty.
-    fn drain(&mut self, reader: &mut Reader, lanes: &mut Lanes<Trial<'a>>) -> Result<()> {
-        match reader.drain(lanes, |job, cut, answer| self.finish(&job, &cut, answer)) {
+    fn drain(&mut self, cache: &mut Cache<'a>) -> Result<()> {
+        match cache.reader.drain(&mut cache.lanes, |job, cut, answer| self.finish(&job, &cut, answer)) {
             Ok(()) => Ok(()),
-            Err(error) => self.rescue(reader, lanes, error),
+            Err(error) => self.rescue(cache, error),
         }
     }
 
     /// After a decode of several trials failed: which of them is at fault is found out by answering them one by one.
-    fn rescue(&mut self, reader: &mut Reader, lanes: &mut Lanes<Trial<'a>>, error: Error) -> Result<()> {
+    fn rescue(&mut self, cache: &mut Cache<'a>, error: Error) -> Result<()> {
         if self.lost || matches!(error, Error::Interrupted) {
             return Err(error);
         }
         tracing::info!("a batch failed ({error}); its trials are answered one by one");
-        reader.forget_reading();
-        lanes.take_all().into_iter().try_for_each(|job| self.alone(reader, job))
+        cache.reader.forget_reading();
+        cache.lanes.take_all().into_iter().try_for_each(|job| self.alone(&mut cache.reader, job))
     }
 
     /// Tells the observer of the examples whose trials are all on the disk, in the order of the plan.
@@ -261,15 +295,17 @@ impl<'a> Run<'a> {
         ControlFlow::Continue(())
     }
 
-    /// Compares the predictions of each condition with the full cache's, on the answer that the full cache gives.
+    /// Compares the predictions of each condition with the full cache's, on the answer that the full cache gives: that of
+    /// `full`, where it is of another type.
     fn fidelity<'t>(
         &mut self,
-        reader: &mut Reader,
+        cache: &mut Cache,
+        mut full: Option<&mut Reader>,
         prompt: &Prompt,
         together: &mut [Job<Trial<'t>>],
         alone: &mut [Job<Trial<'t>>],
     ) -> Result<()> {
-        let at_once = reader.lanes() - 1;
+        let at_once = cache.reader.lanes() - 1;
         let repeats: BTreeSet<u32> = together.iter().chain(alone.iter()).map(|job| job.id.key.repeat).collect();
         let mut answer = None;
         for repeat in repeats {
@@ -277,23 +313,28 @@ impl<'a> Run<'a> {
             let mut aside: Vec<_> = alone.iter_mut().filter(|job| job.id.key.repeat == repeat).collect();
             let first = of_repeat.first().or(aside.first()).expect("the repeat is of one of them");
             if answer.is_none() || !self.generation.sampling.is_greedy() {
-                let full = Forgetting::new(KeepSet::all(prompt.n_cached()));
-                let mut cut = reader.cut(prompt, &full)?;
+                let whole = Forgetting::new(KeepSet::all(prompt.n_cached()));
+                let reader = full.as_deref_mut().unwrap_or(&mut cache.reader);
+                let mut cut = reader.cut(prompt, &whole)?;
                 let mut sampler = first.id.sampler();
                 answer = Some(reader.answer(prompt, &mut cut, &mut sampler, self.generation.n_predict)?.tokens);
             }
             let Some(answer) = answer.as_deref().filter(|answer| !answer.is_empty()) else { continue };
+            if full.is_some() {
+                aside.append(&mut of_repeat);
+            }
             for group in of_repeat.chunks_mut(at_once) {
                 let cuts: Vec<_> = group.iter().map(|job| &job.forgetting).collect();
-                let found = reader.fidelity(prompt, answer, &cuts)?;
+                let found = cache.reader.fidelity(prompt, answer, &cuts)?;
                 group.iter_mut().zip(found).for_each(|(job, fidelity)| job.id.fidelity = Some(fidelity));
             }
             for job in &mut aside {
-                let other = match &mut self.aside {
+                let other = match &mut cache.aside {
                     Some(other) => other,
-                    none => none.insert(Reader::private(self.model, self.context.clone())?),
+                    none => none.insert(Reader::private(self.model, cache.context.clone())?),
                 };
                 let mut cut = other.cut(prompt, &job.forgetting)?;
+                let reader = full.as_deref_mut().unwrap_or(&mut cache.reader);
                 job.id.fidelity = Some(reader.fidelity_aside(prompt, answer, other, &mut cut)?);
             }
         }

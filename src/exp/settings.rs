@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
-use crate::llama::{FlashAttn, KvType, Sampling};
+use crate::llama::{FlashAttn, Sampling};
 
 /// A validated run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,8 +32,6 @@ pub struct Generation {
     pub n_predict: usize,
     /// How tokens are drawn.
     pub sampling: Sampling,
-    /// Element type of the KV cache.
-    pub kv_type: KvType,
     /// Flash attention.
     pub flash_attn: FlashAttn,
     /// Full-size cache for sliding-window layers.

@@ -311,6 +311,9 @@ pub fn compared(plan: &Plan) -> Result<Vec<&Condition>> {
             "--stop-when watches differences from the full cache; leave --no-baseline out, and give a policy beside `none`",
         ));
     }
+    if baseline.len() > 1 {
+        return Err(Error::input("--stop-when watches one full cache, and several --kv-type make several; give one"));
+    }
     let ruled = |example: &Example| example.instructions.iter().any(|one| one.kind != RUBRIC);
     if !plan.examples.iter().any(ruled) {
         return Err(Error::input(

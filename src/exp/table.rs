@@ -46,6 +46,12 @@ pub(crate) fn check_columns<Row: Serialize + Default>(path: &Path) -> Result<()>
     /// Without these a row is of no trial.
     const REQUIRED: [&str; 3] = ["example_id", "condition", "repeat"];
     refuse_irregular(path)?;
+    let mut start = Vec::new();
+    let mut file = File::open(path).map_err(Error::io("cannot read", path))?;
+    (&mut file).take(3).read_to_end(&mut start).map_err(Error::io("cannot read", path))?;
+    if start == *b"\xef\xbb\xbf" {
+        return Err(refused(path, 1, "it begins with a byte order mark, as another program writes it"));
+    }
     let mut reader = strict().from_path(path).map_err(|error| unreadable(path, &error))?;
     let found = reader.headers().map_err(|error| unreadable(path, &error))?;
     let known = header::<Row>();

@@ -46,10 +46,10 @@ impl Context {
     /// # Errors
     /// If the settings exclude each other or the memory does not suffice.
     pub fn new(model: &Arc<Model>, settings: ContextSettings) -> Result<Self> {
-        if settings.kv_type.is_quantized() && settings.flash_attn == FlashAttn::Off {
+        if settings.kv_type.v.is_quantized() && settings.flash_attn == FlashAttn::Off {
             return Err(Error::input(format!(
-                "a {} KV cache needs flash attention; leave --flash-attn at auto or choose --kv-type f16",
-                settings.kv_type.as_str()
+                "values of type {} need flash attention; leave --flash-attn at auto or choose --kv-type f16",
+                settings.kv_type.v
             )));
         }
         if settings.n_ctx == 0 || settings.n_batch == 0 || !(1..=256).contains(&settings.n_seq) {

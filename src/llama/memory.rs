@@ -51,6 +51,17 @@ impl MemoryUse {
         Ok(memory)
     }
 
+    /// With another context over the same weights.
+    #[must_use]
+    pub fn beside(&self, other: &Self) -> Self {
+        let side = |one: Memory, other: Memory| Memory {
+            weights: one.weights,
+            kv_cache: one.kv_cache + other.kv_cache,
+            compute: one.compute + other.compute,
+        };
+        MemoryUse { host: side(self.host, other.host), device: side(self.device, other.device) }
+    }
+
     /// Everything together, wherever it lies.
     pub fn total(&self) -> u64 {
         self.host.total() + self.device.total()

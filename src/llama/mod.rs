@@ -30,6 +30,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::condition::KvTypes;
 use crate::{Error, Result};
 
 /// A token id of the model's vocabulary.
@@ -60,8 +61,8 @@ pub struct ContextSettings {
     pub streams: bool,
     /// CPU threads.
     pub threads: u32,
-    /// Element type of keys and values.
-    pub kv_type: KvType,
+    /// Element types of keys and values.
+    pub kv_type: KvTypes,
     /// Flash attention.
     pub flash_attn: FlashAttn,
     /// Keep every position in the sliding-window layers' cache, not only the window. Compaction needs it.
@@ -79,7 +80,7 @@ impl Default for ContextSettings {
             n_seq: 1,
             streams: false,
             threads: 1,
-            kv_type: KvType::F16,
+            kv_type: KvTypes::default(),
             flash_attn: FlashAttn::Auto,
             swa_full: true,
             tap: false,
@@ -101,49 +102,6 @@ pub fn default_threads(n_params: u64) -> u32 {
     let usable = std::thread::available_parallelism().map_or(1, usize::from);
     let physical = sysinfo::System::physical_core_count().unwrap_or(usable);
     u32::try_from(usable.min(physical)).unwrap_or(1).max(1)
-}
-
-/// Element type of the KV cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KvType {
-    /// 32-bit floats: for numerics checks.
-    F32,
-    /// 16-bit floats, llama.cpp's default.
-    #[default]
-    F16,
-    /// 8-bit blocks; needs flash attention.
-    Q8_0,
-    /// 4-bit blocks; needs flash attention.
-    Q4_0,
-}
-
-impl KvType {
-    /// Whether llama.cpp can hold values of this type only under flash attention.
-    pub fn is_quantized(self) -> bool {
-        matches!(self, KvType::Q8_0 | KvType::Q4_0)
-    }
-
-    /// The name used in the CLI.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            KvType::F32 => "f32",
-            KvType::F16 => "f16",
-            KvType::Q8_0 => "q8_0",
-            KvType::Q4_0 => "q4_0",
-        }
-    }
-}
-
-impl FromStr for KvType {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        [KvType::F32, KvType::F16, KvType::Q8_0, KvType::Q4_0]
-            .into_iter()
-            .find(|kv_type| kv_type.as_str() == text)
-            .ok_or_else(|| Error::input(format!("`{text}` is not a KV cache type; known are f32, f16, q8_0, q4_0")))
-    }
 }
 
 /// Whether attention is computed by the fused kernel.

@@ -5,6 +5,7 @@ use super::analysis::{Analysis, Question};
 use super::words::{count, list, thousands};
 use crate::exp::Manifest;
 use crate::llama::Preamble;
+use crate::stats;
 
 /// One paragraph a run, and one on the statistics.
 pub fn paragraphs(runs: &[Run], analysis: &Analysis) -> Vec<String> {
@@ -25,6 +26,13 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
         }
         text.push_str(&sentence);
     };
+    let mut kv_types: Vec<String> = Vec::new();
+    for (_, condition) in run.manifest.conditions() {
+        let kv_type = condition.kv_type.to_string();
+        if !kv_types.contains(&kv_type) {
+            kv_types.push(kv_type);
+        }
+    }
     let size = crate::exp::megabytes(model.file_size);
     let described = [&size, facts.quantization.as_str(), &format!("SHA-256 {}", short(&model.sha256))];
     let described: Vec<_> = described.into_iter().filter(|part| !part.is_empty()).collect();
@@ -32,7 +40,7 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
         "We ran {} ({}) and a KV cache of type {} with kvllama {} on llama.cpp {} ({}).",
         model.file_name(),
         described.join(", "),
-        generation.kv_type.as_str(),
+        kv_types.join(" or "),
         build.kvllama,
         build.llama_cpp,
         if build.devices.is_empty() { build.platform.clone() } else { build.devices.join(", ") }
@@ -155,15 +163,26 @@ fn statistics(runs: &[Run], analysis: &Analysis) -> String {
     let repeats = runs.iter().any(|run| run.manifest.repeats() > 1);
     let level = 100.0 * analysis.level;
     let mut text = format!(
-        "The score of an example is the mean over its instructions{}; means are over n = {} with {level:.0}% bootstrap \
-         intervals (BCa, resampling examples).",
+        "The score of an example is the mean over its instructions{}; means are over n = {} with {level:.0}% {}.",
         if repeats { " and repeats" } else { "" },
-        count(analysis.n_examples, "example")
+        count(analysis.n_examples, "example"),
+        if analysis.n_examples < stats::ENOUGH {
+            "t intervals over examples"
+        } else {
+            "bootstrap intervals (BCa, resampling examples)"
+        }
     );
     if let Some(chance) = analysis.chance_sentence() {
         text.push_str(&format!(
             " The earned score is (passed - chance) / (1 - chance). {chance} Its intervals are t intervals over examples."
         ));
+    }
+    if !analysis.doses.is_empty() {
+        text.push_str(
+            " How scores respond to the fraction evicted was tested by permutation of each example's least-squares slope (the full \
+             cache at 0), with Holm's correction over policies; behind a certain slope its fractions were tested from the largest \
+             down, all at a family-wise level of 5% together (Bretz et al. 2009).",
+        );
     }
     if !analysis.comparisons.is_empty() {
         let mut asked: Vec<&str> = Vec::new();
@@ -185,6 +204,9 @@ fn statistics(runs: &[Run], analysis: &Analysis) -> String {
                 n => format!(", with Holm's correction over all {}", count(n, "comparison")),
             }
         ));
+        if analysis.comparisons.iter().any(|comparison| comparison.earned.is_some()) {
+            text.push_str(" Raw and earned scores are a family each; earned scores decide.");
+        }
     }
     text
 }

@@ -52,9 +52,16 @@ impl<'a> Table<'a> {
         Table { runs, examples, left_out, columns }
     }
 
-    /// The baseline of a run.
+    /// The baseline of a run: the first, where it has one for each type of the KV cache.
     pub fn baseline(&self, run: usize) -> Option<usize> {
         self.columns.iter().position(|column| column.run == run && column.condition.is_full())
+    }
+
+    /// What a column is compared with.
+    pub fn baseline_of(&self, column: usize) -> Option<usize> {
+        let Column { run, condition, .. } = &self.columns[column];
+        let full = condition.baseline();
+        self.columns.iter().position(|column| column.run == *run && column.condition == full)
     }
 }
 

@@ -5,8 +5,9 @@ use std::fmt;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use super::analysis::{Analysis, Question};
-use super::table::Table;
+use super::table::{Table, mean};
 use super::words::{count, list, number, percent, short_list, thousands};
+use crate::stats::ENOUGH;
 
 /// Share of examples at 0 or 1 from which a condition is said to be at the floor or ceiling.
 const SATURATED: f64 = 0.8;
@@ -14,6 +15,8 @@ const SATURATED: f64 = 0.8;
 const TRUNCATED: f64 = 0.05;
 /// Examples under which intervals are wide and resampling is rough.
 const FEW: usize = 20;
+/// Skewness of few differences that bends their test.
+const SKEWED: f64 = 1.0;
 /// Kappa under which rules and judge are said to disagree ("substantial" begins here, Landis & Koch 1977).
 const KAPPA: f64 = 0.6;
 /// The most names in one warning.
@@ -25,7 +28,7 @@ const NAMES: usize = 4;
 #[allow(missing_docs, reason = "the fields are the numbers and names of the sentence")]
 pub enum Warning {
     /// Trials failed and are in no mean.
-    Failed { failed: usize, first: String },
+    Failed { failed: usize, first: String, as_zero: Option<(String, f64, f64)> },
     /// A stopping rule ended the run.
     Stopped { run: String, rule: String, after: usize, of: usize },
     /// Trials that the settings ask for are missing.
@@ -48,6 +51,8 @@ pub enum Warning {
     LeftOut { examples: usize },
     /// Answers are not scored yet.
     Unscored { trials: usize },
+    /// Instructions that no one scored, of trials that have a score.
+    Unjudged { instructions: usize, of: usize },
     /// The rules of examples are not known, so that they have no chance.
     NoRules { examples: usize, of: usize },
     /// No rule has a chance to measure.
@@ -64,6 +69,8 @@ pub enum Warning {
     Truncated { share: f64, worst: String, limit: usize },
     /// Prompts were shorter than the budget.
     Untouched { conditions: Vec<String> },
+    /// Few and skewed differences behind a certain result.
+    Skewed { conditions: Vec<String> },
     /// Rules and judge disagree.
     JudgeDisagrees { kappa: f64, n: usize },
     /// Effects no larger than what repetition alone gives.
@@ -86,6 +93,7 @@ impl Warning {
             Warning::MixedRows { .. } => "mixed_rows",
             Warning::LeftOut { .. } => "left_out",
             Warning::Unscored { .. } => "unscored",
+            Warning::Unjudged { .. } => "unjudged",
             Warning::NoRules { .. } => "no_rules",
             Warning::NoChance { .. } => "no_chance",
             Warning::FewExamples { .. } => "few_examples",
@@ -94,6 +102,7 @@ impl Warning {
             Warning::Floor { .. } => "floor",
             Warning::Truncated { .. } => "truncated",
             Warning::Untouched { .. } => "untouched",
+            Warning::Skewed { .. } => "skewed",
             Warning::JudgeDisagrees { .. } => "judge_disagrees",
             Warning::NoiseFloor { .. } => "noise_floor",
         }
@@ -103,15 +112,18 @@ impl Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Warning::Failed { failed, first } => write!(
-                f,
-                "{} failed and {} in no mean (the first: {first}). Rerun the experiment's command to try again.",
-                count(*failed, "trial"),
-                if *failed == 1 { "is" } else { "are" }
-            ),
+            Warning::Failed { failed, first, as_zero } => {
+                let are = if *failed == 1 { "is" } else { "are" };
+                write!(f, "{} failed and {are} in no mean (the first: {first}).", count(*failed, "trial"))?;
+                if let Some((condition, without, with)) = as_zero {
+                    let (without, with) = (number(*without), number(*with));
+                    write!(f, " Counted as 0, {condition} would score {with} instead of {without}.")?;
+                }
+                write!(f, " Rerun the experiment's command to try again.")
+            }
             Warning::Stopped { run, rule, after, of } => write!(
                 f,
-                "{run} stopped after {after} of {of} examples, when its rule ({rule}) held. p-values and bootstrap \
+                "{run} stopped after {after} of {of} examples, when its rule ({rule}) held. p-values and other \
                  intervals take the number of examples as fixed in advance and do not account for that: cite the \
                  anytime intervals.",
             ),
@@ -166,13 +178,22 @@ impl fmt::Display for Warning {
             ),
             Warning::Unscored { trials } => write!(
                 f,
-                "{} not scored yet and in no mean. Score them with `kvllama judge`.",
+                "{} not scored yet and in no mean. Score them with `kvllama judge DIR --judge BACKEND` (`kvllama judge --help` \
+                 lists what judges).",
                 count(*trials, "trial") + if *trials == 1 { " is" } else { " are" }
+            ),
+            Warning::Unjudged { instructions, of } => write!(
+                f,
+                "{} of {} in the answers were scored by no one and are in no mean, because no rule can check them. Score \
+                 them with `kvllama judge DIR --judge BACKEND`.",
+                thousands(*instructions),
+                count(*of, "instruction")
             ),
             Warning::NoRules { examples, of } => write!(
                 f,
                 "The rules of {} of {} are not known, because their run holds no prompts.jsonl: they are in no earned \
-                 score. Rerun the experiment's command with its --out, and the file is written.",
+                 score. Rerun the experiment's command with its --out, and the file is written; runs of kvllama 0.1.0 \
+                 are to be made anew.",
                 thousands(*examples),
                 count(*of, "example")
             ),
@@ -215,14 +236,21 @@ impl fmt::Display for Warning {
             ),
             Warning::Truncated { share, worst, limit } => write!(
                 f,
-                "{} of the answers under {worst} were cut off at {limit} tokens, and may fail for that alone. Raise \
-                 --n-predict.",
+                "{} of the answers under {worst} were cut off at {limit} tokens, and may fail for that alone. How \
+                 long answers are is itself a result of eviction: a cost may be one of length. Raise --n-predict.",
                 percent(*share)
             ),
             Warning::Untouched { conditions } => write!(
                 f,
                 "Under {} some prompts were too short for anything to be evicted: their scores are the full cache's. \
                  Lower the budget, or use longer prompts.",
+                short_list(conditions, NAMES)
+            ),
+            Warning::Skewed { conditions } => write!(
+                f,
+                "What is called certain of {} rests on few examples whose differences are lopsided: a few large ones on one \
+                 side. The test asks whether they are symmetric about 0, which is more than whether their mean is 0. Run \
+                 {ENOUGH} examples or more.",
                 short_list(conditions, NAMES)
             ),
             Warning::JudgeDisagrees { kappa, n } => write!(
@@ -234,8 +262,8 @@ impl fmt::Display for Warning {
             ),
             Warning::NoiseFloor { floor, conditions } => write!(
                 f,
-                "Repeating the full cache alone moves the mean by up to {}; {} {} no further from it. Use greedy \
-                 sampling, more repeats, or more examples.",
+                "Repeating the full cache alone moves the mean by up to {}; {} {} no further from it, so that a cost of that \
+                 size cannot be seen here. Use greedy sampling, more repeats, or more examples.",
                 number(*floor),
                 short_list(conditions, NAMES),
                 if conditions.len() == 1 { "is" } else { "are" }
@@ -267,7 +295,7 @@ fn rows(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
     let failed = table.columns.iter().flat_map(|column| &column.failed).flatten().count();
     if let Some(first) = table.columns.iter().flat_map(|column| &column.failed).flatten().next() {
         let first = format!("{} {}: {}", first.example_id, first.condition, first.error);
-        found.push(Warning::Failed { failed, first });
+        found.push(Warning::Failed { failed, first, as_zero: failures_as_zero(table, analysis) });
     }
     for stop in &analysis.stopping {
         let run = analysis.runs[stop.run].name.clone();
@@ -289,6 +317,13 @@ fn rows(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
     if unscored > 0 {
         found.push(Warning::Unscored { trials: unscored });
     }
+    let rows =
+        || table.columns.iter().flat_map(|column| column.finished()).filter(|trial| trial.row.mean_score.is_some());
+    let of: usize = rows().map(|trial| trial.instructions.len()).sum();
+    let instructions = rows().flat_map(|trial| &trial.instructions).filter(|row| row.score.is_none()).count();
+    if instructions > 0 {
+        found.push(Warning::Unjudged { instructions, of });
+    }
     let chance = &analysis.chance;
     if chance.examples_unknown > 0 {
         found.push(Warning::NoRules { examples: chance.examples_unknown, of: analysis.n_examples });
@@ -299,6 +334,18 @@ fn rows(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
     if table.left_out > 0 {
         found.push(Warning::LeftOut { examples: table.left_out });
     }
+}
+
+/// The condition that would change most if failed trials scored 0: its name, its score, and what that would be.
+fn failures_as_zero(table: &Table, analysis: &Analysis) -> Option<(String, f64, f64)> {
+    let changed = table.columns.iter().zip(&analysis.conditions).filter_map(|(column, condition)| {
+        let with_zeros = column.trials.iter().zip(&column.failed).filter_map(|(trials, failed)| {
+            let scores = trials.iter().filter_map(|trial| trial.row.mean_score);
+            mean(scores.chain(failed.iter().map(|_| 0.0)))
+        });
+        Some((condition.words.clone(), condition.score?.point, mean(with_zeros)?))
+    });
+    changed.max_by(|a, b| (a.1 - a.2).total_cmp(&(b.1 - b.2))).filter(|(_, without, with)| without > with)
 }
 
 /// Things that should be the same and are not.
@@ -341,7 +388,7 @@ fn scores(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
             analysis.comparisons.iter().filter(|comparison| comparison.detectable > 0.0).collect();
         spreads.sort_by(|a, b| a.detectable.total_cmp(&b.detectable));
         let middle = spreads.get(spreads.len() / 2);
-        let needed = middle.and_then(|middle| crate::stats::examples_needed(0.1, middle.sd_difference, 0.05, 0.8));
+        let needed = middle.and_then(|middle| middle.examples_needed);
         found.push(Warning::FewExamples {
             n: analysis.n_examples,
             detectable: middle.map(|comparison| comparison.detectable),
@@ -372,6 +419,16 @@ fn scores(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
         named(&|condition| condition.n_untouched > 0 && !condition.is_baseline() && condition.ratio != Some(0.0));
     if !untouched.is_empty() {
         found.push(Warning::Untouched { conditions: untouched });
+    }
+    let lopsided = |comparison: &&super::analysis::Comparison| {
+        let (n, skewness) = comparison.symmetry();
+        comparison.is_significant() && n < ENOUGH && skewness.abs() > SKEWED
+    };
+    let mut skewed: Vec<String> =
+        analysis.comparisons.iter().filter(lopsided).map(|comparison| conditions[comparison.b].words.clone()).collect();
+    skewed.dedup();
+    if !skewed.is_empty() {
+        found.push(Warning::Skewed { conditions: skewed });
     }
     if let Some(agreement) = analysis.agreement.filter(|agreement| agreement.kappa < KAPPA) {
         found.push(Warning::JudgeDisagrees { kappa: agreement.kappa, n: agreement.n });

@@ -23,14 +23,14 @@ pub use bootstrap::mean_bca;
 pub use earned::{Asked, Contrast, Earned, Shares, Verdicts, contrast, shares};
 pub use gate::holm_gated;
 pub use kappa::cohens_kappa;
-pub use logistic::{Logistic, logistic};
+pub use logistic::{Logistic, Observations, logistic};
 pub use multiple::holm;
 pub use paired::{Comparison, compare, sign_flip};
 pub use power::{examples_needed, minimum_detectable_difference};
-pub use proportion::{mcnemar, wilson};
+pub use proportion::clustered_proportion;
 pub use sequence::ConfidenceSequence;
 pub use slope::{slope_test, slope_weights};
-pub use student::{mean_interval, t_interval};
+pub use student::{ENOUGH, mean_interval, t_interval};
 pub use wilcoxon::wilcoxon;
 
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,15 @@ pub fn standard_deviation(values: &[f64]) -> f64 {
     let center = mean(values);
     let squares: f64 = values.iter().map(|value| (value - center).powi(2)).sum();
     (squares / (values.len() - 1) as f64).sqrt()
+}
+
+/// Skewness: the third central moment over the 1.5th power of the second; 0 where all values are equal.
+pub fn skewness(values: &[f64]) -> f64 {
+    let center = mean(values);
+    let moment =
+        |power: i32| values.iter().map(|value| (value - center).powi(power)).sum::<f64>() / values.len() as f64;
+    let variance = moment(2);
+    if variance > 0.0 { moment(3) / variance.powf(1.5) } else { 0.0 }
 }
 
 /// The quantile of the standard normal distribution.

@@ -5,7 +5,7 @@ use rand_chacha::rand_core::SeedableRng as _;
 use serde::{Deserialize, Serialize};
 
 use super::tally::Tally;
-use super::{Estimate, mean, mean_interval, standard_deviation, wilcoxon};
+use super::{Estimate, mean, mean_interval, skewness, standard_deviation, wilcoxon};
 
 /// A paired comparison of `b` with `a`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub struct Comparison {
     pub cliffs_delta: f64,
     /// Standard deviation of the differences.
     pub sd_difference: f64,
+    /// Skewness of the differences: the sign-flip test takes them as symmetric.
+    pub skewness: f64,
 }
 
 /// Compares two conditions, paired by index. `None` without pairs.
@@ -52,13 +54,17 @@ pub fn compare(a: &[f64], b: &[f64], level: f64, seed: u64) -> Option<Comparison
         d_z: (sd > 0.0).then(|| difference.point / sd),
         cliffs_delta: cliffs_delta(&a, &b),
         sd_difference: sd,
+        skewness: skewness(&differences),
     })
 }
 
 /// Differences that are not 0 up to which all sign patterns are counted.
 const EXACT: usize = 20;
-/// Random sign patterns beyond.
+/// Random sign patterns beyond; fewer, but never fewer than these, where many values are all different.
 const FLIPS: usize = 99_999;
+const FEWEST_FLIPS: usize = 9_999;
+/// Signs drawn one by one in all.
+const SIGNS: usize = 10_000_000;
 
 /// The sign-flip permutation test of a mean of 0 (Fisher 1935): under the null hypothesis each
 /// difference is as likely as its negative. Exact for up to 20 differences that are not 0, else
@@ -86,10 +92,11 @@ pub fn sign_flip(differences: &[f64], seed: u64) -> f64 {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut hits = 1usize;
     let tally = Tally::of(moved.iter().map(|difference| difference.abs()));
-    for _ in 0..FLIPS {
+    let flips = SIGNS.checked_div(tally.n_rare()).unwrap_or(FLIPS).clamp(FEWEST_FLIPS, FLIPS);
+    for _ in 0..flips {
         hits += usize::from(tally.flipped_sum(&mut rng).abs() >= threshold);
     }
-    hits as f64 / (FLIPS + 1) as f64
+    hits as f64 / (flips + 1) as f64
 }
 
 fn gray(pattern: u32) -> u32 {

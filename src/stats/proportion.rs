@@ -1,28 +1,29 @@
 //! Proportions.
 
-use statrs::distribution::{Binomial, DiscreteCDF as _};
+use super::Estimate;
+use super::student::t_quantile;
 
-use super::{Estimate, normal_quantile};
-
-/// A proportion with Wilson's score interval (1927). With `n` 0 the interval is everything.
-pub fn wilson(successes: usize, n: usize, level: f64) -> Estimate {
-    if n == 0 {
-        return Estimate { point: 0.5, low: 0.0, high: 1.0, level, n };
+/// A proportion of observations in clusters, given each cluster's successes and observations: Wilson's interval (1927) for as many
+/// independent observations as would vary as much (Korn & Graubard 1998), with t for `G - 1` degrees of freedom in place of the
+/// normal. Where all succeed or all fail, each cluster counts once; a single
+/// cluster says nothing, and the interval is everything. `n` counts observations.
+pub fn clustered_proportion(clusters: &[(usize, usize)], level: f64) -> Estimate {
+    let g = clusters.len();
+    let (successes, n) = clusters.iter().fold((0, 0), |(yes, n), cluster| (yes + cluster.0, n + cluster.1));
+    let point = if n == 0 { 0.5 } else { successes as f64 / n as f64 };
+    if g < 2 {
+        return Estimate { point, low: 0.0, high: 1.0, level, n };
     }
-    let (count, point) = (n as f64, successes as f64 / n as f64);
-    let z = normal_quantile((1.0 + level) / 2.0);
+    let apart = |&(yes, of): &(usize, usize)| (yes as f64 - point * of as f64).powi(2);
+    let variance = clusters.iter().map(apart).sum::<f64>() * g as f64 / (g as f64 - 1.0) / (n as f64).powi(2);
+    let effective = if variance > 0.0 { (point * (1.0 - point) / variance).min(n as f64) } else { g as f64 };
+    let [low, high] = score_interval(point, effective, t_quantile((1.0 + level) / 2.0, g));
+    Estimate { point, low, high, level, n }
+}
+
+fn score_interval(point: f64, count: f64, z: f64) -> [f64; 2] {
     let denominator = 1.0 + z * z / count;
     let center = (point + z * z / (2.0 * count)) / denominator;
     let half = z * (point * (1.0 - point) / count + z * z / (4.0 * count * count)).sqrt() / denominator;
-    Estimate { point, low: (center - half).max(0.0), high: (center + half).min(1.0), level, n }
-}
-
-/// Exact two-sided McNemar test (1947) on the discordant pairs: `lost` passed before and fail
-/// after, `gained` the other way round.
-pub fn mcnemar(lost: usize, gained: usize) -> f64 {
-    let pairs = (lost + gained) as u64;
-    match Binomial::new(0.5, pairs) {
-        Ok(binomial) if pairs > 0 => (2.0 * binomial.cdf(lost.min(gained) as u64)).min(1.0),
-        _ => 1.0,
-    }
+    [(center - half).max(0.0), (center + half).min(1.0)]
 }

@@ -9,7 +9,7 @@ use crate::random::below;
 /// Permutations of a Monte Carlo test, and steps that they may take in all.
 const PERMUTATIONS: usize = 9_999;
 const FEWEST: usize = 999;
-const STEPS: usize = 200_000_000;
+const STEPS: usize = 40_000_000;
 
 /// Weights that make the least-squares slope of values on their doses: `(x - mean) / sum of (x - mean)^2`. They sum to 0.
 ///

@@ -5,7 +5,7 @@ use statrs::distribution::{ContinuousCDF as _, StudentsT};
 use super::{Estimate, mean, mean_bca, standard_deviation};
 
 /// Examples from which on a bootstrap interval covers what it says, whatever the skew.
-const ENOUGH: usize = 30;
+pub const ENOUGH: usize = 30;
 
 /// Mean with its interval: by t below 30 values, where the bootstrap covers too little, else [`mean_bca`]. `None` without values.
 pub fn mean_interval(values: &[f64], level: f64, seed: u64) -> Option<Estimate> {

@@ -34,6 +34,11 @@ impl Tally {
         Tally { frequent, rare }
     }
 
+    /// Values that are drawn one by one.
+    pub fn n_rare(&self) -> usize {
+        self.rare.len()
+    }
+
     /// The sum of as many values drawn with replacement.
     pub fn resampled_sum(&self, rng: &mut ChaCha8Rng) -> f64 {
         let rare = self.rare.len() as u64;

@@ -20,7 +20,9 @@ mod tap;
 
 use tap::RawTap;
 
-use super::{Cells, ContextSettings, FlashAttn, KvType, LoadSettings, Memory, MemoryUse, Slot, Token};
+use crate::condition::KvType;
+
+use super::{Cells, ContextSettings, FlashAttn, LoadSettings, Memory, MemoryUse, Slot, Token};
 
 #[allow(non_camel_case_types, missing_docs)]
 mod kvtap {
@@ -395,8 +397,8 @@ impl RawContext {
             FlashAttn::On => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,
             FlashAttn::Off => sys::LLAMA_FLASH_ATTN_TYPE_DISABLED,
         };
-        params.type_k = ggml_type(settings.kv_type);
-        params.type_v = params.type_k;
+        params.type_k = ggml_type(settings.kv_type.k);
+        params.type_v = ggml_type(settings.kv_type.v);
         params.swa_full = settings.swa_full;
         params.kv_unified = !settings.streams;
         params.no_perf = true;

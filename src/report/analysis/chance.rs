@@ -17,7 +17,7 @@ use crate::stats::{Asked, Shares, Verdicts, shares};
 const OF_THE_TOPIC: [&str; 2] = ["keywords:forbidden_words", "kvllama:excludes"];
 
 /// Checks that a report may cost: some seconds. Donors are sampled beyond.
-const CHECKS: usize = 1_000_000;
+const CHECKS: usize = 500_000;
 /// Donors that every rule keeps.
 const LEAST: usize = 4;
 

@@ -6,16 +6,18 @@ use serde::Serialize;
 
 use super::chance::Chance;
 use super::earned::{self, EarnedDifference};
-use super::{Condition, Resampling, parallel, stopping, survival};
+use super::{Condition, Resampling, fidelity, parallel, stopping, survival};
 use crate::condition::{AXES, Axis, AxisFacts};
 use crate::report::table::Column;
 use crate::report::{Table, words};
 use crate::stats::{self, Estimate};
 
-/// Two-sided level of the tests behind [`Comparison::detectable`].
+/// Two-sided level of all comparisons of a family together.
 const ALPHA: f64 = 0.05;
 /// Power behind [`Comparison::detectable`] and [`Comparison::examples_needed`].
 const POWER: f64 = 0.8;
+/// The difference that [`Comparison::examples_needed`] is for.
+const TARGET: f64 = 0.1;
 
 /// What a comparison asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,11 +107,17 @@ pub struct Comparison {
     pub cliffs_delta: f64,
     /// Standard deviation of the paired differences.
     pub sd_difference: f64,
+    /// Skewness of the paired differences.
+    pub skewness: f64,
     /// Instructions followed in one of the two only.
-    pub mcnemar: Option<McNemar>,
-    /// The smallest difference that a test at 0.05 finds in 80 of 100 such experiments.
+    pub changed: Option<Changed>,
+    /// KL divergence of `b` as a multiple of that of `a`: geometric mean over examples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kl_ratio: Option<Estimate>,
+    /// The smallest difference that 80 of 100 such experiments find at the level that decides first: 0.05 over the
+    /// number of comparisons. Of the earned score, where it decides.
     pub detectable: f64,
-    /// Examples that a difference of the observed size needs for that.
+    /// Examples that a difference of 0.1 needs for that.
     pub examples_needed: Option<usize>,
 }
 
@@ -122,21 +130,25 @@ impl Comparison {
         }
     }
 
+    /// Examples and skewness of the difference that decides.
+    pub fn symmetry(&self) -> (usize, f64) {
+        self.earned.as_ref().map_or((self.n, self.skewness), |earned| (earned.n, earned.skewness))
+    }
+
     /// Whether the corrected test that decides rejects "no difference" at 0.05.
     pub fn is_significant(&self) -> bool {
         self.decides().1 < ALPHA
     }
 }
 
-/// McNemar's test on single instructions, of the first repeat where there are several.
+/// Single instructions whose verdict changed, of the first repeat where there are several. A description: instructions
+/// of a prompt are not independent, so that the sign-flip test over examples is the test.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct McNemar {
+pub struct Changed {
     /// Followed under `a`, not under `b`.
     pub lost: usize,
     /// Followed under `b`, not under `a`.
     pub gained: usize,
-    /// The exact two-sided p.
-    pub p: f64,
 }
 
 pub(super) fn comparisons(
@@ -157,20 +169,25 @@ pub(super) fn comparisons(
     let anytime = stopping::anytime(table, conditions);
     let compared: Vec<(usize, usize)> = computed.iter().map(|&(_, a, b, _)| (a, b)).collect();
     let earned = earned::compare(chance, &compared, resampling);
+    let level = ALPHA / computed.len().max(1) as f64;
     let corrected = stats::holm(&computed.iter().map(|(.., compared)| compared.p_permutation).collect::<Vec<_>>());
     computed
         .into_iter()
         .zip(corrected)
         .zip(earned)
         .map(|(((question, a, b, compared), p_holm), earned)| {
-            let (sd, n, difference) = (compared.sd_difference, compared.n, compared.difference);
+            let (sd, n) = match &earned {
+                Some(earned) => (earned.sd_difference, earned.n),
+                None => (compared.sd_difference, compared.n),
+            };
             let measurable = sd.is_finite() && sd > 0.0;
+            let difference = compared.difference;
             let mut comparison = Comparison {
                 question,
                 a,
                 b,
                 sentence: String::new(),
-                n,
+                n: compared.n,
                 mean_a: compared.mean_a,
                 mean_b: compared.mean_b,
                 difference,
@@ -181,12 +198,12 @@ pub(super) fn comparisons(
                 p_wilcoxon: compared.p_wilcoxon,
                 d_z: compared.d_z,
                 cliffs_delta: compared.cliffs_delta,
-                sd_difference: sd,
-                mcnemar: mcnemar(&table.columns[a], &table.columns[b]),
-                detectable: if measurable { stats::minimum_detectable_difference(sd, n, ALPHA, POWER) } else { 0.0 },
-                examples_needed: (measurable && difference.point != 0.0)
-                    .then(|| stats::examples_needed(difference.point.abs(), sd, ALPHA, POWER))
-                    .flatten(),
+                sd_difference: compared.sd_difference,
+                skewness: compared.skewness,
+                kl_ratio: fidelity::ratio(&table.columns[a], &table.columns[b], resampling),
+                changed: changed(&table.columns[a], &table.columns[b]),
+                detectable: if measurable { stats::minimum_detectable_difference(sd, n, level, POWER) } else { 0.0 },
+                examples_needed: measurable.then(|| stats::examples_needed(TARGET, sd, level, POWER)).flatten(),
             };
             comparison.sentence = sentence(&comparison, conditions);
             comparison
@@ -198,8 +215,8 @@ pub(super) fn comparisons(
 fn pairs(table: &Table) -> Vec<(Question, usize, usize)> {
     let columns = &table.columns;
     let mut pairs = Vec::new();
-    for (b, column) in columns.iter().enumerate().filter(|(_, column)| !column.condition.is_full()) {
-        if let Some(a) = table.baseline(column.run) {
+    for b in (0..columns.len()).filter(|&b| !columns[b].condition.is_full()) {
+        if let Some(a) = table.baseline_of(b) {
             pairs.push((Question::Baseline, a, b));
         }
     }
@@ -219,13 +236,13 @@ fn pairs(table: &Table) -> Vec<(Question, usize, usize)> {
     pairs
 }
 
-/// The one axis on which two evictions of the same budget differ.
+/// The one axis on which two evictions of the same budget differ, or two full caches.
 pub(super) fn only_difference(a: &crate::condition::Condition, b: &crate::condition::Condition) -> Option<Question> {
-    if a.is_full() || b.is_full() { None } else { a.only_difference(b).map(Question::Axis) }
+    if a.is_full() != b.is_full() { None } else { a.only_difference(b).map(Question::Axis) }
 }
 
 /// Counts single instructions of the first repeat, so that repeats do not count as new evidence.
-fn mcnemar(a: &Column, b: &Column) -> Option<McNemar> {
+fn changed(a: &Column, b: &Column) -> Option<Changed> {
     let (mut lost, mut gained, mut both) = (0, 0, 0);
     for (left, right) in a.trials.iter().zip(&b.trials) {
         let first = |trials: &[crate::report::table::Trial]| -> HashMap<usize, bool> {
@@ -240,7 +257,7 @@ fn mcnemar(a: &Column, b: &Column) -> Option<McNemar> {
             gained += usize::from(!followed && other);
         }
     }
-    (both > 0).then(|| McNemar { lost, gained, p: stats::mcnemar(lost, gained) })
+    (both > 0).then_some(Changed { lost, gained })
 }
 
 fn sentence(comparison: &Comparison, conditions: &[Condition]) -> String {
@@ -249,11 +266,16 @@ fn sentence(comparison: &Comparison, conditions: &[Condition]) -> String {
     if let Some(earned) = &comparison.earned {
         sentence.push_str(&format!(
             "; of the earned score {}, {}",
-            signed(&earned.difference, comparison.difference.point <= 0.0),
+            signed(&earned.difference, is_loss(&comparison.difference)),
             words::p_value("p(Holm)", earned.p_holm)
         ));
     }
     format!("{sentence}; n = {}", words::count(comparison.n, "example"))
+}
+
+/// Whether it is no gain; sums of equal scores differ in their last bits.
+fn is_loss(difference: &Estimate) -> bool {
+    difference.point < 1e-9
 }
 
 /// A difference as its sentence has it: a loss as a positive number.
@@ -268,7 +290,7 @@ pub(super) fn claim(comparison: &Comparison, conditions: &[Condition], earned: b
         Some(compared) if earned => (&compared.difference, "earned score"),
         _ => (&comparison.difference, "score"),
     };
-    let loss = difference.point <= 0.0;
+    let loss = is_loss(difference);
     let mut size = signed(difference, loss);
     if let Some(anytime) = comparison.anytime.as_ref().filter(|_| score == "score") {
         let shown = if loss { words::negated(anytime) } else { *anytime };

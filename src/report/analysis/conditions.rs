@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::chance::Chance;
+use super::fidelity::{self, Fidelity};
 use super::{Resampling, RunFacts, earned, parallel};
 use crate::evict::Ratio;
 use crate::report::Table;
@@ -53,17 +54,6 @@ pub struct Condition {
     pub cost: Cost,
 }
 
-/// How far the model's predictions moved from those under the full cache.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct Fidelity {
-    /// Negative log-likelihood of the baseline's answer, per token.
-    pub nll: Option<Estimate>,
-    /// KL divergence from the full cache, per token of the baseline's answer.
-    pub kl: Option<Estimate>,
-    /// Fraction of tokens at which the most likely next token is that of the full cache.
-    pub top1: Option<Estimate>,
-}
-
 /// Time and memory of a trial.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Cost {
@@ -89,13 +79,13 @@ impl Condition {
 }
 
 pub(super) fn conditions(table: &Table, runs: &[RunFacts], chance: &Chance, resampling: Resampling) -> Vec<Condition> {
-    let mut conditions = parallel(&table.columns, |column| condition(column, runs, resampling));
+    let mut conditions = parallel(&table.columns, |column| condition(table, column, runs, resampling));
     let earned = earned::of_conditions(chance, conditions.len(), resampling.level);
     conditions.iter_mut().zip(earned).for_each(|(condition, earned)| condition.earned = earned);
     conditions
 }
 
-fn condition(column: &Column, runs: &[RunFacts], resampling: Resampling) -> Condition {
+fn condition(table: &Table, column: &Column, runs: &[RunFacts], resampling: Resampling) -> Condition {
     let scores = column.scores();
     let estimated = |values: Vec<Option<f64>>| estimate(&values, resampling);
     let n_trials = column.finished().count();
@@ -123,11 +113,7 @@ fn condition(column: &Column, runs: &[RunFacts], resampling: Resampling) -> Cond
         at_floor: at(0.0),
         at_ceiling: at(1.0),
         truncated: share(of_trials(&|trial| trial.row.stop_reason == "length"), n_trials),
-        fidelity: Fidelity {
-            nll: estimated(column.by_example(|trial| trial.row.nll)),
-            kl: estimated(column.by_example(|trial| trial.row.kl_mean)),
-            top1: estimated(column.by_example(|trial| trial.row.top1_agree)),
-        },
+        fidelity: fidelity::of(table, column, resampling),
         cost: Cost {
             prefill_ms: median_of(&|trial| trial.row.prefill_ms),
             evict_us: median_of(&|trial| trial.row.evict_us),

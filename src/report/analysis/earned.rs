@@ -23,6 +23,8 @@ pub struct EarnedDifference {
     pub p_holm: f64,
     /// Standard deviation over examples.
     pub sd_difference: f64,
+    /// Skewness over examples: the sign-flip test takes differences as symmetric.
+    pub skewness: f64,
 }
 
 /// The earned score of each column.
@@ -53,5 +55,6 @@ fn pair(chance: &Chance, a: usize, b: usize, resampling: Resampling) -> Option<E
         p_permutation: stats::sign_flip(&contrast.tested, resampling.seed),
         p_holm: 1.0,
         sd_difference: stats::standard_deviation(&contrast.by_example),
+        skewness: stats::skewness(&contrast.by_example),
     })
 }

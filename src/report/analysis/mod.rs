@@ -5,16 +5,18 @@ mod compare;
 mod conditions;
 mod dose;
 mod earned;
+mod fidelity;
 mod stopping;
 mod summary;
 mod survival;
 mod why;
 
 pub use chance::ChanceFacts;
-pub use compare::{Comparison, McNemar, Question};
-pub use conditions::{Condition, Cost, Fidelity};
+pub use compare::{Changed, Comparison, Question};
+pub use conditions::{Condition, Cost};
 pub use dose::{AreaDifference, CurveComparison, Dose, Response};
 pub use earned::EarnedDifference;
+pub use fidelity::Fidelity;
 pub use stopping::EarlyStop;
 pub use survival::{Bin, SurvivalCurve};
 pub use why::{Agreement, NoiseFloor, Place, Row};
@@ -25,7 +27,7 @@ use serde::Serialize;
 use super::{Run, Table, Warning, warnings};
 
 /// Version of the layout of `stats.json`.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// Everything a report says in numbers.
 #[derive(Debug, Clone, Serialize)]
@@ -153,7 +155,7 @@ pub fn analyze(runs: &[Run], level: f64, seed: u64) -> Analysis {
         noise_floor: why::noise_floor(&table),
         types: why::types(&table, resampling),
         places: why::places(&table, resampling),
-        survival: survival::curves(&table, level),
+        survival: survival::curves(&table, &conditions, level),
         agreement: why::agreement(&table),
         chance: chance.facts,
         conditions,
@@ -232,7 +234,7 @@ fn curves(table: &Table, conditions: &[Condition]) -> Vec<Curve> {
         match curves.iter_mut().find(|curve| curve.run == condition.run && curve.name == name) {
             Some(curve) => curve.conditions.push(index),
             None => {
-                let baseline = table.baseline(condition.run);
+                let baseline = table.baseline_of(index);
                 curves.push(Curve {
                     name,
                     run: condition.run,

@@ -39,6 +39,9 @@ pub(super) fn sentences(analysis: &Analysis) -> Vec<String> {
             (None, None) => {}
         }
     }
+    if sentences.is_empty() {
+        sentences.push("No answer is scored yet.".to_owned());
+    }
     sentences
 }
 

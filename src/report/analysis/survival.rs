@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::Condition;
 use crate::exp::InstructionRow;
 use crate::report::Table;
-use crate::stats::{Estimate, Logistic, logistic, wilson};
+use crate::stats::{Estimate, Logistic, Observations, clustered_proportion, logistic};
 
 /// A policy's instructions, by how much of them survived.
 #[derive(Debug, Clone, Serialize)]
@@ -19,7 +20,7 @@ pub struct SurvivalCurve {
     pub n: usize,
     /// Pass rates, bin by bin; only bins that hold instructions.
     pub bins: Vec<Bin>,
-    /// The logistic curve through all of them.
+    /// The logistic curve through all of them, at the mean fraction evicted: what survived is told apart from how much was cut.
     pub logistic: Option<Logistic>,
 }
 
@@ -32,7 +33,7 @@ pub struct Bin {
     pub to: f64,
     /// Mean survival within.
     pub survival: f64,
-    /// Fraction followed, with Wilson's interval. `n` counts instructions of trials.
+    /// Fraction followed, with its interval over examples. `n` counts instructions of trials.
     pub followed: Estimate,
 }
 
@@ -42,60 +43,69 @@ pub(super) fn followed(row: &InstructionRow) -> Option<bool> {
 }
 
 /// One curve per policy; the full cache, where everything survives, has none.
-pub(super) fn curves(table: &Table, level: f64) -> Vec<SurvivalCurve> {
-    let mut series: Vec<(String, usize, Vec<f64>, Vec<bool>)> = Vec::new();
-    for column in table.columns.iter().filter(|column| !column.condition.is_full()) {
-        let mut name = column.condition.series();
-        if table.runs.len() > 1 {
-            name = format!("{name} in {}", table.runs[column.run].name);
-        }
-        let index =
-            series.iter().position(|(other, run, ..)| *other == name && *run == column.run).unwrap_or_else(|| {
-                series.push((name, column.run, Vec::new(), Vec::new()));
-                series.len() - 1
-            });
-        let (.., survivals, passes) = &mut series[index];
-        for row in column.finished().flat_map(|trial| &trial.instructions) {
-            if let (Some(survival), Some(followed)) = (row.survival, followed(row)) {
-                survivals.push(survival);
-                passes.push(followed);
+pub(super) fn curves(table: &Table, conditions: &[Condition], level: f64) -> Vec<SurvivalCurve> {
+    let mut series: Vec<(String, usize, Observations)> = Vec::new();
+    for (column, condition) in table.columns.iter().zip(conditions).filter(|(_, one)| !one.is_baseline()) {
+        let index = series.iter().position(|(name, run, _)| *name == condition.series && *run == column.run);
+        let index = index.unwrap_or_else(|| {
+            series.push((condition.series.clone(), column.run, Observations::default()));
+            series.len() - 1
+        });
+        let seen = &mut series[index].2;
+        for (example, trial) in
+            column.trials.iter().enumerate().flat_map(|(k, trials)| trials.iter().map(move |trial| (k, trial)))
+        {
+            for row in &trial.instructions {
+                if let (Some(survival), Some(followed)) = (row.survival, followed(row)) {
+                    seen.x.push(survival);
+                    seen.held.push(condition.ratio.unwrap_or(condition.evicted));
+                    seen.y.push(followed);
+                    seen.cluster.push(example);
+                }
             }
         }
     }
     series
         .into_iter()
-        .filter(|(.., survivals, _)| !survivals.is_empty())
-        .map(|(name, run, survivals, passes)| SurvivalCurve {
+        .filter(|(.., seen)| !seen.x.is_empty())
+        .map(|(name, run, seen)| SurvivalCurve {
             name,
             run,
-            n: survivals.len(),
-            bins: bins(&survivals, &passes, level),
-            logistic: logistic(&survivals, &passes),
+            n: seen.x.len(),
+            bins: bins(&seen, level),
+            logistic: logistic(&seen, level),
         })
         .collect()
 }
 
-fn bins(survivals: &[f64], passes: &[bool], level: f64) -> Vec<Bin> {
+/// What falls into a bin: the sum of survival, and of each example how many of how many were followed.
+type Filling = (f64, BTreeMap<usize, (usize, usize)>);
+
+fn bins(seen: &Observations, level: f64) -> Vec<Bin> {
     /// Fifths, with bins of their own for nothing and everything.
     const INNER: f64 = 5.0;
-    let mut bins: BTreeMap<usize, (f64, usize, usize)> = BTreeMap::new();
-    for (&survival, &pass) in survivals.iter().zip(passes) {
+    let mut bins: BTreeMap<usize, Filling> = BTreeMap::new();
+    for ((&survival, &pass), &example) in seen.x.iter().zip(&seen.y).zip(&seen.cluster) {
         let bin = match survival {
             none if none <= 0.0 => 0,
             all if all >= 1.0 => INNER as usize + 1,
             part => 1 + (part * INNER) as usize,
         };
-        let (sum, followed, n) = bins.entry(bin).or_default();
+        let (sum, examples) = bins.entry(bin).or_default();
         *sum += survival;
+        let (followed, n) = examples.entry(example).or_default();
         *followed += usize::from(pass);
         *n += 1;
     }
     bins.into_iter()
-        .map(|(bin, (sum, followed, n))| Bin {
-            from: (bin.saturating_sub(1) as f64 / INNER).min(1.0),
-            to: (bin as f64 / INNER).min(1.0) * f64::from(u8::from(bin > 0)),
-            survival: sum / n as f64,
-            followed: wilson(followed, n, level),
+        .map(|(bin, (sum, examples))| {
+            let followed = clustered_proportion(&examples.into_values().collect::<Vec<_>>(), level);
+            Bin {
+                from: (bin.saturating_sub(1) as f64 / INNER).min(1.0),
+                to: (bin as f64 / INNER).min(1.0) * f64::from(u8::from(bin > 0)),
+                survival: sum / followed.n as f64,
+                followed,
+            }
         })
         .collect()
 }

@@ -16,7 +16,8 @@ use crate::stats::{Estimate, cohens_kappa};
 pub struct Row<Name> {
     /// Which instructions.
     pub name: Name,
-    /// By condition: mean over examples; `n` counts the examples that have such an instruction.
+    /// By condition: mean over examples; `n` counts the examples that have such an instruction. With fewer than ten the
+    /// interval is everything from 0 to 1.
     pub scores: Vec<Option<Estimate>>,
 }
 
@@ -145,10 +146,17 @@ fn rows<T>(
         let mean = |(sum, count): &(f64, usize)| (*count > 0).then(|| sum / *count as f64);
         samples.extend((0..groups.len()).map(|group| sums[group * n..][..n].iter().map(mean).collect::<Vec<_>>()));
     }
-    let estimates = parallel(&samples, |sample| estimate(sample, resampling));
+    let estimates = parallel(&samples, |sample| estimate(sample, resampling).map(or_everything));
     (0..groups.len())
         .map(|group| (0..table.columns.len()).map(|column| estimates[column * groups.len() + group]).collect())
         .collect()
+}
+
+/// Examples below which an interval says nothing: it is everything then.
+const FEW: usize = 10;
+
+fn or_everything(estimate: Estimate) -> Estimate {
+    if estimate.n < FEW { Estimate { low: 0.0, high: 1.0, ..estimate } } else { estimate }
 }
 
 /// From the repeats of the full cache, where there are any.

@@ -11,6 +11,11 @@ pub fn shade(score: f64) -> usize {
     (score.clamp(0.0, 1.0) * 10.0).round() as usize
 }
 
+/// Whether an interval says nothing.
+pub fn is_everything(score: &Estimate) -> bool {
+    score.low <= 0.0 && score.high >= 1.0
+}
+
 /// Draws rows by columns.
 pub fn heatmap(rows: &[(String, &[Option<Estimate>])], columns: &[String]) -> Svg {
     let left = rows.iter().map(|(name, _)| text_width(name, 12.5)).fold(0.0, f64::max) + 16.0;
@@ -38,8 +43,10 @@ pub fn heatmap(rows: &[(String, &[Option<Estimate>])], columns: &[String]) -> Sv
             let centre = x + CELL.0 / 2.0;
             svg.rect((x + 1.0, y + 1.0), box_, &format!("h{shade}"));
             svg.text((centre, y + 15.0), Anchor::Middle, ink.trim(), &words::number(score.point));
-            let range = format!("{}–{}", words::number(score.low), words::number(score.high));
-            svg.text((centre, y + 27.0), Anchor::Middle, &format!("tiny{ink}"), &range);
+            if !is_everything(score) {
+                let range = format!("{}–{}", words::number(score.low), words::number(score.high));
+                svg.text((centre, y + 27.0), Anchor::Middle, &format!("tiny{ink}"), &range);
+            }
         }
     }
     svg

@@ -9,7 +9,7 @@ mod plot;
 mod png;
 mod svg;
 
-pub use heatmap::shade;
+pub use heatmap::{is_everything, shade};
 pub use svg::{Svg, escape};
 
 use std::path::{Path, PathBuf};
@@ -44,7 +44,8 @@ pub struct Figure {
 pub fn figures(analysis: &Analysis) -> Vec<Figure> {
     let styles = Styles::new(analysis);
     let mut figures = Vec::new();
-    figures.extend(curves(analysis, &styles));
+    figures.extend(curves(analysis, &styles, &RAW));
+    figures.extend(curves(analysis, &styles, &EARNED));
     figures.extend(differences(analysis, &styles));
     figures.extend(types(analysis));
     figures.extend(places(analysis));
@@ -103,8 +104,34 @@ fn point(x: f64, y: Estimate, what: &str) -> Point {
     Point { x, y, tip: format!("{what}: {} (n = {})", words::estimate(&y), y.n) }
 }
 
-/// Score against the fraction evicted.
-fn curves(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
+/// What a curve shows.
+struct Shown {
+    name: &'static str,
+    title: &'static str,
+    label: &'static str,
+    value: fn(&Condition) -> Option<Estimate>,
+    /// Whether the noise floor is one of it.
+    has_floor: bool,
+}
+
+const RAW: Shown = Shown {
+    name: "score-by-ratio",
+    title: "Score against the fraction of the prompt's cache that was evicted",
+    label: "score (fraction of instructions followed)",
+    value: |condition| condition.score,
+    has_floor: true,
+};
+
+const EARNED: Shown = Shown {
+    name: "earned-by-ratio",
+    title: "Earned score against the fraction of the prompt's cache that was evicted",
+    label: "earned score (followed beyond luck)",
+    value: |condition| condition.earned.map(|earned| earned.earned),
+    has_floor: false,
+};
+
+/// Score, or earned score, against the fraction evicted.
+fn curves(analysis: &Analysis, styles: &Styles, what: &Shown) -> Option<Figure> {
     let mut series: Vec<Series> = analysis
         .curves
         .iter()
@@ -117,7 +144,7 @@ fn curves(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
             Series {
                 name: curve.name.clone(),
                 style: styles.of(&curve.name),
-                points: of(analysis, shown, |condition| Some((condition.ratio?, condition.score?))),
+                points: of(analysis, shown, |condition| Some((condition.ratio?, (what.value)(condition)?))),
                 joined,
                 fit: Vec::new(),
             }
@@ -128,7 +155,7 @@ fn curves(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
         series.push(Series {
             name: condition.words.clone(),
             style: styles.of(&condition.series),
-            points: of(analysis, &[index], |condition| Some((condition.evicted, condition.score?))),
+            points: of(analysis, &[index], |condition| Some((condition.evicted, (what.value)(condition)?))),
             joined: false,
             fit: Vec::new(),
         });
@@ -139,11 +166,12 @@ fn curves(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
         return None;
     }
     let baseline = analysis.conditions.iter().find(|condition| condition.is_baseline() && analysis.runs.len() == 1);
-    let reference = baseline.and_then(|condition| condition.score).map(|score| {
-        let noise = analysis.noise_floor.map_or(0.0, |floor| floor.difference);
+    let floor = analysis.noise_floor.filter(|_| what.has_floor);
+    let reference = baseline.and_then(what.value).map(|score| {
+        let noise = floor.map_or(0.0, |floor| floor.difference);
         (score.point, noise, "full cache".to_owned())
     });
-    let noise = if analysis.noise_floor.is_some_and(|floor| floor.difference > 0.0) && reference.is_some() {
+    let noise = if floor.is_some_and(|floor| floor.difference > 0.0) && reference.is_some() {
         " Grey: how far repeating the full cache alone moves its mean."
     } else {
         ""
@@ -151,7 +179,7 @@ fn curves(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
     let plot = Plot {
         title: String::new(),
         x_label: "fraction of the cached prompt evicted".to_owned(),
-        y_label: "score (fraction of instructions followed)".to_owned(),
+        y_label: what.label.to_owned(),
         x_max: (x_max * 1.02).min(1.0),
         series,
         dodge: true,
@@ -159,8 +187,8 @@ fn curves(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
     };
     let (wide, narrow) = both(|width| single(&plot, width, if width < WIDE { 360.0 } else { 400.0 }));
     Some(Figure {
-        name: "score-by-ratio".to_owned(),
-        title: "Score against the fraction of the prompt's cache that was evicted".to_owned(),
+        name: what.name.to_owned(),
+        title: what.title.to_owned(),
         caption: format!(
             "Mean over examples with {} intervals. Intervals of two curves may overlap where their paired difference is \
              certain: compare with the differences below.{noise}",
@@ -200,22 +228,24 @@ fn differences(analysis: &Analysis, styles: &Styles) -> Vec<Figure> {
                             _ => format!("{} − {}", b.condition.series(), a.words),
                         },
                         style: styles.of(&b.series),
-                        value: comparison.difference,
-                        p: comparison.p_holm,
+                        value: *comparison.decides().0,
+                        p: comparison.decides().1,
                     }
                 })
                 .collect();
+            let mut compared = analysis.comparisons.iter().filter(|comparison| comparison.question == question);
+            let score = if compared.any(|comparison| comparison.earned.is_some()) { "earned score" } else { "score" };
             let axis = match question {
-                Question::Baseline => "difference from the full cache (score)",
-                _ => "paired difference (score)",
+                Question::Baseline => format!("difference from the full cache ({score})"),
+                _ => format!("paired difference ({score})"),
             };
-            let (wide, narrow) = both(|width| forest(&rows, axis, width));
+            let (wide, narrow) = both(|width| forest(&rows, &axis, width));
             let name = serde_json::to_value(question).expect("plain data");
             Figure {
                 name: format!("differences-{}", name.as_str().unwrap_or_default()),
                 title: format!("Paired differences: {}", question.title()),
                 caption: format!(
-                    "Mean paired difference over examples with {} intervals; p by sign-flip permutation, Holm-corrected \
+                    "Paired difference of the {score} over examples with {} intervals; p by sign-flip permutation, Holm-corrected \
                      over all {} of this report.",
                     level(analysis),
                     words::count(analysis.comparisons.len(), "comparison")
@@ -334,7 +364,7 @@ fn survival(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
                 .logistic
                 .iter()
                 .flat_map(|fit| (0..=40).map(move |step| (f64::from(step) / 40.0, fit)))
-                .map(|(x, fit)| (x, 1.0 / (1.0 + (-fit.intercept - fit.slope * x).exp())))
+                .map(|(x, fit)| (x, 1.0 / (1.0 + (-fit.intercept - fit.slope.point * x).exp())))
                 .collect(),
         })
         .collect();
@@ -353,8 +383,8 @@ fn survival(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
             name: "followed-by-survival".to_owned(),
             title: "Instructions followed against how much of their own text survived".to_owned(),
             caption: format!(
-                "Points: pass rates in bins (nothing, fifths, everything) with Wilson's {} intervals, which take \
-                 instructions as independent; lines: logistic regression on all of them.",
+                "Points: pass rates in bins (nothing, fifths, everything) with {} intervals over examples; lines: \
+                 logistic regression at the mean fraction evicted.",
                 level(analysis)
             ),
             wide,
@@ -383,7 +413,7 @@ fn fidelity(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
     (x_max > 0.0).then(|| {
         let plot = Plot {
             title: String::new(),
-            x_label: "KL divergence from the full cache (nats per token)".to_owned(),
+            x_label: "KL divergence from the full cache (nats per token, geometric mean)".to_owned(),
             y_label: "score (fraction of instructions followed)".to_owned(),
             x_max: x_max * 1.05,
             series,

@@ -91,6 +91,7 @@ struct Context<'a> {
     facts: Vec<Fact>,
     sections: Vec<Section>,
     curves: Option<Drawn>,
+    earned_curves: Option<Drawn>,
     dose_headings: Vec<tables::Heading>,
     doses: Vec<tables::DoseRow>,
     curve_comparisons: Vec<&'a str>,
@@ -134,6 +135,7 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
         sections.into_iter().filter(|(there, ..)| *there).map(|(_, id, name)| Section { id, name }).collect();
     let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
     let mut environment = Environment::new();
+    environment.add_filter("breakable", |text: &str| Value::from_safe_string(prose::breakable(text)));
     environment.add_filter("prose", |text: &str| Value::from_safe_string(prose::prose(text)));
     environment.add_template("page.html", TEMPLATE).expect("the page's template is valid");
     let template = environment.get_template("page.html").expect("just added");
@@ -148,6 +150,7 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
         facts: facts(analysis),
         sections,
         curves,
+        earned_curves: figure("earned-by-ratio"),
         dose_headings: tables::dose_headings(),
         doses: tables::doses(analysis),
         curve_comparisons: analysis.curve_comparisons.iter().map(|one| one.sentence.as_str()).collect(),
@@ -210,17 +213,16 @@ fn odds(analysis: &Analysis) -> Vec<String> {
         .filter_map(|curve| {
             let fit = curve.logistic.as_ref()?;
             let odds = |slope: f64| (slope / 10.0).exp();
-            let margin = 1.96 * fit.slope_se;
-            let within = words::count(curve.n, "instruction");
-            fit.slope.is_finite().then(|| {
-                format!(
-                    "{}: ten more points of survival multiply the odds of being followed by {:.2} [{:.2}, {:.2}] ({within}).",
-                    curve.name,
-                    odds(fit.slope),
-                    odds(fit.slope - margin),
-                    odds(fit.slope + margin)
-                )
-            })
+            Some(format!(
+                "{}: at the same fraction evicted, ten more points of survival multiply the odds of being followed by {:.2} \
+                 [{:.2}, {:.2}] ({} of {}).",
+                curve.name,
+                odds(fit.slope.point),
+                odds(fit.slope.low),
+                odds(fit.slope.high),
+                words::count(curve.n, "instruction"),
+                words::count(fit.clusters, "example")
+            ))
         })
         .collect()
 }

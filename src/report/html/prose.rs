@@ -21,6 +21,11 @@ pub fn prose(text: &str) -> String {
     html + &escape(rest)
 }
 
+/// Escapes a name that may be broken behind its colons and underscores.
+pub fn breakable(name: &str) -> String {
+    escape(name).replace('_', "_<wbr>").replace(':', ":<wbr>")
+}
+
 enum Unbroken {
     Code,
     Interval,
@@ -44,7 +49,7 @@ fn unbroken(text: &str) -> (Option<Unbroken>, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::prose;
+    use super::{breakable, prose};
 
     #[test]
     fn sentences_are_escaped_and_kept_whole_where_they_must_be() {
@@ -53,6 +58,7 @@ mod tests {
             "a&lt;b costs −0.2 <span class=\"whole\">[−0.3, 0.1]</span>; raise <code>--n-predict</code>. Run \
              <code>kvllama judge</code> -- or [not]"
         );
+        assert_eq!(breakable("a_b:<c>"), "a_<wbr>b:<wbr>&lt;c&gt;");
         assert_eq!(prose("`a [1] <script>"), "`a <span class=\"whole\">[1]</span> &lt;script&gt;");
     }
 }

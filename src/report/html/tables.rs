@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::report::analysis::{Analysis, Condition, Dose, EarnedDifference, Question};
-use crate::report::figures::shade;
+use crate::report::figures::{is_everything, shade};
 use crate::report::words::{decimals, interval, number, percent};
 use crate::stats::Estimate;
 
@@ -80,9 +80,9 @@ pub fn comparison_headings(analysis: &Analysis) -> Vec<Heading> {
         ("p (Wilcoxon)", "Wilcoxon's signed-rank test, uncorrected"),
         ("d_z", "Cohen's d of the paired differences"),
         ("Cliff's δ", "Chance that a score is higher minus chance that it is lower"),
-        ("lost / gained", "Single instructions followed under one of the two only, and McNemar's exact p"),
-        ("detectable", "The difference that 80 of 100 such experiments would find at 0.05"),
-        ("needed", "Examples that a difference of the observed size needs for that"),
+        ("lost / gained", "Single instructions followed under one of the two only"),
+        ("detectable", "The difference that 80 of 100 such experiments would find at the corrected level"),
+        ("needed", "Examples that a difference of 0.10 needs for that"),
         ("n", "Examples that both conditions have"),
     ];
     headings(
@@ -140,12 +140,10 @@ pub fn comparisons(analysis: &Analysis) -> Vec<ComparisonRow> {
                 p(comparison.p_wilcoxon),
                 Cell::number(comparison.d_z, number),
                 Cell::number(Some(comparison.cliffs_delta).filter(|delta| delta.is_finite()), number),
-                match &comparison.mcnemar {
-                    Some(mcnemar) => {
-                        let net = mcnemar.lost as f64 - mcnemar.gained as f64;
-                        let sub =
-                            if mcnemar.p < 0.001 { "p < 0.001".to_owned() } else { format!("p {:.3}", mcnemar.p) };
-                        Cell::new(format!("{} / {}", mcnemar.lost, mcnemar.gained), Some(net)).with(sub)
+                match &comparison.changed {
+                    Some(changed) => {
+                        let net = changed.lost as f64 - changed.gained as f64;
+                        Cell::new(format!("{} / {}", changed.lost, changed.gained), Some(net))
                     }
                     None => Cell::number(None, number),
                 },
@@ -194,11 +192,13 @@ pub fn dose_headings() -> Vec<Heading> {
 /// Rows of the table of slopes.
 pub fn doses(analysis: &Analysis) -> Vec<DoseRow> {
     let p = |p: f64| Cell::new(if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }, Some(p));
-    let slope = |slope: Option<Estimate>| {
-        let fine = |value: f64| decimals(value / 10.0, 3);
-        Cell::number(slope.map(|slope| slope.point), fine)
-            .with(slope.map_or(String::new(), |slope| format!("[{}, {}]", fine(slope.low), fine(slope.high))))
+    let tenth = |slope: Estimate| Estimate {
+        point: slope.point / 10.0,
+        low: slope.low / 10.0,
+        high: slope.high / 10.0,
+        ..slope
     };
+    let slope = |slope: Option<Estimate>| fine(slope.map(tenth));
     let row = |dose: &Dose| {
         let (score, earned) = (&dose.score, dose.earned.as_ref());
         DoseRow {
@@ -255,20 +255,26 @@ const CONDITIONS: &[Column] = &[
     (("at 1", "Fraction of examples that score 1"), |condition| {
         Cell::new(percent(condition.at_ceiling), Some(condition.at_ceiling))
     }),
-    (("KL", "KL divergence from the full cache in nats per token, and its interval"), |condition| {
-        Cell::number(condition.fidelity.kl.map(|kl| kl.point), |kl| decimals(kl, 3))
-            .with(condition.fidelity.kl.map_or(String::new(), |kl| interval(&kl)))
-    }),
-    (("NLL", "Negative log-likelihood of the baseline's answer in nats per token, and its interval"), |condition| {
-        Cell::number(condition.fidelity.nll.map(|nll| nll.point), |nll| decimals(nll, 3))
-            .with(condition.fidelity.nll.map_or(String::new(), |nll| interval(&nll)))
+    (
+        ("KL", "Geometric mean of the KL divergence from the full cache in nats per token, and its interval"),
+        |condition| fine(condition.fidelity.kl),
+    ),
+    (("× floor", "The same as a multiple of that of the full cache against itself, example by example"), |condition| {
+        let times = condition.fidelity.times_floor;
+        Cell::number(times.map(|times| times.point), |times| decimals(times, 1)).with(
+            times.map_or(String::new(), |times| format!("[{}, {}]", decimals(times.low, 1), decimals(times.high, 1))),
+        )
     }),
     (
+        ("NLL", "Negative log-likelihood of the baseline's answer in nats per token, less that under the full cache"),
+        |condition| fine(condition.fidelity.nll_difference),
+    ),
+    (
         (
-            "same top token",
-            "Fraction of tokens whose most likely successor is that of the full cache, and its interval",
+            "flips",
+            "Fraction of tokens whose most likely successor is another than under the full cache, and its interval",
         ),
-        |condition| scored(condition.fidelity.top1),
+        |condition| scored(condition.fidelity.flips),
     ),
     (("cut off", "Fraction of answers that reached the limit of tokens"), |condition| {
         Cell::new(percent(condition.truncated), Some(condition.truncated))
@@ -295,14 +301,18 @@ const CONDITIONS: &[Column] = &[
 
 /// The columns that hold something in some condition.
 fn columns(analysis: &Analysis) -> impl Iterator<Item = &'static Column> {
-    let fidelity = analysis.conditions.iter().any(|condition| condition.fidelity.kl.is_some());
-    let likelihood = analysis.conditions.iter().any(|condition| condition.fidelity.nll.is_some());
-    let earned = analysis.conditions.iter().any(|condition| condition.earned.is_some());
+    let any = |test: fn(&Condition) -> bool| analysis.conditions.iter().any(test);
+    let kl = any(|condition| condition.fidelity.kl.is_some());
+    let floor = any(|condition| condition.fidelity.times_floor.is_some());
+    let likelihood = any(|condition| condition.fidelity.nll_difference.is_some());
+    let flips = any(|condition| condition.fidelity.flips.is_some());
+    let earned = any(|condition| condition.earned.is_some());
     CONDITIONS.iter().filter(move |((name, _), _)| match *name {
         "passed" | "chance" | "earned" => earned,
-        "KL" => fidelity,
+        "KL" => kl,
+        "× floor" => floor,
         "NLL" => likelihood,
-        "same top token" => fidelity,
+        "flips" => flips,
         _ => true,
     })
 }
@@ -320,6 +330,13 @@ pub fn conditions(analysis: &Analysis) -> Vec<ConditionRow> {
         cells: columns(analysis).map(|(_, cell)| cell(condition)).collect(),
     };
     analysis.conditions.iter().map(row).collect()
+}
+
+/// Three decimals.
+fn fine(estimate: Option<Estimate>) -> Cell {
+    let value = |value: f64| decimals(value, 3);
+    Cell::number(estimate.map(|estimate| estimate.point), value)
+        .with(estimate.map_or(String::new(), |estimate| format!("[{}, {}]", value(estimate.low), value(estimate.high))))
 }
 
 fn scored(score: Option<crate::stats::Estimate>) -> Cell {
@@ -354,7 +371,11 @@ pub fn heat(analysis: &Analysis) -> Vec<HeatRow> {
     let cell = |score: &crate::stats::Estimate| HeatCell {
         shade: shade(score.point),
         text: number(score.point),
-        range: format!("{}–{}", number(score.low), number(score.high)),
+        range: if is_everything(score) {
+            String::new()
+        } else {
+            format!("{}–{}", number(score.low), number(score.high))
+        },
         n: score.n,
     };
     let row = |row: &crate::report::analysis::Row<String>| HeatRow {
