@@ -131,7 +131,7 @@ fn what_cannot_be_had_is_refused_in_a_sentence() {
     let tiny = ["--model", tiny.to_str().unwrap()];
     let cases: &[(&[&str], &str)] = &[
         (&["--policy=snapkv", "--ratio=0.5", "--flash-attn=on"], "needs the attention weights"),
-        (&["--policy=h2o", "--ratio=0.5", "--kv-type=q8_0"], "a quantized KV cache needs it"),
+        (&["--policy=h2o", "--ratio=0.5", "--kv-type=q8_0"], "quantized values need it"),
         (&["--policy=knorm", "--ratio=0.5", "--granularity=head", "--positions=compact"], "--positions keep"),
         (&["--policy=knorm", "--ratio=0.5", "--layers=global", "--memory=text"], "--memory kv"),
         (&["--policy=sinks+streaming", "--ratio=0.5"], "keeps its sinks anyway"),
