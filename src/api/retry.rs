@@ -86,13 +86,19 @@ pub(crate) fn persist<T>(
             }
             other => return other,
         };
-        tracing::debug!("attempt {n}: {reason}");
         if n >= patience.attempts || misformed == MAX_MISFORMED {
             return Err(Trouble::Final(format!("{reason} (asked {n} times)")));
         }
         let backoff = patience.backoff.saturating_mul(1 << (n - 1).min(16)).min(MAX_BACKOFF);
         let jittered = backoff.mul_f64(rand::random_range(0.5..1.0));
-        sleep(jittered.max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER)))?;
+        let pause = jittered.max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER));
+        // A pause that is felt is explained.
+        if pause >= Duration::from_secs(2) {
+            tracing::warn!("{reason}; asked {n} times, again in {:.0} s", pause.as_secs_f64());
+        } else {
+            tracing::debug!("attempt {n}: {reason}");
+        }
+        sleep(pause)?;
     }
     unreachable!("the loop has no other end")
 }

@@ -47,7 +47,10 @@ fn merge(typed: Vec<OsString>) -> Result<Vec<OsString>> {
 fn read(path: &Path) -> Result<Table> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Error::input(format!("cannot read the config {}: {error}", path.display())))?;
-    text.parse().map_err(|error| Error::input(format!("{} is not TOML: {error}", path.display())))
+    text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+        Error::input(format!("{}, line {line}: this is not TOML: {}", path.display(), error.message()))
+    })
 }
 
 fn unknown(path: &Path, key: &str, command: &clap::Command) -> Error {
@@ -134,6 +137,6 @@ mod tests {
         assert!(merged("config = 'x'", &[]).unwrap_err().contains("unknown key `config`"));
         assert!(merged("no-baseline = 'yes'", &[]).unwrap_err().contains("must be true or false"));
         assert!(merged("policy = [['a']]", &[]).unwrap_err().contains("list within a list"));
-        assert!(merged("policy = ", &[]).unwrap_err().contains("is not TOML"));
+        assert!(merged("policy = ", &[]).unwrap_err().contains("line 1: this is not TOML: "));
     }
 }

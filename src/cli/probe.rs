@@ -32,7 +32,7 @@ pub(super) struct Args {
     prompt_file: Option<PathBuf>,
 
     /// The prompt as token ids, taken as they are.
-    #[arg(long, help_heading = "Prompt", value_name = "2,17,..", value_delimiter = ',', conflicts_with_all = ["system", "raw"])]
+    #[arg(long, help_heading = "Prompt", value_name = "2,17,..", value_delimiter = ',', conflicts_with_all = ["system"])]
     tokens: Option<Vec<Token>>,
 
     /// A system turn before the prompt.

@@ -16,4 +16,4 @@ pub use fidelity::Fidelity;
 pub use lanes::{Job, Lanes};
 pub use pace::Pace;
 pub use reader::{Answer, Cut, Forgetting, Reader, StopReason};
-pub use rolling::Rolling;
+pub use rolling::{Rolling, check_rolling};

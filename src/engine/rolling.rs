@@ -10,7 +10,7 @@ use super::reader::SHARED;
 use super::{Answer, Cut, Reader, StopReason};
 use crate::condition::Positions;
 use crate::evict::{KeepSet, Needs, Score, Scores};
-use crate::llama::{Prompt, Sampler, Token};
+use crate::llama::{Model, Prompt, Sampler, Token};
 use crate::{Error, Result};
 
 /// How the cache is kept small.
@@ -58,14 +58,7 @@ impl Reader {
         sampler: &mut Sampler,
         n_predict: usize,
     ) -> Result<(Cut, KeepSet, Answer)> {
-        let window = self.context.model().facts().sliding_window as usize;
-        if rolling.positions == Positions::Compact && window > 0 && rolling.budget > window {
-            return Err(Error::input(format!(
-                "--rolling {} with --positions compact: budgets beyond the sliding window of {window} positions cannot be \
-                 compacted again and again; lower --rolling or use --positions keep",
-                rolling.budget
-            )));
-        }
+        check_rolling(rolling.budget, rolling.positions, self.context.model())?;
         let cached = &prompt.tokens[..prompt.n_cached()];
         let start = Instant::now();
         self.forget_reading();
@@ -96,6 +89,22 @@ impl Reader {
         }
         Ok((cut, keep, answer?))
     }
+}
+
+/// Refuses a rolling budget that cannot be held on this model: llama.cpp overwrites cells beyond the sliding window, so
+/// that they cannot be moved together again and again.
+///
+/// # Errors
+/// If survivors are compacted and the budget exceeds the window.
+pub fn check_rolling(budget: usize, positions: Positions, model: &Model) -> Result<()> {
+    let window = model.facts().sliding_window as usize;
+    if positions != Positions::Compact || window == 0 || budget <= window {
+        return Ok(());
+    }
+    Err(Error::input(format!(
+        "--rolling {budget} with --positions compact: budgets beyond the sliding window of {window} positions cannot be \
+         compacted again and again; lower --rolling or use --positions keep"
+    )))
 }
 
 impl Roll<'_> {

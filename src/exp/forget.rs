@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::condition::{Condition, Scope};
-use crate::engine::{Forgetting, Reader};
+use crate::engine::{Forgetting, Reader, check_rolling};
 use crate::evict::{
     self, Granularity, HeadKeeps, KeepSet, Layers, PolicySpec, Protect, Score, Scores, TrialSeed, View,
 };
@@ -100,6 +100,9 @@ pub fn forgetting(
 /// As [`forgetting`].
 pub fn check(condition: &Condition, prompt: &Prompt, model: &Model) -> Result<()> {
     forgetful(condition, model)?;
+    if let Some(rolling) = condition.budget.rolling() {
+        check_rolling(rolling.budget, condition.positions, model)?;
+    }
     let policy = condition.policy.policy();
     with_view(condition, prompt, TrialSeed(0), |view| match condition.budget.rolling() {
         Some(rolling) => {

@@ -177,6 +177,13 @@ fn holds_rows(trials: &Path) -> bool {
     std::fs::metadata(trials).is_ok_and(|file| file.len() > header::<TrialRow>().len() as u64)
 }
 
+/// How many rows `instructions.csv` has of each trial, and where a torn last record begins.
+fn rows_of_trials(instructions: &Path) -> Result<(Option<u64>, HashMap<Key, usize>)> {
+    let mut rows: HashMap<Key, usize> = HashMap::new();
+    let whole = inspect(instructions, |row: InstructionRow| *rows.entry(row.key()).or_default() += 1)?;
+    Ok((whole, rows))
+}
+
 /// Finds what is finished, and drops what is not: torn lines, failed trials, trials without all their instructions,
 /// instructions without their trial.
 ///
@@ -189,11 +196,10 @@ fn recover(
 ) -> Result<()> {
     check_columns::<TrialRow>(trials)?;
     check_columns::<InstructionRow>(instructions)?;
-    let (mut failed, mut rows) = (HashSet::new(), HashMap::<Key, usize>::new());
+    let mut failed = HashSet::new();
     // Both are looked at before either is changed: a refused run stays as it was.
     let (trials_whole, instructions_whole) = std::thread::scope(|scope| {
-        let other =
-            scope.spawn(|| inspect(instructions, |row: InstructionRow| *rows.entry(row.key()).or_default() += 1));
+        let other = std::thread::Builder::new().spawn_scoped(scope, || rows_of_trials(instructions));
         let whole = inspect(trials, |row: TrialRow| {
             if row.error.is_empty() {
                 resumed.done.insert(row.key(), row.mean_score);
@@ -201,9 +207,12 @@ fn recover(
                 failed.insert(row.key());
             }
         });
-        (whole, other.join().expect("it does not panic"))
+        // The system may have no other thread.
+        let other =
+            other.map_or_else(|_| rows_of_trials(instructions), |other| other.join().expect("it does not panic"));
+        (whole, other)
     });
-    let (trials_whole, instructions_whole) = (trials_whole?, instructions_whole?);
+    let (trials_whole, (instructions_whole, rows)) = (trials_whole?, instructions_whole?);
     let trials_torn = cut(trials, trials_whole);
     let instructions_torn = cut(instructions, instructions_whole);
     let torn = [(trials_torn?, TRIALS), (instructions_torn?, INSTRUCTIONS)];

@@ -40,11 +40,17 @@ pub(super) fn each(
     };
     let mut outcome = Ok(());
     std::thread::scope(|scope| {
+        let mut spawned = 0;
         for _ in 0..workers.clamp(1, groups.len().max(1)) {
             let sender = sender.clone();
-            scope.spawn(|| work(sender));
+            spawned += usize::from(std::thread::Builder::new().spawn_scoped(scope, || work(sender)).is_ok());
         }
-        drop(sender);
+        if spawned == 0 {
+            // The system has no thread left.
+            work(sender);
+        } else {
+            drop(sender);
+        }
         for reply in replies {
             if let Err(error) = reply.and_then(&mut *report) {
                 stop.store(true, Ordering::Relaxed);
