@@ -39,7 +39,7 @@ pub type Token = i32;
 /// How a model is loaded.
 #[derive(Debug, Clone, Default)]
 pub struct LoadSettings {
-    /// Layers to offload to the GPU; `None` for as many as fit.
+    /// Layers to offload to the GPU; `None` for all, if the build has a GPU backend.
     pub gpu_layers: Option<u32>,
     /// Map the file into memory. `None` decides by itself: on a CPU alone, mapping would hold the weights twice.
     pub mmap: Option<bool>,
