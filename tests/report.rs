@@ -264,7 +264,8 @@ fn the_page_holds_an_answer_as_text_only() {
     let written: Value = serde_json::from_slice(&std::fs::read(out.join("stats.json")).unwrap()).unwrap();
     assert_eq!(written, stats(&[&fixture()]), "the same numbers every time");
     let screen = String::from_utf8(shown.stdout).unwrap();
-    assert!(screen.contains("random at 0.5 costs 0.50 [") && screen.contains("warning: 1 trial failed"), "{screen}");
+    let row = screen.lines().find(|line| line.starts_with("random at 0.5  ") && line.contains(" + "));
+    assert!(row.is_some_and(|row| row.contains("−0.50 [")) && screen.contains("warning: 1 trial failed"), "{screen}");
     assert!(!fixture().join("report.html").exists());
 }
 

@@ -2,8 +2,10 @@
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use indicatif::HumanDuration;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -17,10 +19,12 @@ use super::room::{self, Size};
 use super::{interrupt, print, print_json};
 use crate::condition::{AxisArgs, Grid, Positions};
 use crate::data::Example;
+use crate::engine::{Forgetting, Pace, Reader};
+use crate::evict::KeepSet;
 use crate::exp::stop::{self, StopRule, Watch};
 use crate::exp::{self, Build, DataFacts, Demands, Generation, Manifest, Opened, Outcome, Plan, Settings, Store};
 use crate::judge::stage::Outcome as Judged;
-use crate::llama::{ContextSettings, MemoryUse, Sampling, peak_memory};
+use crate::llama::{ContextSettings, MemoryUse, Model, Sampling, peak_memory};
 use crate::models;
 use crate::{Error, Result};
 
@@ -112,6 +116,10 @@ pub(super) struct Args {
     /// Print the plan (trials, tokens, memory) and stop.
     #[arg(long, help_heading = "Run")]
     dry_run: bool,
+
+    /// With --dry-run, also load the model and measure for a few seconds how long the run will take.
+    #[arg(long, requires = "dry_run", help_heading = "Run")]
+    measure: bool,
 
     /// Print the result as JSON.
     #[arg(long, help_heading = "Run")]
@@ -222,7 +230,13 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let ours_to_choose = matches!(args.parallel, Parallel::Auto);
     let mut memory = room::fit(&mut plan, &dry, context_of, ours_to_choose, args.memory_limit)?;
     if args.dry_run {
-        return dry_run(&args, &plan, &memory, context_of(&plan).n_ctx);
+        let context = context_of(&plan);
+        let n_ctx = context.n_ctx;
+        let speed = match args.measure {
+            true => Some(Speed::measure(&args.engine.load(false)?, &plan, context)?),
+            false => None,
+        };
+        return dry_run(&args, &plan, &memory, n_ctx, speed);
     }
     let model = args.engine.load(false)?;
     interrupt::install()?;
@@ -236,7 +250,8 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let manifest = Manifest::new(args.engine.model_file(&model)?, data, &plan.settings, plan.session(build));
     let directory = args.directory(&manifest)?;
     let Opened { mut store, resumed, prompts } = exp::open(&plan, &model, &context, &manifest, &directory)?;
-    let mut progress = Progress::new(&directory, quiet, std::io::stderr().is_terminal());
+    let names: Vec<_> = plan.settings.conditions.iter().map(ToString::to_string).collect();
+    let mut progress = Progress::new(&directory, &names, quiet, std::io::stderr().is_terminal());
     let on_gpu = Some(memory.device.total()).filter(|&bytes| bytes > 0);
     let on_gpu = on_gpu.map_or_else(String::new, |bytes| format!(", and {} on the GPU", Size(bytes)));
     if let Some(preamble) = model.facts().preamble {
@@ -433,7 +448,33 @@ fn latest_match(results: &Path, manifest: &Manifest) -> Result<Option<PathBuf>> 
     Ok(found.map(|(_, directory)| directory))
 }
 
-fn dry_run(args: &Args, plan: &Plan, memory: &MemoryUse, n_ctx: u32) -> Result<()> {
+/// Tokens a second, as measured.
+struct Speed {
+    reading: f64,
+    generating: f64,
+}
+
+impl Speed {
+    /// Reads the first prompt, and decodes a few batches as wide as the plan's lanes.
+    fn measure(model: &Arc<Model>, plan: &Plan, context: ContextSettings) -> Result<Self> {
+        let lanes = plan.settings.generation.parallel;
+        let generating = Pace::new(model, context.clone(), lanes)?.tokens_per_second(lanes)?;
+        let prompt = exp::prompt_of(model, &plan.examples[0])?;
+        let mut reader = Reader::private(model, context)?;
+        let start = Instant::now();
+        reader.cut(&prompt, &Forgetting::new(KeepSet::all(prompt.n_cached())))?;
+        Ok(Speed { reading: prompt.n_cached() as f64 / start.elapsed().as_secs_f64(), generating })
+    }
+
+    /// Of a plan, if every answer is as long as it may be: reading each prompt once, and generating.
+    fn seconds(&self, plan: &Plan) -> f64 {
+        let prompts: usize = plan.prompt_tokens.iter().sum();
+        let answers = plan.n_trials() as f64 * plan.settings.generation.n_predict as f64;
+        prompts as f64 / self.reading + answers / self.generating
+    }
+}
+
+fn dry_run(args: &Args, plan: &Plan, memory: &MemoryUse, n_ctx: u32, speed: Option<Speed>) -> Result<()> {
     let repeats = plan.settings.repeats as usize * plan.settings.conditions.len();
     let prompt_tokens: usize = plan.prompt_tokens.iter().sum();
     let conditions: Vec<_> = plan.settings.conditions.iter().map(ToString::to_string).collect();
@@ -444,6 +485,7 @@ fn dry_run(args: &Args, plan: &Plan, memory: &MemoryUse, n_ctx: u32) -> Result<(
             "trials": plan.n_trials(), "prompt_tokens": prompt_tokens,
             "longest_prompt": plan.prompt_tokens.iter().max(), "max_generated_tokens": most_generated,
             "parallel": plan.settings.generation.parallel, "n_ctx": n_ctx, "memory": memory,
+            "max_seconds": speed.map(|speed| speed.seconds(plan)),
         }));
     }
     let mut text = format!(
@@ -458,6 +500,16 @@ fn dry_run(args: &Args, plan: &Plan, memory: &MemoryUse, n_ctx: u32) -> Result<(
         "tokens: {prompt_tokens} of prompts (longest {}), each read for {repeats} trials; at most {most_generated} generated\n",
         plan.prompt_tokens.iter().max().unwrap_or(&0)
     ));
+    text.push_str(&match speed {
+        Some(speed) => format!(
+            "time: at most about {}, if every answer has --n-predict tokens (reading {:.0} tokens/s, generating {:.0}); \
+             policies with scores read each prompt once more\n",
+            HumanDuration(Duration::from_secs_f64(speed.seconds(plan).min(1e9))),
+            speed.reading,
+            speed.generating
+        ),
+        None => "time: --measure says how long it will take, after a few seconds of trying\n".to_owned(),
+    });
     text.push_str(&super::doctor::memory_text(memory, n_ctx));
     print(&text)
 }

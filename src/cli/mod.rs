@@ -108,6 +108,10 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Crates whose log is nobody's: `ureq` dumps raw requests at trace level, and with them keys and tokens; the others warn of
+/// lines without length in our own figures.
+const SILENCED: [&str; 4] = ["ureq", "resvg", "usvg", "tiny_skia"];
+
 /// clap prints its own usage errors, help and version; their exit codes are ours already.
 fn usage(error: clap::Error) -> Error {
     error.exit()
@@ -140,8 +144,7 @@ fn log(cli: &Cli) {
         .with_ansi(anstream::stderr().current_choice() != anstream::ColorChoice::Never)
         .with_target(false)
         .finish()
-        // At trace level it dumps raw requests, and with them keys and tokens.
-        .with(filter_fn(|metadata| !metadata.target().starts_with("ureq")))
+        .with(filter_fn(|metadata| !SILENCED.iter().any(|target| metadata.target().starts_with(target))))
         .init();
 }
 

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::exp::{Observer, TrialRow};
 
@@ -16,30 +16,78 @@ pub(super) struct Progress {
     directory: String,
     total: usize,
     finished: usize,
+    session: Session,
 }
 
 struct Terminal {
-    bars: MultiProgress,
     bar: ProgressBar,
-    /// One line per condition, in the order in which they were first seen.
+    /// One line for each of the first conditions of the plan.
     means: Vec<(String, ProgressBar)>,
+    /// Says how many conditions have no line.
+    more: Option<ProgressBar>,
+}
+
+/// More lines of means than this push the bar off a small window.
+const MEANS: usize = 16;
+
+/// What was done since this process started: rows of an earlier start say nothing about the time that is left.
+struct Session {
+    start: Instant,
+    trials: u32,
+    tokens: usize,
+}
+
+impl Session {
+    /// A guess is shown from here on.
+    const WARM_UP: Duration = Duration::from_secs(2);
+
+    /// `3m 10s to go, 41 tokens/s`, a dash for what is not known yet.
+    fn outlook(&self, left: usize) -> String {
+        let elapsed = self.start.elapsed();
+        if self.trials == 0 || elapsed < Self::WARM_UP {
+            return "– to go".to_owned();
+        }
+        let left = elapsed.mul_f64(left as f64 / f64::from(self.trials));
+        let speed = self.tokens as f64 / elapsed.as_secs_f64();
+        format!("{} to go, {speed:.0} tokens/s", HumanDuration(Duration::from_secs(left.as_secs())))
+    }
 }
 
 impl Progress {
-    pub fn new(directory: &Path, quiet: bool, terminal: bool) -> Self {
+    /// `conditions` are the names of the plan's, in its order.
+    pub fn new(directory: &Path, conditions: &[String], quiet: bool, terminal: bool) -> Self {
         let terminal = (terminal && !quiet).then(|| {
             let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} trials, {elapsed} gone, {eta} to go  {msg}");
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} trials, {elapsed} gone, {msg}");
             let bar = bars.add(ProgressBar::new(0).with_style(style.expect("the template is valid")));
             bar.enable_steady_tick(Duration::from_millis(500));
-            Terminal { bars, bar, means: Vec::new() }
+            let line = |style: &str| {
+                let style = ProgressStyle::with_template(style).expect("the template is valid");
+                bars.add(ProgressBar::new(1).with_style(style))
+            };
+            let shown = conditions.iter().take(MEANS);
+            let means = shown.map(|name| {
+                let bar = line("  {prefix:32} mean {msg}").with_prefix(name.clone());
+                bar.set_message("–");
+                (name.clone(), bar)
+            });
+            let means = means.collect();
+            let more = conditions.len().saturating_sub(MEANS);
+            let more = (more > 0).then(|| {
+                let bar = line("  {msg}");
+                bar.set_message(format!("and {more} more conditions"));
+                bar
+            });
+            Terminal { bar, means, more }
         });
-        Progress { quiet, terminal, directory: directory.display().to_string(), total: 0, finished: 0 }
+        let session = Session { start: Instant::now(), trials: 0, tokens: 0 };
+        Progress { quiet, terminal, directory: directory.display().to_string(), total: 0, finished: 0, session }
     }
 
     pub fn finish(&mut self) {
         if let Some(terminal) = &self.terminal {
-            terminal.means.iter().for_each(|(_, bar)| bar.finish_and_clear());
+            let lines = terminal.means.iter().map(|(_, bar)| bar).chain(&terminal.more);
+            lines.for_each(ProgressBar::finish_and_clear);
             terminal.bar.finish_and_clear();
         }
     }
@@ -60,6 +108,7 @@ impl Progress {
 impl Observer for Progress {
     fn started(&mut self, trials: usize, finished: usize) {
         (self.total, self.finished) = (trials, finished);
+        self.session.start = Instant::now();
         if self.quiet {
             return;
         }
@@ -71,12 +120,14 @@ impl Observer for Progress {
         if let Some(terminal) = &self.terminal {
             terminal.bar.set_length(trials as u64);
             terminal.bar.set_position(finished as u64);
-            terminal.bar.reset_eta();
+            terminal.bar.set_message(self.session.outlook(trials));
         }
     }
 
     fn trial(&mut self, row: &TrialRow, mean: Option<f64>) {
         self.finished += usize::from(row.error.is_empty());
+        self.session.trials += 1;
+        self.session.tokens += row.n_generated;
         if self.quiet {
             return;
         }
@@ -91,14 +142,10 @@ impl Observer for Progress {
             return;
         };
         terminal.bar.set_position(self.finished as u64);
-        terminal.bar.set_message(row.example_id.clone());
-        let known = terminal.means.iter().position(|(condition, _)| *condition == row.condition);
-        let index = known.unwrap_or_else(|| {
-            let style = ProgressStyle::with_template("  {prefix:32} mean {msg}").expect("the template is valid");
-            let bar = terminal.bars.add(ProgressBar::new(1).with_style(style).with_prefix(row.condition.clone()));
-            terminal.means.push((row.condition.clone(), bar));
-            terminal.means.len() - 1
-        });
-        terminal.means[index].1.set_message(number(mean));
+        let left = self.total.saturating_sub(self.finished);
+        terminal.bar.set_message(format!("{}  {}", self.session.outlook(left), row.example_id));
+        if let Some((_, line)) = terminal.means.iter().find(|(condition, _)| *condition == row.condition) {
+            line.set_message(number(mean));
+        }
     }
 }

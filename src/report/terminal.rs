@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use textwrap::core::display_width;
 
-use super::analysis::{Analysis, Comparison, Question};
+use super::analysis::{Analysis, Comparison, CurveComparison, Question};
 use super::words::{self, count, estimate};
 use crate::stats::Estimate;
 
@@ -81,9 +81,21 @@ fn doses(out: &mut String, analysis: &Analysis, width: usize) {
         return;
     }
     let _ = writeln!(out, "\n{HEAD}curve against curve{HEAD:#}");
-    for one in &analysis.curve_comparisons {
+    let mut shown: Vec<_> = analysis.curve_comparisons.iter().collect();
+    let left_out = shown.len().saturating_sub(SHOWN);
+    // The largest of those that are certain; the rest is on the page.
+    shown.sort_by(|a, b| {
+        let key = |one: &CurveComparison| (one.is_significant(), one.decides().difference.point.abs());
+        let ((certain_a, size_a), (certain_b, size_b)) = (key(a), key(b));
+        certain_b.cmp(&certain_a).then(size_b.total_cmp(&size_a))
+    });
+    shown.truncate(SHOWN);
+    for one in shown {
         let style = if one.is_significant() { Style::new() } else { DIM };
         paragraph(out, &format!("{style}{}{style:#}", one.sentence), width, "    ");
+    }
+    if left_out > 0 {
+        let _ = writeln!(out, "{DIM}and {left_out} smaller or less certain ones: see report.html or stats.json{DIM:#}");
     }
 }
 
