@@ -104,7 +104,6 @@ impl Context {
     ///
     /// # Errors
     /// If the cache is too small, if `first` is not the next position of the sequence, or if interrupted.
-    /// If the cache is too small, if `first` is not where the sequence goes on, or if interrupted.
     pub fn read(&mut self, seq: i32, tokens: &[Token], first: usize, logits: bool) -> Result<()> {
         self.check_sequence(seq)?;
         let next = self.next_pos(seq);

@@ -177,10 +177,11 @@ pub struct Contrast {
 }
 
 /// Contrasts the earned scores of conditions on the same examples, as [`shares`] gives them. With `Pm`, `Qm` the means
-/// over conditions, an earned score minus that of the means is exactly `((1 - Qm)(P - Pm) - (1 - Pm)(Q - Qm)) / ((1 -
-/// Q)(1 - Qm))`, and `P` and `Q` are sums over examples. For two conditions with the weights -1 and 1 this is `((1 -
-/// Qm)(own_b - own_a) - (1 - Pm)(given_b - given_a)) / ((1 - Q_a)(1 - Q_b))`. `None` if the chance of some condition is
-/// 1.
+/// over conditions, an earned score minus that of the means is exactly
+/// `((1 - Qm)(P - Pm) - (1 - Pm)(Q - Qm)) / ((1 - Q)(1 - Qm))`, and `P` and `Q` are sums over examples. For two
+/// conditions with the weights -1 and 1 this is
+/// `((1 - Qm)(own_b - own_a) - (1 - Pm)(given_b - given_a)) / ((1 - Q_a)(1 - Q_b))`. `None` if the chance of some
+/// condition is 1.
 ///
 /// # Panics
 /// If the number of weights is not that of conditions, or the weights do not sum to 0.

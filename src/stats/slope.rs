@@ -12,8 +12,8 @@ const PERMUTATIONS: usize = 9_999;
 const FEWEST: usize = 999;
 const STEPS: usize = 40_000_000;
 
-/// Weights that give the least-squares slope of values on their doses: `(x - mean) / sum of (x - mean)^2`. They sum to
-/// 0.
+/// Weights that give the least-squares slope of values on their doses: `(x - mean) / sum of (x - mean)^2`. Their
+/// sum is 0.
 ///
 /// # Panics
 /// If there are not two different doses.
