@@ -1,4 +1,4 @@
-//! Draws that stay the same for ever. The helpers of `rand` may change their streams between releases.
+//! Random draws that never change between versions; the helpers of `rand` may change their streams.
 
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
@@ -7,14 +7,14 @@ use rand_chacha::ChaCha8Rng;
 pub(crate) fn below(rng: &mut ChaCha8Rng, bound: u64) -> usize {
     loop {
         let wide = u128::from(rng.next_u64()) * u128::from(bound);
-        // The remainder is below `bound`: the slow division is hardly ever needed.
+        // The remainder is below `bound`, so the slow division is hardly ever needed.
         if (wide as u64) >= bound || (wide as u64) >= bound.wrapping_neg() % bound {
             return (wide >> 64) as usize;
         }
     }
 }
 
-/// So many distinct numbers in `[0, of)`, every set of them equally likely (Floyd; Bentley 1987, CACM 30:754).
+/// Draws `count` distinct numbers from `[0, of)`, every set with equal probability (Floyd; Bentley 1987, CACM 30:754).
 pub(crate) fn sample(rng: &mut ChaCha8Rng, of: usize, count: usize) -> Vec<usize> {
     let mut drawn = std::collections::HashSet::with_capacity(count);
     let mut take = |last: usize| {
@@ -26,10 +26,10 @@ pub(crate) fn sample(rng: &mut ChaCha8Rng, of: usize, count: usize) -> Vec<usize
     (of - count..of).map(&mut take).collect()
 }
 
-/// How many of `trials` succeed with probability `numerator / denominator` each: exactly binomial.
+/// Draws how many of `trials` succeed with probability `numerator / denominator` each: exactly binomial.
 ///
-/// Each trial compares a random number with the probability, bit by bit; every bit decides half of
-/// those that are still equal. So about `trials / 32` words of randomness are drawn in all.
+/// Each trial compares a random number with the probability, bit by bit; every bit decides half of those that are still
+/// equal. So it draws about `trials / 32` words of randomness in all.
 pub(crate) fn binomial(rng: &mut ChaCha8Rng, trials: u64, numerator: u64, denominator: u64) -> u64 {
     if numerator >= denominator {
         return trials;
@@ -50,7 +50,7 @@ pub(crate) fn binomial(rng: &mut ChaCha8Rng, trials: u64, numerator: u64, denomi
     successes
 }
 
-/// How many of `tosses` of a fair coin show heads.
+/// Draws how many of `tosses` of a fair coin show heads.
 pub(crate) fn heads(rng: &mut ChaCha8Rng, tosses: u64) -> u64 {
     let whole: u64 = (0..tosses / 64).map(|_| u64::from(rng.next_u64().count_ones())).sum();
     match tosses % 64 {

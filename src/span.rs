@@ -1,4 +1,4 @@
-//! Spans: half-open token ranges of a rendered prompt with a label.
+//! Spans: half-open token ranges of a rendered prompt with a label, such as `system` or `instruction:0`.
 
 use std::fmt;
 use std::ops::Range;
@@ -79,7 +79,8 @@ impl From<Label> for String {
     }
 }
 
-/// A labelled half-open range of token positions. Spans may overlap: an instruction lies inside a message.
+/// A labelled half-open range of token positions, such as `instruction:0` over 21..29. Spans may overlap: an
+/// instruction lies inside a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     /// What the tokens are.

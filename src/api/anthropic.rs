@@ -1,4 +1,4 @@
-//! The Messages API of Anthropic, where an answer is the input of a tool that must be called.
+//! The Messages API of Anthropic, used so that an answer is the input of a tool that must be called.
 
 use serde_json::{Value, json};
 
@@ -6,10 +6,10 @@ use super::price::{self, Usage};
 use super::{Auth, Client, Endpoint};
 use crate::{Error, Result};
 
-/// Where the API is, unless told otherwise.
+/// The default address of the API.
 pub const URL: &str = "https://api.anthropic.com";
 
-/// Where a message is asked for.
+/// The path for a message.
 pub(crate) const MESSAGES: &str = "/v1/messages";
 
 /// # Errors
@@ -21,14 +21,14 @@ pub(crate) fn client(endpoint: &Endpoint) -> Result<Client> {
     Ok(Client::new(endpoint, &Auth::Header("x-api-key"))?.with("anthropic-version", "2023-06-01"))
 }
 
-/// A tool, and the demand to call it, as parameters of a request.
+/// Adds a tool, and the demand to call it, to the parameters of a request.
 pub(crate) fn with_tool(mut params: Value, name: &str, description: &str, schema: Value) -> Value {
     params["tools"] = json!([{"name": name, "description": description, "input_schema": schema}]);
     params["tool_choice"] = json!({"type": "tool", "name": name});
     params
 }
 
-/// The tokens a message is billed for.
+/// The billed tokens of a message.
 pub(crate) fn usage(message: &Value) -> Usage {
     let count = |name: &str| message["usage"][name].as_u64().unwrap_or(0);
     Usage {
@@ -39,7 +39,7 @@ pub(crate) fn usage(message: &Value) -> Usage {
     }
 }
 
-/// The call of a tool in a message: its `id` and its `input`.
+/// A tool call in a message: its `id` and its `input`.
 pub(crate) fn call<'a>(message: &'a Value, tool: &str) -> std::result::Result<&'a Value, String> {
     let stop = message["stop_reason"].as_str().unwrap_or("nothing");
     let blocks = message["content"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -47,7 +47,7 @@ pub(crate) fn call<'a>(message: &'a Value, tool: &str) -> std::result::Result<&'
     call.ok_or_else(|| format!("the answer holds no {tool}; it stopped for {stop}"))
 }
 
-/// Whether a model is known to take a temperature.
+/// Whether a model is known to accept a temperature.
 pub(crate) fn takes_temperature(model: &str) -> bool {
     price::find(model).is_some_and(|known| known.temperature)
 }

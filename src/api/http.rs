@@ -1,4 +1,4 @@
-//! JSON over HTTP, with the patience that language models need.
+//! JSON over HTTP, with the timeouts and retries that language models need.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use super::retry::{Patience, Trouble, persist};
 use super::secret::Secret;
 use crate::{Error, Result};
 
-/// Where an API is reached, and how.
+/// How an API is reached.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     /// The address of the API.
     pub url: String,
-    /// The key, if the API wants one.
+    /// The key, if the API needs one.
     pub key: Option<Secret>,
-    /// How patiently it is asked.
+    /// Retries and timeouts.
     pub patience: Patience,
-    /// Requests under way at once.
+    /// Largest number of requests at the same time.
     pub parallel: usize,
 }
 
@@ -31,10 +31,10 @@ pub(crate) enum Auth {
     Bearer,
 }
 
-/// Asks one API.
+/// A client of one API.
 pub(crate) struct Client {
     agent: Agent,
-    /// Without a slash at its end.
+    /// The address, without a slash at its end.
     base: String,
     host: String,
     headers: HeaderMap,
@@ -42,7 +42,7 @@ pub(crate) struct Client {
     patience: Patience,
 }
 
-/// Results of a large batch are long; an endless answer is none.
+/// Limit for a reply: results of a large batch are long, but not endless.
 const MAX_BODY: u64 = 1 << 30;
 
 impl Client {
@@ -72,7 +72,7 @@ impl Client {
         }
         let agent = Agent::config_builder()
             .http_status_as_error(false)
-            // The key must not follow to where a redirect leads.
+            // A key must not follow a redirect to another host.
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(concat!("kvllama/", env!("CARGO_PKG_VERSION")))
@@ -84,7 +84,7 @@ impl Client {
         Ok(Client { agent, base, host, headers, key: endpoint.key.clone(), patience: endpoint.patience })
     }
 
-    /// Adds a header that is no secret.
+    /// Adds a header that is not secret.
     pub fn with(mut self, name: &'static str, value: &'static str) -> Self {
         self.headers.insert(name, HeaderValue::from_static(value));
         self
@@ -95,7 +95,7 @@ impl Client {
         &self.base
     }
 
-    /// Sends `body` (or asks, without one) until `read` makes something of the answer.
+    /// Sends `body` (or a request without one), again if needed, until `read` accepts the reply.
     pub fn ask<T>(
         &self,
         path: &str,
@@ -150,7 +150,7 @@ impl Client {
         Trouble::passing(format!("{} cannot be reached: {}", self.host, self.redact(error.to_string())))
     }
 
-    /// What the server says of its refusal, after a colon.
+    /// The server's reason for a refusal, after a colon.
     fn message(&self, text: String) -> String {
         let text = self.redact(text);
         let value: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -168,7 +168,7 @@ impl Client {
     }
 }
 
-/// At most `limit` characters of a text.
+/// The first `limit` characters of a text.
 pub(crate) fn shorten(text: &str, limit: usize) -> String {
     match text.char_indices().nth(limit) {
         Some((end, _)) => format!("{}...", &text[..end]),

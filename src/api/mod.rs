@@ -1,8 +1,8 @@
-//! Asking language models over HTTP: patiently, without showing a key, and knowing what it costs.
+//! Requests to language models over HTTP: with retries, with keys that are never shown, and with known costs.
 //!
-//! - `http`: JSON over HTTP. [`Endpoint`] says where, [`Patience`] how long, [`Secret`] with which key.
+//! - `http`: JSON over HTTP. [`Endpoint`] is the address, [`Patience`] the retries and timeouts, [`Secret`] the key.
 //! - [`anthropic`]: the Messages API.
-//! - [`price`]: tokens and what they cost.
+//! - [`price`]: tokens and their cost.
 
 pub mod anthropic;
 mod http;

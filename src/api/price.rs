@@ -1,4 +1,4 @@
-//! What asking costs: the one table of prices.
+//! Prices of requests: the only table of prices.
 
 use std::ops::AddAssign;
 use std::str::FromStr;
@@ -10,20 +10,20 @@ use crate::{Error, Result};
 /// Tokens that were billed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Read, and neither written to nor found in the prompt cache.
+    /// Input tokens that were neither written to nor read from the prompt cache.
     pub input: u64,
-    /// Generated.
+    /// Generated tokens.
     pub output: u64,
-    /// Read and written to the prompt cache.
+    /// Input tokens written to the prompt cache.
     #[serde(default)]
     pub cache_write: u64,
-    /// Found in the prompt cache.
+    /// Input tokens read from the prompt cache.
     #[serde(default)]
     pub cache_read: u64,
 }
 
 impl Usage {
-    /// All that was read.
+    /// All input tokens.
     pub fn read(&self) -> u64 {
         self.input + self.cache_write + self.cache_read
     }
@@ -38,24 +38,24 @@ impl AddAssign for Usage {
     }
 }
 
-/// US dollars per million tokens. Writing to the prompt cache costs 1.25 times, reading from it 0.1
-/// times as much as plain input.
+/// US dollars per million tokens. Writing to the prompt cache costs 1.25 times as much as plain input, reading from it
+/// 0.1 times as much.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Price {
-    /// Of input tokens.
+    /// Price of input tokens.
     pub input: f64,
-    /// Of output tokens.
+    /// Price of output tokens.
     pub output: f64,
 }
 
 impl Price {
-    /// What `usage` costs, in US dollars.
+    /// The cost of `usage`, in US dollars.
     pub fn cost(&self, usage: &Usage) -> f64 {
         let input = usage.input as f64 + 1.25 * usage.cache_write as f64 + 0.1 * usage.cache_read as f64;
         (input * self.input + usage.output as f64 * self.output) / 1e6
     }
 
-    /// The price of a batch.
+    /// The price in a batch, which is half.
     pub fn half(self) -> Self {
         Price { input: self.input / 2.0, output: self.output / 2.0 }
     }
@@ -74,13 +74,13 @@ impl FromStr for Price {
     }
 }
 
-/// What is known of a family of models.
+/// The facts about a family of models.
 pub(crate) struct Known {
     family: &'static str,
     pub price: Price,
-    /// Tokens a prompt must have to enter the prompt cache.
+    /// Number of tokens that a prompt needs to enter the prompt cache.
     pub cacheable: u64,
-    /// Whether the model takes a temperature.
+    /// Whether the model accepts a temperature.
     pub temperature: bool,
 }
 
@@ -106,12 +106,12 @@ static KNOWN: &[Known] = &[
     known("claude-3-haiku", 0.25, 1.25, 2048, true),
 ];
 
-/// What is known of a model, by the start of its name.
+/// The facts about a model, found by the start of its name.
 pub(crate) fn find(model: &str) -> Option<&'static Known> {
     KNOWN.iter().find(|known| model.starts_with(known.family))
 }
 
-/// About how many tokens a text has.
+/// The approximate number of tokens of a text.
 pub(crate) fn tokens(text: &str) -> u64 {
     text.len().div_ceil(4) as u64
 }

@@ -1,17 +1,17 @@
-//! Asking again: what may pass is retried with growing, jittered pauses.
+//! Retries: requests that may succeed later are repeated after growing, jittered pauses.
 
 use std::time::{Duration, Instant};
 
 use crate::{Error, Result, interrupt};
 
-/// How patiently an API is asked.
+/// The retries and timeouts of an API.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Requests for one answer, the first included.
+    /// Largest number of requests for one answer, including the first.
     pub attempts: u32,
-    /// The pause after a first failure; doubled for every further one.
+    /// The pause after a first failure; it doubles with every further one.
     pub backoff: Duration,
-    /// How long one request may take.
+    /// Time limit of one request.
     pub timeout: Duration,
 }
 
@@ -23,34 +23,34 @@ impl Default for Patience {
 
 /// Longest pause between two requests, unless the server asks for a longer one.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
-/// A server may ask for a pause, but not for ever.
+/// Longest pause that a server may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
-/// A model that answers out of form so often will not mend.
+/// Malformed answers to one request after which it is given up.
 const MAX_MISFORMED: u32 = 3;
 
-/// Why a request led to nothing.
+/// Why a request failed.
 pub(crate) enum Trouble {
-    /// It may pass.
+    /// It may succeed later.
     Passing {
         reason: String,
-        /// How long the server asks to be left alone.
+        /// The pause that the server asks for.
         retry_after: Option<Duration>,
     },
-    /// The answer is out of form; another may not be.
+    /// The answer is malformed; the next one may be right.
     Misformed(String),
-    /// The server will not have this request, says its status.
+    /// The server refuses this request with this status.
     Refused { status: u16, reason: String },
-    /// Patience has ended.
+    /// The retries are used up.
     Final(String),
     /// No request will succeed.
     Fatal(Error),
 }
 
 impl Trouble {
-    /// Why this request led to nothing.
+    /// Why this request failed.
     ///
     /// # Errors
-    /// If no other will lead to anything, either.
+    /// If no other request will succeed either.
     pub fn reason(self) -> Result<String> {
         match self {
             Trouble::Passing { reason, .. } | Trouble::Misformed(reason) => Ok(reason),
@@ -70,8 +70,7 @@ impl From<Error> for Trouble {
     }
 }
 
-/// Tries until it succeeds, until the trouble is there to stay, or until patience ends: then the
-/// trouble is final.
+/// Repeats a request until it succeeds, fails for good, or the retries are used up; the failure is then final.
 pub(crate) fn persist<T>(
     patience: &Patience,
     mut attempt: impl FnMut() -> std::result::Result<T, Trouble>,
@@ -103,7 +102,7 @@ pub(crate) fn persist<T>(
     unreachable!("the loop has no other end")
 }
 
-/// Sleeps, but wakes for Ctrl-C.
+/// Sleeps, but wakes up on Ctrl-C.
 pub(crate) fn sleep(duration: Duration) -> Result<()> {
     let end = Instant::now() + duration;
     loop {

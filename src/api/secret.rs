@@ -1,24 +1,24 @@
-//! Keys that must not be seen.
+//! Secret keys.
 
 use std::fmt;
 
-/// An API key. It can be sent, and in no way shown.
+/// An API key. It can be sent, but not shown.
 #[derive(Clone)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a key as the environment holds it; white space around it is none of it. `None` if nothing is left.
+    /// Takes a key from the environment, without the white space around it. `None` if nothing remains.
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
         (!text.is_empty()).then(|| Secret(text.to_owned()))
     }
 
-    /// The key itself, for the one header it belongs into.
+    /// The key itself, for the one header that needs it.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// `text` without the key: a server may echo what it was sent.
+    /// `text` without the key: a server may repeat what it received.
     pub(crate) fn redact(&self, text: String) -> String {
         if text.contains(&self.0) { text.replace(&self.0, "(secret)") } else { text }
     }

@@ -1,4 +1,4 @@
-//! Many sequences that share one prompt.
+//! Many sequences that share one prompt: the speed of generating answers.
 
 use super::{Bench, Goal, Row, jobs, median, timed};
 use crate::Result;

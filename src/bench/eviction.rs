@@ -1,4 +1,4 @@
-//! What an eviction costs: choosing the keep set, and removing it from the KV cache.
+//! The cost of an eviction: choosing the keep set, and removing positions from the KV cache.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use crate::llama::{Context, ContextSettings, Model};
 const LENGTHS: [usize; 2] = [2_048, 131_072];
 const CACHED: usize = 2_048;
 const RATIO: &str = "0.5";
-/// Policies with scores all choose alike.
+/// The policies to choose with; all policies with scores choose in the same way.
 const CHOSEN: [(&str, &str); 3] = [("streaming", "streaming"), ("random", "random"), ("knorm", "any with scores")];
-/// The fewest and the most ranges to remove.
+/// The policies with the fewest and the most ranges to remove.
 const REMOVED: [&str; 2] = ["streaming", "random"];
 const UNIT: &str = "µs per 1,000 positions";
 
-/// Measures the choice (scores are given: what they cost is the tap's section), and removal on `model`.
+/// Measures the choice and the removal on `model`. Scores are given; the section `tap` measures their cost.
 ///
 /// # Errors
 /// If the context cannot be made.

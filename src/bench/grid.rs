@@ -1,5 +1,5 @@
-//! A grid of conditions on one prompt, beside as many separate runs; and whether answering side by side says the same
-//! as answering one by one.
+//! A grid of conditions on one prompt, compared with as many separate runs; and whether answers side by side are the
+//! same as answers one by one.
 
 use super::{Bench, Goal, Row, jobs, median, timed};
 use crate::Result;
@@ -8,11 +8,11 @@ use crate::llama::{Context, ContextSettings, Prompt, Slot, Token};
 
 const PROMPT: usize = 512;
 const ANSWER: usize = 32;
-/// Conditions, and how many times as fast as separate runs they ought to be.
+/// Number of conditions, and the required ratio of the separate runs' time to ours.
 const GRIDS: [(usize, f64); 2] = [(16, 10.0), (64, 14.0)];
-/// Separate runs that are made; for more conditions their time is multiplied.
+/// Number of separate runs made; for more conditions their time is multiplied.
 const SEPARATE: usize = 16;
-/// kvpress computes in the type that suits the machine, or in the one that the weights are published in.
+/// kvpress is measured in the type that suits the machine, and in the type of the published weights.
 const DTYPES: [&str; 2] = ["float32", "bfloat16"];
 const KVPRESS_GOAL: Goal = Goal::AtLeast(20.0);
 
@@ -26,7 +26,7 @@ pub(super) fn measure(bench: &Bench) -> Result<(String, Vec<Row>)> {
             seconds.push(bench.load.as_secs_f64() + grid_seconds(bench, &prompt, *conditions)?);
         }
         if let Some(peers) = &bench.peers {
-            // Their runs are spread over ours.
+            // The separate runs are spread over ours.
             let (from, to) = (SEPARATE * run / bench.runs, SEPARATE * (run + 1) / bench.runs);
             for _ in from..to {
                 separate.push(peers.completion(&bench.model.text(&prompt.tokens), ANSWER)?);
@@ -65,13 +65,13 @@ pub(super) fn measure(bench: &Bench) -> Result<(String, Vec<Row>)> {
     Ok((note, rows))
 }
 
-/// Making the context, reading the prompt once, answering under every condition.
+/// Seconds to make the context, read the prompt once, and answer under every condition.
 fn grid_seconds(bench: &Bench, prompt: &Prompt, conditions: usize) -> Result<f64> {
     let work = || answers(bench, prompt, conditions, conditions);
     Ok(timed(work)?.1)
 }
 
-/// The answers of every condition, `at_once` of them side by side.
+/// The answers of all conditions, `at_once` of them side by side.
 fn answers(bench: &Bench, prompt: &Prompt, conditions: usize, at_once: usize) -> Result<Vec<Vec<Token>>> {
     let settings = bench.context(PROMPT + at_once * ANSWER);
     let mut reader = Reader::sharing(&bench.model, settings, at_once as u32)?;
@@ -106,7 +106,7 @@ fn equality(bench: &Bench, prompt: &Prompt) -> Result<[Row; 2]> {
     ])
 }
 
-/// The first logits of every condition of the smallest grid, one after the other, decoded `at_once` side by side.
+/// The first logits of every condition of the smallest grid, concatenated, decoded `at_once` side by side.
 fn first_logits(bench: &Bench, prompt: &Prompt, at_once: usize) -> Result<Vec<f32>> {
     let settings = ContextSettings { n_seq: 1 + at_once as u32, ..bench.context(PROMPT + at_once) };
     let mut context = Context::new(&bench.model, settings)?;

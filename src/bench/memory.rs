@@ -6,14 +6,14 @@ use crate::engine::{Lanes, Reader};
 use crate::llama::{ContextSettings, MemoryUse, Prompt, peak_memory};
 
 const LANES: usize = 16;
-/// A prompt that is shared, and an answer that is not: each condition has a context of 2,048 positions.
+/// Length of the shared prompt. With its own answer, each condition has a context of 2,048 positions.
 const PROMPT: usize = 1792;
 const ANSWER: usize = 256;
-/// Tokens really generated: the cache is allocated whole.
+/// Tokens that are really generated: the cache is allocated completely anyway.
 const GENERATED: usize = 2;
 const GIB: f64 = (1u64 << 30) as f64;
 
-/// Only the first section to run measures its own peak: a peak never falls.
+/// Only the first section to run can measure its own peak, because a peak never falls.
 pub(super) fn measure(bench: &Bench) -> Result<(String, Vec<Row>)> {
     let settings = bench.context(PROMPT + LANES * ANSWER);
     let sequences = ContextSettings { n_seq: 1 + LANES as u32, ..settings.clone() };

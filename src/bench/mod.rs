@@ -1,7 +1,7 @@
-//! How fast the engine is, and beside whom.
+//! How fast the engine is, compared with other programs.
 //!
-//! Every section measures the engine that `exp` runs on. Where there are [`Peers`], each of their runs follows one of
-//! ours, so that whatever else the machine does meets both; reported are medians.
+//! Every section measures the engine that `exp` uses. If there are [`Peers`], each of their runs follows one of ours,
+//! so that other load on the machine affects both; results are medians.
 
 mod batch;
 mod eviction;
@@ -34,16 +34,16 @@ pub enum Section {
     Single,
     /// Generating many sequences from one prompt.
     Batch,
-    /// A grid of conditions, beside as many separate runs.
+    /// A grid of conditions, compared with as many separate runs.
     Grid,
-    /// What looking at attention costs the reading.
+    /// The cost of the tap while a prompt is read.
     Tap,
-    /// Choosing what to evict, and evicting it.
+    /// Choosing the positions to evict, and evicting them.
     Eviction,
 }
 
 impl Section {
-    /// All, in the order in which they run: memory first, because a peak never falls.
+    /// All sections in the order in which they run: memory first, because a peak never falls.
     pub const ALL: [Section; 6] =
         [Section::Memory, Section::Single, Section::Batch, Section::Grid, Section::Tap, Section::Eviction];
 
@@ -71,19 +71,19 @@ impl FromStr for Section {
     }
 }
 
-/// What is measured, and how.
+/// The settings of a measurement.
 pub struct Bench {
     /// The model.
     pub model: Arc<Model>,
-    /// The same, loaded [dry](crate::llama::LoadSettings::dry): for predictions of memory.
+    /// The same model, loaded [dry](crate::llama::LoadSettings::dry), to predict memory.
     pub dry: Arc<Model>,
-    /// How long the model took to load.
+    /// Time that loading the model took.
     pub load: Duration,
-    /// Threads, cache type and such; each section sets its own sizes.
+    /// Threads, cache type and the like; each section sets its own sizes.
     pub context: ContextSettings,
-    /// Runs of which the median is taken.
+    /// Number of runs of which the median is taken.
     pub runs: usize,
-    /// The programs to measure beside.
+    /// The programs to compare with.
     pub peers: Option<Peers>,
 }
 
@@ -127,8 +127,8 @@ fn tokens(model: &Model, len: usize) -> Vec<Token> {
     unreachable!("the text grows without end")
 }
 
-/// The conditions of a study in miniature: `count` jobs, each with a random share of `len` positions evicted; the
-/// first keeps all.
+/// The conditions of a small study: `count` jobs, each with a random share of `len` positions evicted; the first one
+/// keeps all.
 fn jobs(count: usize, len: usize) -> Result<Vec<Job<usize>>> {
     let jobs = (0..count).map(|id| {
         let ratio = format!("{:.4}", 0.9 * id as f64 / count as f64);
@@ -138,17 +138,17 @@ fn jobs(count: usize, len: usize) -> Result<Vec<Job<usize>>> {
     jobs.collect()
 }
 
-/// What a policy keeps; one with scores is given some.
+/// The keep set of a policy; a policy with scores gets artificial ones.
 fn keep_set(name: &str, ratio: &str, len: usize) -> Result<KeepSet> {
     let budget = Budget::Ratio(ratio.parse()?);
     let protected = vec![false; len];
-    // Steps of the golden ratio: no two alike, in no order.
+    // Steps of the golden ratio: no two are equal, and they have no order.
     let scores: Vec<_> = (0..len).map(|at| (at as f64 * 0.618_033_988_749_895).fract()).collect();
     let view = View { scores: &scores, ..View::new(0..len, &protected, budget, TrialSeed(1)) };
     evict(name.parse::<PolicySpec>()?.policy(), len, &view)
 }
 
-/// Answers of full length, whatever the model would say.
+/// Makes answers of full length, even if the model would end its turn.
 fn greedy() -> Sampler {
     Sampler::new(&Sampling { ignore_eos: true, ..Sampling::default() }, 0)
 }

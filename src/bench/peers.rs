@@ -1,4 +1,5 @@
-//! llama.cpp's own programs, run as processes on the same file with the same settings; and transformers with kvpress.
+//! Peers: llama.cpp's own programs, run as processes on the same file with the same settings, and transformers with
+//! kvpress.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,10 +10,10 @@ use super::timed;
 use crate::llama::{ContextSettings, FlashAttn};
 use crate::{Error, Result};
 
-/// Where the programs are, and how they are to compute.
+/// Where the programs are, and their settings.
 pub struct Peers {
     directory: PathBuf,
-    /// Options that all of them know by the same name.
+    /// Options that have the same name in all of them.
     common: Vec<String>,
     flash_attn: FlashAttn,
     file: PathBuf,
@@ -22,7 +23,7 @@ pub struct Peers {
 const BENCH: &str = "llama-bench";
 const BATCHED: &str = "llama-batched-bench";
 const COMPLETION: &str = "llama-completion";
-/// May be missing.
+/// The kvpress program, which may be missing.
 const KVPRESS: &str = "kvpress";
 
 impl Peers {
@@ -94,7 +95,7 @@ impl Peers {
         test["speed_tg"].as_f64().ok_or_else(|| unclear(BATCHED, &"no speed in it"))
     }
 
-    /// Seconds that one llama-completion takes, from start to end.
+    /// Seconds that one llama-completion process takes from start to end.
     pub(super) fn completion(&self, prompt: &str, answer: usize) -> Result<f64> {
         let answer = answer.to_string();
         let options = [
@@ -115,7 +116,8 @@ impl Peers {
         Ok(timed(|| self.run(COMPLETION, &options))?.1)
     }
 
-    /// Seconds that one condition takes in transformers with kvpress, the model loaded; `None` where that is not there.
+    /// Seconds that one condition takes in transformers with kvpress, without loading the model; `None` if it is not
+    /// installed.
     pub(super) fn kvpress(&self, prompt: usize, answer: usize, dtype: &str) -> Result<Option<f64>> {
         if !self.directory.join(KVPRESS).is_file() {
             return Ok(None);
@@ -139,7 +141,7 @@ impl Peers {
         }
     }
 
-    /// Runs to the end and returns what it printed.
+    /// Runs a program to its end and returns its output.
     fn run(&self, name: &str, options: &[&str]) -> Result<String> {
         output(name, Command::new(self.directory.join(name)).args(&self.common).args(options))
     }

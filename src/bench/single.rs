@@ -1,4 +1,4 @@
-//! One sequence: reading a prompt, generating an answer.
+//! One sequence: the speed of reading a prompt and of generating an answer.
 
 use super::{Bench, Goal, Row, greedy, median, timed};
 use crate::Result;

@@ -9,7 +9,7 @@ use serde::Serialize;
 pub struct Table {
     /// The section's name.
     pub section: String,
-    /// What was measured, and what the ratio means.
+    /// What was measured, and the meaning of the ratio.
     pub note: String,
     /// The measurements.
     pub rows: Vec<Row>,
@@ -20,15 +20,15 @@ pub struct Table {
 pub struct Row {
     /// What was measured.
     pub what: String,
-    /// The value (of several runs the median).
+    /// The value; the median of several runs.
     pub value: f64,
     /// Its unit.
     pub unit: &'static str,
     /// What it is compared with, in the same unit.
     pub beside: Option<Beside>,
-    /// How the two compare; the table's note says which is divided by which.
+    /// The ratio of the two; the table's note says which is divided by which.
     pub ratio: Option<f64>,
-    /// What the ratio ought to be.
+    /// The ratio that it should have.
     pub goal: Option<Goal>,
 }
 
@@ -37,17 +37,17 @@ pub struct Row {
 pub struct Beside {
     /// What it is.
     pub what: String,
-    /// Its value.
+    /// Its value, in the same unit.
     pub value: f64,
 }
 
-/// What a ratio ought to be.
+/// The ratio that a measurement should have.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
-    /// This or more.
+    /// This ratio or more.
     AtLeast(f64),
-    /// This or less.
+    /// This ratio or less.
     AtMost(f64),
 }
 
@@ -61,24 +61,24 @@ impl fmt::Display for Goal {
 }
 
 impl Row {
-    /// A measurement compared with nothing.
+    /// A measurement without a comparison.
     pub(super) fn new(what: impl Into<String>, value: f64, unit: &'static str) -> Self {
         Row { what: what.into(), value, unit, beside: None, ratio: None, goal: None }
     }
 
-    /// The same beside another.
+    /// The same, compared with another value.
     pub(super) fn beside(self, what: impl Into<String>, value: f64, ratio: f64) -> Self {
         Row { beside: Some(Beside { what: what.into(), value }), ratio: Some(ratio), ..self }
     }
 
-    /// The same with what the ratio ought to be.
+    /// The same with the ratio that it should have.
     pub(super) fn goal(self, goal: Goal) -> Self {
         Row { goal: Some(goal), ..self }
     }
 }
 
 impl Table {
-    /// As Markdown.
+    /// The table as Markdown.
     pub fn markdown(&self) -> String {
         let mut out = format!("### {}\n\n{}\n\n", self.section, self.note);
         out.push_str("| what | kvllama | beside | ratio | goal |\n|---|--:|--:|--:|--:|\n");
@@ -96,7 +96,7 @@ impl Table {
     }
 }
 
-/// Three significant digits, and no fewer than the integer part has.
+/// Formats a number with three significant digits, or more if its integer part has more.
 fn significant(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();

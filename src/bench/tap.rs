@@ -1,4 +1,4 @@
-//! What looking at attention, keys and queries costs the reading of a prompt.
+//! The cost of the tap: how much slower a prompt is read while attention, keys and queries are read from the graph.
 
 use super::{Bench, Goal, Row, median, timed};
 use crate::Result;
@@ -9,7 +9,7 @@ use crate::llama::{Context, ContextSettings, FlashAttn, Token};
 const PROMPT: usize = 2048;
 const GOAL: Goal = Goal::AtMost(1.35);
 
-/// A policy that looks at it, and what it looks at.
+/// For each kind of tensor, a policy that needs it, and the tensor's name.
 const LOOKS: [(&str, &str); 3] =
     [("knorm", "keys"), ("h2o", "attention"), ("expected-attention", "queries, keys and values")];
 

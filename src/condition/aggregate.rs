@@ -1,4 +1,4 @@
-//! How the scores of layers and heads become one.
+//! How the scores of layers and heads are combined into one.
 
 use super::{Axis, AxisArgs, Condition};
 use crate::evict::{Aggregate, Granularity};
@@ -22,7 +22,7 @@ impl Axis for Aggregate {
         Ok(args.aggregate.aggregate.clone())
     }
 
-    /// Without scores, or head by head, there is nothing to aggregate.
+    /// Without scores, or with a keep set per head, there is nothing to aggregate.
     fn settle(condition: &mut Condition, _args: &AxisArgs) {
         if condition.score().is_none() || condition.granularity != Granularity::Token {
             condition.aggregate = Aggregate::default();

@@ -4,7 +4,7 @@ use super::{Axis, AxisArgs, Condition, Scope};
 use crate::evict::{Budget, DEFAULT_SINKS, Ratio, RollingBudget, parse_ratios};
 use crate::{Error, Result};
 
-/// Evictions at once under a rolling budget whose policy has scores: ranking costs more than evicting.
+/// Positions evicted at once under a rolling budget if the policy has scores, because ranking costs more than evicting.
 const SCORED_EVERY: usize = 16;
 
 /// `--ratio`, `--keep-first`, `--keep-last`, `--rolling` and `--every`.
@@ -32,7 +32,7 @@ pub struct BudgetArgs {
 }
 
 impl BudgetArgs {
-    /// Whether anything says how much is evicted.
+    /// Whether any option sets how much is evicted.
     pub fn is_given(&self) -> bool {
         !self.ratio.is_empty() || self.keep_first.is_some() || self.keep_last.is_some() || self.rolling.is_some()
     }
@@ -44,7 +44,7 @@ impl BudgetArgs {
 }
 
 impl Budget {
-    /// As a report words it: `0.5`, `100+100`, `rolling 64 (by 16)`.
+    /// The form in reports: `0.5`, `100+100`, `rolling 64 (by 16)`.
     pub fn words(&self) -> String {
         match self {
             Budget::Rolling(RollingBudget { budget, every: 1 }) => format!("rolling {budget}"),

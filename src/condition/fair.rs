@@ -8,7 +8,8 @@ use super::{Axis, AxisArgs, Condition};
 use crate::evict::Budget;
 use crate::{Error, Result};
 
-/// Fair eviction ("The Pitfalls of KV Cache Compression", arXiv 2510.00231): no part of the prompt pays for another.
+/// Fair eviction ("The Pitfalls of KV Cache Compression", arXiv 2510.00231): each part of the prompt survives in
+/// proportion to its length.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fair(pub bool);
 

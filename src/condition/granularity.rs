@@ -1,4 +1,4 @@
-//! What keeps a set of positions of its own: the whole model, a layer, a KV head.
+//! The unit that keeps its own set of positions: the whole model, a layer, or a KV head.
 
 use super::{Axis, AxisArgs, Condition, needs_plain_modes};
 use crate::Result;

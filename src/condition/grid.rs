@@ -1,9 +1,9 @@
-//! The grid: the values asked for on each axis become conditions.
+//! The grid: crosses the values given for each axis into conditions.
 
 use super::{AxisArgs, Condition};
 use crate::{Error, Result};
 
-/// What is asked for, as one writes it on a command line.
+/// The values given for each axis, as on a command line.
 ///
 /// ```
 /// use kvllama::condition::Grid;
@@ -16,12 +16,12 @@ use crate::{Error, Result};
 pub struct Grid {
     /// The values of each axis.
     pub axes: AxisArgs,
-    /// Whether the full cache is added.
+    /// Whether to add the full cache.
     pub baseline: bool,
 }
 
 impl Grid {
-    /// Reads the options of the axes from a line of them; the full cache is added.
+    /// Reads options of the axes, as on a command line, and adds the full cache.
     ///
     /// # Errors
     /// If an option or a value is unknown.
@@ -37,10 +37,10 @@ impl Grid {
         Ok(Grid { axes, baseline: true })
     }
 
-    /// All conditions, the baseline first, none twice.
+    /// All conditions, the baseline first, without duplicates.
     ///
     /// # Errors
-    /// If values exclude each other, if an option changes nothing, or if nothing is left.
+    /// If values exclude each other, if an option has no effect, or if no condition remains.
     pub fn conditions(&self) -> Result<Vec<Condition>> {
         let mut crossed = self.axes.cross()?;
         for condition in &mut crossed {

@@ -1,4 +1,4 @@
-//! Element types of the KV cache: what quantization keeps of a position, where eviction keeps fewer of them.
+//! Element types of the KV cache. Quantization keeps every position at lower precision; eviction keeps fewer positions.
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,19 +25,19 @@ words! {
 }
 
 impl KvType {
-    /// Whether numbers are quantized in blocks.
+    /// Whether it is a quantized type, with numbers stored in blocks.
     pub fn is_quantized(self) -> bool {
         matches!(self, KvType::Q8_0 | KvType::Q4_0)
     }
 }
 
-/// Types of keys and of values: `f16`, or `q8_0/q4_0` where they differ.
+/// Types of keys and of values: `f16`, or `q8_0/q4_0` if they differ.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct KvTypes {
-    /// Of keys.
+    /// Type of the keys.
     pub k: KvType,
-    /// Of values. llama.cpp holds quantized ones only under flash attention.
+    /// Type of the values. llama.cpp supports quantized values only with flash attention.
     pub v: KvType,
 }
 

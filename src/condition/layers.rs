@@ -1,4 +1,4 @@
-//! Which layers forget.
+//! The layers in which positions are evicted.
 
 use super::{Axis, AxisArgs, Condition, needs_plain_modes};
 use crate::Result;

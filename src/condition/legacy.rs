@@ -1,15 +1,15 @@
-//! Conditions as manifests of schema 1 (kvllama 0.1.0) wrote them.
+//! Reads conditions from manifests of schema 1 (kvllama 0.1.0).
 
 use serde_json::{Map, Value, json};
 
 use super::Condition;
 use crate::evict::{Budget, DEFAULT_SINKS};
 
-/// Turns a condition of schema 1 into one of today. Also returns the name it has in that run's files, which differs
-/// where sinks were not the default: they were `/sinks=8` behind the budget and are a parameter of the policy now.
+/// Turns a condition of schema 1 into a current one. Also returns its name in that run's files. It differs if the sinks
+/// were not the default: schema 1 wrote them as `/sinks=8` after the budget; now they are a parameter of the policy.
 ///
 /// # Errors
-/// If it is no condition of schema 1.
+/// If it is not a condition of schema 1.
 pub fn upgrade(value: &Value) -> Result<(Condition, String), String> {
     let mut fields: Map<String, Value> = value.as_object().ok_or("a condition is an object")?.clone();
     let policy = fields.get("policy").and_then(Value::as_str).ok_or("a condition has a policy")?.to_owned();
@@ -44,11 +44,11 @@ pub fn upgrade(value: &Value) -> Result<(Condition, String), String> {
     Ok((condition, name))
 }
 
-/// A condition of schema 1 from the cells of one of its rows, by column. A run that had grown is described by them alone:
-/// its manifest was written at the first start and never again.
+/// Reads a condition of schema 1 from the cells of one of its rows, by column. If conditions were added to such a run
+/// later, only the rows describe them, because the manifest was written at the first start alone.
 ///
 /// # Errors
-/// If the cells are of no condition.
+/// If the cells do not describe a condition.
 pub fn upgrade_row(cell: impl Fn(&str) -> Option<String>) -> Result<(Condition, String), String> {
     let filled = |name: &str| cell(name).filter(|text| !text.is_empty());
     let number = |name: &str| filled(name).and_then(|text| text.parse::<u64>().ok());

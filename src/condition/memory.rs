@@ -1,4 +1,4 @@
-//! Heard and forgotten, or never heard.
+//! Whether the model has heard and forgotten the evicted tokens, or has never heard them.
 
 use super::{Axis, AxisArgs, Condition};
 use crate::Result;

@@ -1,9 +1,10 @@
 //! Conditions: the columns of the experiment.
 //!
-//! A [`Condition`] is a value on each *axis*: policy, budget, positions, ... An axis is one file here and one line in
-//! the list below. The file holds its type with the default, its options on the command line, its cells in
-//! `trials.csv`, what it adds to a condition's name, its words in reports and methods, and which other values it goes
-//! with. Whatever crosses, stores, compares or describes conditions does so through [`Axis`], without knowing the axes.
+//! A [`Condition`] is one way to evict, such as `random@0.5`: one value on each *axis* (policy, budget, positions,
+//! ...). An axis is one file here and one line in the list below. The file holds the axis' type with its default, its
+//! options on the command line, its cells in `trials.csv`, its part of a condition's name, its words in reports and
+//! methods, and the values of other axes that exclude it. Code that crosses, stores, compares or describes conditions
+//! uses [`Axis`] and does not know the single axes.
 //!
 //! ```
 //! use kvllama::condition::Condition;
@@ -62,10 +63,11 @@ pub trait Axis:
     /// Whether conditions that differ in this axis alone are compared.
     const COMPARED: bool = true;
 
-    /// Whether its values belong to the policy: between two policies a difference in them is no second one.
+    /// Whether its values belong to the policy. If two policies also differ in such a value, this does not count as a
+    /// second difference.
     const OF_POLICY: bool = false;
 
-    /// Whether it says something of an eviction. The full cache has the default value of every such axis.
+    /// Whether it describes an eviction. The full cache has the default value of every such axis.
     const OF_EVICTION: bool = true;
 
     /// Its columns in `trials.csv`.
@@ -73,33 +75,33 @@ pub trait Axis:
         const { &[Self::NAME] }
     }
 
-    /// The values asked for on the command line.
+    /// The values given on the command line.
     fn values(args: &AxisArgs) -> Result<Vec<Self>>;
 
-    /// Gives a value its final form in a condition: one that can make no difference there becomes the default.
+    /// Gives a value its final form in a condition: a value without effect there becomes the default.
     fn settle(_condition: &mut Condition, _args: &AxisArgs) {}
 
-    /// Refuses the value beside others that it does not go with.
+    /// Refuses the value if another value of the condition excludes it.
     fn check(&self, _condition: &Condition) -> Result<()> {
         Ok(())
     }
 
-    /// Refuses options that no condition of a grid makes use of.
+    /// Refuses options that no condition of a grid uses.
     fn check_all(_conditions: &[Condition], _args: &AxisArgs) -> Result<()> {
         Ok(())
     }
 
-    /// Its cells in `trials.csv`, one a column.
+    /// Its cells in `trials.csv`, one per column.
     fn cells(&self, _condition: &Condition) -> Vec<String> {
         vec![self.to_string()]
     }
 
-    /// What it adds to the condition's name; nothing for the default.
+    /// Its part of the condition's name; `None` for the default.
     fn suffix(&self, _condition: &Condition) -> Option<String> {
         (*self != Self::default()).then(|| format!("/{}={self}", Self::NAME))
     }
 
-    /// How a report words it, in parentheses after the policy; nothing for the default.
+    /// Its words in a report, in parentheses after the policy; `None` for the default.
     fn words(&self) -> Option<String> {
         (*self != Self::default()).then(|| format!("{} {self}", Self::NAME))
     }
@@ -110,7 +112,7 @@ pub trait Axis:
     }
 }
 
-/// What can be said of an axis without a value.
+/// The facts of an axis that do not depend on a value.
 #[derive(Debug, PartialEq, Eq)]
 pub struct AxisFacts {
     /// [`Axis::NAME`].
@@ -121,13 +123,14 @@ pub struct AxisFacts {
     of_policy: bool,
 }
 
-/// Writes what would otherwise list the axes once more.
+/// Generates everything that would otherwise repeat the list of axes.
 macro_rules! axes {
     ($($(#[$doc:meta])* $field:ident: $axis:ty,)+) => {
-        /// Everything that identifies a column of the experiment except the example and the repeat.
+        /// One value on every axis: everything that identifies a column of the experiment except the example and the
+        /// repeat.
         ///
-        /// Its [`Display`](fmt::Display) form is its name in files and reports: policy, budget, and whatever differs
-        /// from the defaults, such as `random@0.5/block=8/compact`.
+        /// Its [`Display`](fmt::Display) form is its name in files and reports: the policy, the budget, and everything
+        /// that differs from the defaults, such as `random@0.5/block=8/compact`.
         #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(default)]
         pub struct Condition { $($(#[$doc])* pub $field: $axis,)+ }
@@ -150,24 +153,24 @@ macro_rules! axes {
                 [$(<$axis>::columns(),)+].into_iter().flatten().copied()
             }
 
-            /// The condition's cells in [`Condition::columns`].
+            /// The condition's cells, in the order of [`Condition::columns`].
             pub fn cells(&self) -> Vec<String> {
                 let mut cells = Vec::new();
                 $(cells.extend(self.$field.cells(self));)+
                 cells
             }
 
-            /// What each axis adds to the name.
+            /// The part of the name that comes from each axis.
             fn suffixes(&self) -> Vec<String> {
                 [$(self.$field.suffix(self),)+].into_iter().flatten().collect()
             }
 
-            /// How a report words what differs from the defaults.
+            /// The words of a report for everything that differs from the defaults.
             fn details(&self) -> Vec<String> {
                 [$(<$axis as Axis>::words(&self.$field),)+].into_iter().flatten().collect()
             }
 
-            /// Sentences for the methods paragraph, one an axis that has something to say.
+            /// Sentences for the methods paragraph, at most one per axis.
             pub fn methods(&self) -> Vec<String> {
                 [$(self.$field.methods(self),)+].into_iter().flatten().collect()
             }
@@ -188,7 +191,7 @@ macro_rules! axes {
                 $(<$axis>::settle(self, args);)+
             }
 
-            /// What it is compared with: nothing evicted, everything else the same.
+            /// The condition it is compared with: nothing is evicted, everything else is the same.
             pub fn baseline(&self) -> Self {
                 let mut full = Condition::default();
                 $(if !<$axis>::OF_EVICTION {
@@ -204,7 +207,7 @@ macro_rules! axes {
         }
 
         impl AxisArgs {
-            /// Every combination of the values asked for; the last axis varies fastest.
+            /// Every combination of the given values; the last axis varies fastest.
             fn cross(&self) -> Result<Vec<Condition>> {
                 let mut conditions = vec![Condition::default()];
                 $(
@@ -228,27 +231,27 @@ macro_rules! axes {
 }
 
 axes! {
-    /// Who decides what survives.
+    /// The policy that chooses the survivors.
     policy: PolicySpec,
     /// How many positions survive.
     budget: Budget,
     /// Length of the blocks that `random` evicts.
     block: Block,
-    /// What keeps a set of positions of its own.
+    /// Whether all layers and heads keep the same positions, or each its own.
     granularity: Granularity,
-    /// Which layers forget.
+    /// The layers in which positions are evicted.
     layers: Layers,
-    /// How scores of layers and heads become one.
+    /// How the scores of layers and heads are combined into one.
     aggregate: Aggregate,
     /// Whether each part of the prompt survives in proportion to its length.
     fair: Fair,
-    /// What becomes of the survivors' positions.
+    /// Whether survivors keep their positions or are moved together.
     positions: Positions,
-    /// Heard and forgotten, or never heard.
+    /// Whether the model reads the evicted tokens first, or never.
     memory: Memory,
     /// Which part of the prompt is compressed.
     scope: Scope,
-    /// What is protected.
+    /// The spans that always survive.
     protect: Protect,
     /// Element types of keys and values.
     kv_type: KvTypes,
@@ -260,12 +263,12 @@ impl Condition {
         self.policy.policy().keeps_all()
     }
 
-    /// The scores its policy ranks positions by, if it does.
+    /// The scores by which its policy ranks positions; `None` for a policy without scores.
     pub fn score(&self) -> Option<&dyn Score> {
         self.policy.score()
     }
 
-    /// First positions kept whatever the policy says: the sinks of `streaming` and of `sinks+POLICY`.
+    /// Number of first positions that always survive: the sinks of `streaming` and of `sinks+POLICY`.
     pub fn sinks(&self) -> Option<usize> {
         let sinks = self.policy.sinks()?;
         Some(match self.budget {
@@ -274,7 +277,7 @@ impl Condition {
         })
     }
 
-    /// Whether cells of the KV cache are given back.
+    /// Whether the eviction frees cells of the KV cache.
     pub fn frees(&self) -> bool {
         self.granularity == Granularity::Token
     }
@@ -284,7 +287,7 @@ impl Condition {
         self.frees() && self.layers == Layers::All
     }
 
-    /// The policy and, in parentheses, what differs from the defaults: the name of a curve in reports.
+    /// The policy and, in parentheses, everything that differs from the defaults: the name of a curve in reports.
     pub fn series(&self) -> String {
         let name = if self.is_full() { "the full cache".to_owned() } else { self.policy.to_string() };
         let details = self.details();
@@ -296,7 +299,8 @@ impl Condition {
         if self.is_full() { self.series() } else { format!("{} at {}", self.series(), self.budget.words()) }
     }
 
-    /// The one axis on which two conditions of the same budget differ, where that is worth comparing.
+    /// The only axis on which two conditions of the same budget differ; `None` if there is no such axis or it is not
+    /// compared.
     pub fn only_difference(&self, other: &Self) -> Option<&'static AxisFacts> {
         let mut found = self.differences(other);
         if found.first().is_some_and(|first| first.name == PolicySpec::NAME) {
@@ -315,7 +319,7 @@ impl fmt::Display for Condition {
     }
 }
 
-/// Where layers or heads keep sets of their own, nothing is moved and everything was read.
+/// If layers or heads keep different positions, survivors cannot be moved, and the model must read the whole prompt.
 fn needs_plain_modes(option: &str, value: &dyn fmt::Display, condition: &Condition) -> Result<()> {
     let Condition { positions, memory, .. } = condition;
     if (*positions, *memory) == Default::default() {

@@ -1,4 +1,4 @@
-//! Where the survivors sit after an eviction.
+//! The positions of the survivors after an eviction.
 
 use super::{Axis, AxisArgs, Condition};
 use crate::Result;

@@ -1,4 +1,4 @@
-//! What survives whatever the policy says.
+//! The spans that survive whatever the policy says.
 
 use super::{Axis, AxisArgs, Condition};
 use crate::Result;

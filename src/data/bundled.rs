@@ -1,4 +1,4 @@
-//! The data sets inside the binary.
+//! The data sets that are part of the binary.
 
 use super::{Example, parse};
 use crate::{Error, Result};
@@ -6,11 +6,11 @@ use crate::{Error, Result};
 /// A bundled data set.
 #[derive(Debug, Clone, Copy)]
 pub struct Bundled {
-    /// The name `--data` takes.
+    /// The name for `--data`.
     pub name: &'static str,
-    /// One line for listings.
+    /// A summary in one line, for lists.
     pub summary: &'static str,
-    /// The JSONL.
+    /// The contents as JSONL.
     pub jsonl: &'static str,
 }
 
@@ -38,12 +38,12 @@ pub static BUNDLED: &[Bundled] = &[
     },
 ];
 
-/// The names, for messages and help.
+/// The names of all bundled data sets, for messages and help.
 pub fn names() -> String {
     BUNDLED.iter().map(|set| set.name).collect::<Vec<_>>().join(", ")
 }
 
-/// The bundled data set of that name, if there is one.
+/// The bundled data set with that name; `None` if there is none.
 pub fn find(name: &str) -> Option<&'static Bundled> {
     BUNDLED.iter().find(|set| set.name == name)
 }

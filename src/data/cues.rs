@@ -1,12 +1,11 @@
-//! The words by which people state each rule of IFEval.
+//! Cues: the words with which people state each rule of IFEval.
 
 use serde_json::{Map, Value};
 
 use super::Instruction;
 use crate::score::text::regex;
 
-/// How plainly a piece of a prompt states an instruction: the number of its cues, and 0 if one is
-/// missing that the instruction cannot be stated without.
+/// How clearly a piece of a prompt states an instruction: the number of its cues, or 0 if a required cue is missing.
 pub(super) fn cues(piece: &str, instruction: &Instruction) -> u32 {
     let s = Piece { text: normal(piece), kwargs: &instruction.kwargs };
     match instruction.kind.as_str() {
@@ -61,7 +60,7 @@ pub(super) fn cues(piece: &str, instruction: &Instruction) -> u32 {
             [s.counts("num_bullets"), s.has(regex!("exactly|contain|includ|use|list|point(?:s|ed)"))],
         ),
         "detectable_format:number_highlighted_sections" => count(
-            // Not inside the sample that often goes with it: `*highlighted section*`.
+            // Words of the sample that often comes with it (`*highlighted section*`) do not count.
             regex!(r"highlight|italic|\bbold\b|emphasi[sz]e")
                 .is_match(&regex!(r"\*[^*\n]+\*").replace_all(&s.text, "*")),
             [s.counts("num_highlights"), s.has(regex!(r"\*[^*]+\*|markdown|section"))],
@@ -131,7 +130,7 @@ fn normal(text: &str) -> String {
     text.to_lowercase().replace(['“', '”'], "\"").replace(['‘', '’'], "'")
 }
 
-/// A piece of a prompt, and the kwargs it may speak of.
+/// A piece of a prompt, and the kwargs whose values it may contain.
 struct Piece<'a> {
     text: String,
     kwargs: &'a Map<String, Value>,
@@ -146,7 +145,7 @@ impl Piece<'_> {
         self.has(regex!(r"\b(?:no|not|never|without|neither|nor|avoid\w*|exclud\w*|refrain\w*|free|leave out|omit\w*|forbidden|cannot)\b|n't\b"))
     }
 
-    /// Whether the keyword must not be there at all.
+    /// Whether the piece says that the keyword must be absent.
     fn excluded(&self) -> bool {
         let is = |kwarg, value: Value| self.kwargs.get(kwarg) == Some(&value);
         is("frequency", 1.into()) && is("relation", "less than".into())
@@ -156,20 +155,20 @@ impl Piece<'_> {
         normal(self.kwargs.get(kwarg).and_then(Value::as_str).unwrap_or_default().trim())
     }
 
-    /// Whether the text of a kwarg is there.
+    /// Whether it contains the text of a kwarg.
     fn names(&self, kwarg: &str) -> bool {
         let name = self.text(kwarg);
         !name.is_empty() && self.text.contains(name.trim_end_matches(['.', '!', '?']))
     }
 
-    /// Whether every text of a kwarg is there.
+    /// Whether it contains every text of a kwarg.
     fn names_all(&self, kwarg: &str) -> bool {
         let names = self.kwargs.get(kwarg).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         !names.is_empty() && names.iter().filter_map(Value::as_str).all(|name| self.text.contains(&normal(name)))
     }
 
-    /// Whether the number of a kwarg is there, in figures or in words. `less than 11` may read `at
-    /// most 10`, and `at least 6` `more than 5`.
+    /// Whether it contains the number of a kwarg, in digits or in words. `less than 11` may also read `at most 10`, and
+    /// `at least 6` `more than 5`.
     fn counts(&self, kwarg: &str) -> bool {
         let Some(number) = self.kwargs.get(kwarg).and_then(Value::as_f64) else { return false };
         let compared = self.kwargs.keys().any(|name| name.ends_with("relation"));
@@ -187,7 +186,7 @@ impl Piece<'_> {
         })
     }
 
-    /// The letter, standing alone, or the sign by its name.
+    /// Whether it contains the letter as a word of its own, or the name of the sign.
     fn names_letter(&self) -> bool {
         let letter = self.text("letter");
         match letter.as_str() {
@@ -251,7 +250,7 @@ fn as_number(word: &str) -> Option<f64> {
     }
 }
 
-/// The languages that langdetect tells apart.
+/// The languages that langdetect distinguishes.
 const LANGUAGES: [(&str, &str); 55] = [
     ("af", "afrikaans"),
     ("ar", "arabic"),

@@ -21,7 +21,7 @@ pub(crate) fn read(path: &Path) -> Result<String> {
         .map_err(|error| Error::input(format!("cannot read the examples in {}: {error}", path.display())))
 }
 
-/// Reads examples from JSONL text; `name` is what errors call it.
+/// Reads examples from JSONL text; errors refer to it as `name`.
 pub fn parse(text: &str, name: &str) -> Result<Vec<Example>> {
     let examples: Vec<Example> = lines(text)
         .map(|(number, example)| example.map_err(|error| Error::input(format!("{name}, line {number}: {error}"))))
@@ -32,9 +32,9 @@ pub fn parse(text: &str, name: &str) -> Result<Vec<Example>> {
     Ok(examples)
 }
 
-/// Each line that is not blank by its number: an example, or what is wrong with it.
+/// Each line that is not blank, with its number: an example, or what is wrong with it.
 pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, Result<Example>)> {
-    // Windows editors and spreadsheets begin a file with a byte order mark.
+    // Windows editors and spreadsheets put a byte order mark at the start of a file.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut first_seen: HashMap<String, usize> = HashMap::new();
     let numbered = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
@@ -58,7 +58,7 @@ pub(super) fn example(line: &str) -> Result<Example> {
     Ok(example)
 }
 
-/// What must hold for an example to be run and scored.
+/// Checks that an example can be run and scored.
 pub(super) fn check(example: &Example) -> Result<()> {
     let fail = |what: String| Err(Error::input(what));
     if example.id.is_empty() || example.id.chars().any(char::is_control) {
@@ -90,7 +90,7 @@ pub(super) fn check(example: &Example) -> Result<()> {
     Ok(())
 }
 
-/// What must hold for one of its instructions.
+/// Checks one of its instructions.
 pub(super) fn check_instruction(example: &Example, instruction: &Instruction) -> Result<()> {
     if let Some(text) = &instruction.text
         && example.locate(text).is_none()

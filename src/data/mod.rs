@@ -1,7 +1,7 @@
-//! Examples: what is asked of the model, and what the answer is checked against.
+//! Data sets: prompts for the model, and what their answers are checked for.
 //!
-//! A data set is JSONL, one [`Example`] a line. [`load`] reads and validates a
-//! file, [`bundled`] the sets that travel inside the binary.
+//! A data set is JSONL, one [`Example`] per line. [`load`] reads and validates a file; [`bundled`] has the sets that
+//! are part of the binary.
 
 pub mod bundled;
 mod cues;
@@ -26,7 +26,7 @@ use serde_json::{Map, Value};
 /// The `type` of an instruction that only a judge can score.
 pub const RUBRIC: &str = "rubric";
 
-/// One item of a data set: a conversation, and the instructions in it.
+/// One item of a data set: a conversation and the instructions in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Example {
@@ -34,15 +34,15 @@ pub struct Example {
     pub id: String,
     /// System and user (and, in a dialogue, assistant) turns, in order. The last is the user's.
     pub messages: Vec<Message>,
-    /// The checkable demands, at least one.
+    /// The checkable demands; at least one.
     pub instructions: Vec<Instruction>,
-    /// A verbatim piece of a message: background the answer may draw on.
+    /// Background for the answer, verbatim from a message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
-    /// A verbatim piece of a message: the request itself, without its instructions.
+    /// The request itself without its instructions, verbatim from a message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub question: Option<String>,
-    /// Where the example came from; free form, never interpreted.
+    /// The origin of the example, in any form; never interpreted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Value>,
 }
@@ -51,9 +51,9 @@ pub struct Example {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Message {
-    /// Who speaks.
+    /// Who speaks in this turn.
     pub role: Role,
-    /// What is said, as plain text.
+    /// The plain text of the turn.
     pub content: String,
 }
 
@@ -84,7 +84,7 @@ impl Role {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Instruction {
-    /// A rule's name (`keywords:existence`), or [`RUBRIC`].
+    /// The name of a rule (`keywords:existence`), or [`RUBRIC`].
     #[serde(rename = "type", default = "rubric")]
     pub kind: String,
     /// The rule's parameters, as IFEval names them.
@@ -93,7 +93,7 @@ pub struct Instruction {
     /// A criterion for a judge, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rubric: Option<String>,
-    /// The demand as it stands in a message, verbatim: its span in the prompt.
+    /// The words of a message that state the demand, verbatim; their tokens are the instruction's span.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
 }
@@ -103,7 +103,7 @@ fn rubric() -> String {
 }
 
 impl Example {
-    /// Where a verbatim piece of text stands first: the index of the message, and the bytes of its content.
+    /// The first place of a piece of text: the index of the message, and the byte range of its content.
     pub fn locate(&self, text: &str) -> Option<(usize, Range<usize>)> {
         if text.is_empty() {
             return None;
@@ -114,7 +114,7 @@ impl Example {
         })
     }
 
-    /// In how many places a piece of text stands.
+    /// Number of places where a piece of text occurs.
     pub(crate) fn places(&self, text: &str) -> usize {
         self.messages.iter().map(|message| message.content.matches(text).count()).sum()
     }

@@ -1,13 +1,13 @@
-//! Prompts that are nearly the same: they share many of their runs of five words.
+//! Near-duplicates: prompts that share many of their runs of five words.
 
 use std::collections::{HashMap, HashSet};
 
 use super::Example;
 
-/// From this share of common runs on two prompts count as near-duplicates.
+/// Two prompts that share at least this fraction of their runs count as near-duplicates.
 pub(super) const NEAR: f64 = 0.3;
 
-/// Words of a run.
+/// Number of words in a run.
 const RUN: usize = 5;
 
 /// The runs of words of many prompts.
@@ -27,8 +27,8 @@ impl Prompts {
         }
     }
 
-    /// The prompt most like this one, by the order in which they were added, and the share of the
-    /// runs of both that they have in common (Jaccard).
+    /// The most similar prompt, as its number in the order of adding, and the share of all runs that both have
+    /// (Jaccard).
     pub fn nearest(&self, example: &Example) -> Option<(usize, f64)> {
         let runs = runs(example);
         let mut common: HashMap<usize, usize> = HashMap::new();
@@ -37,7 +37,7 @@ impl Prompts {
         }
         let share = |index: usize, common: usize| common as f64 / (runs.len() + self.sizes[index] - common) as f64;
         let shares = common.into_iter().map(|(index, common)| (index, share(index, common)));
-        // Of equals the first, so that a rerun names the same one.
+        // Of equally similar ones the first, so that a rerun names the same one.
         shares.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))
     }
 }

@@ -1,8 +1,8 @@
-//! Where a prompt states an instruction: the sentence, or the clause, that a rule was made from.
+//! Finds where a prompt states an instruction: the sentence, or the clause, on which a rule is based.
 //!
-//! Imported data sets name the rules of a prompt but not the words that stand for them. Here each
-//! rule has the cues by which people state it. A sentence without the cues that a rule cannot do
-//! without is never taken: no span is better than a wrong one.
+//! Imported data sets name the rules of a prompt, but not the words that state them. Each rule has cues here, words
+//! with which people state it. A sentence without the required cues of a rule is never used, because no span is better
+//! than a wrong one.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use super::Instruction;
 use super::cues::cues;
 use crate::score::text::{punkt, regex};
 
-/// Of each instruction the bytes of `text` that state it, where they can be told.
+/// For each instruction the bytes of `text` that state it; `None` if they cannot be found.
 pub(super) fn find(text: &str, instructions: &[Instruction]) -> Vec<Option<Range<usize>>> {
     let sentences = sentences(text, instructions);
     let told: Vec<Option<Told>> = instructions.iter().map(|instruction| told(text, &sentences, instruction)).collect();
@@ -20,13 +20,13 @@ pub(super) fn find(text: &str, instructions: &[Instruction]) -> Vec<Option<Range
         let span = if others().any(|other| other.best == best) {
             clause(text, sentences[best].clone(), &instructions[i])
         } else {
-            // What the sentences beside it add is taken too, unless it is another instruction's.
+            // Neighbouring sentences that add cues are included, unless they belong to another instruction.
             let own = |index: &usize| all.contains(index) && others().all(|other| other.best != *index);
             let first = (0..best).rev().take_while(own).last().unwrap_or(best);
             let last = (best + 1..sentences.len()).take_while(own).last().unwrap_or(best);
             without_passage(text, sentences[first].start..sentences[last].end, &instructions[i])
         };
-        // A span is found again by its text, so it must not stand anywhere before.
+        // A span is later found by its text, so this text must not occur earlier.
         (text.find(&text[span.clone()]) == Some(span.start)).then_some(span)
     });
     spans.collect()
@@ -37,19 +37,19 @@ pub(super) fn find(text: &str, instructions: &[Instruction]) -> Vec<Option<Range
 struct Told {
     /// The one with the most cues.
     best: usize,
-    /// All that have hardly fewer.
+    /// All sentences with nearly as many cues.
     all: Vec<usize>,
 }
 
 fn told(text: &str, sentences: &[Range<usize>], instruction: &Instruction) -> Option<Told> {
     let cues: Vec<u32> = sentences.iter().map(|range| cues(&text[range.clone()], instruction)).collect();
-    // Of equals the last: prompts end with their demands.
+    // Of equals the last, because prompts usually end with their demands.
     let best = (0..sentences.len()).max_by_key(|&index| cues[index]).filter(|&index| cues[index] > 0)?;
     let all = (0..sentences.len()).filter(|&index| cues[index] > 0 && cues[index] + 1 >= cues[best]).collect();
     Some(Told { best, all })
 }
 
-/// The shortest run of clauses of a sentence that states the instruction as well as the whole does.
+/// The shortest run of clauses of a sentence that states the instruction as well as the whole sentence.
 fn clause(text: &str, sentence: Range<usize>, instruction: &Instruction) -> Range<usize> {
     let clauses = clauses(text, sentence.clone());
     let whole = cues(&text[sentence.clone()], instruction);
@@ -58,17 +58,17 @@ fn clause(text: &str, sentence: Range<usize>, instruction: &Instruction) -> Rang
     runs.filter(|run| cues(&text[run.clone()], instruction) >= whole).min_by_key(Range::len).unwrap_or(sentence)
 }
 
-/// A sentence up to a colon behind which it quotes the passage to work on.
+/// A sentence up to a colon, if a quoted passage to work on follows the colon.
 fn without_passage(text: &str, sentence: Range<usize>, instruction: &Instruction) -> Range<usize> {
     let inside = &text[sentence.clone()];
     let head = regex!(r#":\s*["“]"#).find(inside).map(|colon| sentence.start..sentence.start + colon.start());
     head.filter(|head| cues(&text[head.clone()], instruction) >= cues(inside, instruction)).unwrap_or(sentence)
 }
 
-/// Sentences as Punkt splits them, line by line, without the marks of lists.
+/// Sentences as Punkt splits them, line by line, without list markers.
 fn sentences(text: &str, instructions: &[Instruction]) -> Vec<Range<usize>> {
     let whole = unbroken(text, instructions);
-    // A postscript marker is no abbreviation where a capital follows: `... with P.P.S Your ...`.
+    // A postscript marker before a capital letter is not an abbreviation: `... with P.P.S Your ...`.
     let marker = regex!(r"P\.(?:P\.)?S\.?( )[A-Z]");
     let mut ranges: Vec<Range<usize>> = Vec::new();
     for sentence in text.lines().flat_map(punkt::sentences) {
@@ -95,14 +95,14 @@ fn sentences(text: &str, instructions: &[Instruction]) -> Vec<Range<usize>> {
     ranges
 }
 
-/// Whether a sentence only goes on in the next line.
+/// Whether a sentence continues in the next line.
 fn wraps(text: &str, first: &Range<usize>, next: &Range<usize>) -> bool {
     text[first.end..next.start] == *"\n"
         && text[first.clone()].ends_with(char::is_alphanumeric)
         && text[next.clone()].starts_with(char::is_lowercase)
 }
 
-/// Where no sentence ends: parentheses, `i.e.`, and texts that an instruction quotes.
+/// Places where no sentence ends: parentheses, `i.e.`, and texts that an instruction quotes.
 fn unbroken(text: &str, instructions: &[Instruction]) -> Vec<Range<usize>> {
     let within = regex!(r"\([^()\n]{0,300}\)|\b(?:i\.e|e\.g)\.,?\s+\S");
     let answers = regex!(
@@ -121,7 +121,7 @@ fn unbroken(text: &str, instructions: &[Instruction]) -> Vec<Range<usize>> {
     ranges
 }
 
-/// Parts of a sentence between commas and conjunctions; quotes and brackets are left whole.
+/// Parts of a sentence between commas and conjunctions; quotes and brackets are not split.
 fn clauses(text: &str, sentence: Range<usize>) -> Vec<Range<usize>> {
     let inside = &text[sentence.clone()];
     let shut: Vec<_> =

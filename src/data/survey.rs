@@ -1,4 +1,4 @@
-//! What a data set holds, and everything that is wrong or doubtful about it.
+//! Surveys a data set: what it holds, and everything that is wrong or doubtful.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,32 +9,32 @@ use super::load::lines;
 use super::near::{NEAR, Prompts, words};
 use super::{Example, Role};
 
-/// A data set at a glance.
+/// The contents of a data set.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Survey {
-    /// Lines that are examples.
+    /// Number of lines that are examples.
     pub examples: usize,
-    /// Their instructions.
+    /// Number of instructions in them.
     pub instructions: usize,
-    /// Instructions whose `text` says where the prompt states them.
+    /// Number of instructions with a `text`, the words of the prompt that state them.
     pub with_text: usize,
-    /// Examples with a system turn.
+    /// Number of examples with a system turn.
     pub with_system: usize,
-    /// Examples with more than one user turn.
+    /// Number of examples with more than one user turn.
     pub dialogues: usize,
-    /// Instructions by type.
+    /// Number of instructions of each type.
     pub types: BTreeMap<String, usize>,
-    /// Instructions of an example.
+    /// Instructions per example.
     pub instructions_per_example: Spread,
-    /// Words of a prompt, all turns together.
+    /// Words per prompt, all turns together.
     pub words_per_prompt: Spread,
-    /// Lines that are no examples.
+    /// Lines that are not examples.
     pub errors: Vec<BadLine>,
-    /// What an experiment could stumble on.
+    /// Valid, but probably a mistake.
     pub warnings: Vec<Warning>,
 }
 
-/// A line that is no example.
+/// A line that is not an example.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BadLine {
     /// Counted from 1.
@@ -43,18 +43,18 @@ pub struct BadLine {
     pub error: String,
 }
 
-/// How numbers are spread; all 0 where there are none.
+/// The distribution of some numbers; all fields are 0 if there are none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Spread {
-    /// The least.
+    /// Smallest number.
     pub min: usize,
-    /// A quarter is below.
+    /// A quarter of the numbers is below.
     pub lower_quartile: usize,
-    /// Half is below.
+    /// Half of the numbers are below.
     pub median: usize,
-    /// A quarter is above.
+    /// A quarter of the numbers is above.
     pub upper_quartile: usize,
-    /// The most.
+    /// Largest number.
     pub max: usize,
 }
 
@@ -66,7 +66,7 @@ impl Spread {
     }
 }
 
-/// Valid, but is it meant?
+/// Something valid that is probably a mistake.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "warning", rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -81,7 +81,7 @@ pub enum Warning {
         #[serde(rename = "type")]
         kind: String,
     },
-    /// The text of an instruction stands in several places; the first is taken.
+    /// The text of an instruction occurs in several places; the first one is used.
     TextRepeated {
         /// The example.
         id: String,
@@ -90,13 +90,13 @@ pub enum Warning {
         /// The text.
         text: String,
     },
-    /// Two prompts say nearly the same: they are hardly two examples.
+    /// Two prompts are nearly the same and hardly count as two examples.
     NearDuplicate {
         /// The later example.
         id: String,
-        /// The earlier one most like it.
+        /// The most similar earlier example.
         of: String,
-        /// The share of their runs of five words that they have in common.
+        /// The share of all their runs of five words that both have.
         share: f64,
     },
 }
@@ -118,7 +118,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Looks at every line of a JSONL text.
+/// Checks every line of a JSONL text.
 pub fn survey(text: &str) -> Survey {
     let (mut examples, mut errors) = (Vec::new(), Vec::new());
     for (line, example) in lines(text) {

@@ -1,4 +1,4 @@
-//! How far an eviction moves the model's predictions: teacher-forced on one answer, against the full cache.
+//! How much an eviction changes the model's predictions, measured on one answer against the full cache.
 
 use super::reader::SHARED;
 use super::{Cut, Forgetting, Reader};
@@ -6,20 +6,20 @@ use crate::Result;
 use crate::evict::KeepSet;
 use crate::llama::{Prompt, Slot, Token};
 
-/// Predictions of a cut cache against those of the full one, over the tokens of an answer.
+/// How the predictions of a cut cache differ from those of the full cache, over the tokens of an answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Fidelity {
     /// Mean negative log-likelihood of the answer's tokens, in nats.
     pub nll: f64,
     /// Mean KL divergence of the cut cache's distribution from the full cache's, in nats.
     pub kl_mean: f64,
-    /// Fraction of tokens at which both find the same token most likely.
+    /// Fraction of tokens for which both give the highest probability to the same token.
     pub top1_agree: f64,
 }
 
 impl Reader {
-    /// Feeds `answer` to the full cache and, beside it in the same batches, to caches cut by each of `cuts`, which the
-    /// reader must [take](Reader::takes). The reader has one lane more than there are cuts.
+    /// Feeds `answer` to the full cache and, in the same batches, to caches cut by each of `cuts`, which the reader
+    /// must [take](Reader::takes). The reader has at least one lane more than there are cuts.
     pub fn fidelity(&mut self, prompt: &Prompt, answer: &[Token], cuts: &[&Forgetting]) -> Result<Vec<Fidelity>> {
         debug_assert!(cuts.len() < self.lanes());
         let full = Forgetting::new(KeepSet::all(prompt.n_cached()));
@@ -44,7 +44,8 @@ impl Reader {
         Ok(sums.into_iter().map(|sum| sum.divided_by(answer.len())).collect())
     }
 
-    /// As [`Reader::fidelity`], for a condition that is read anew: `cut` is of the reader `aside`.
+    /// The same as [`Reader::fidelity`] for a condition that reads the prompt itself: `cut` belongs to the reader
+    /// `aside`.
     pub fn fidelity_aside(
         &mut self,
         prompt: &Prompt,
@@ -63,7 +64,7 @@ impl Reader {
     }
 }
 
-/// Each token but the last with the one that follows it.
+/// Pairs of each token, except the last, with the next one.
 fn pairs(answer: &[Token]) -> impl Iterator<Item = (&Token, &Token)> {
     answer.iter().zip(answer.iter().skip(1))
 }
@@ -103,7 +104,7 @@ impl Prediction {
         f64::from(self.logits[token]) - self.log_sum
     }
 
-    /// KL(self || other), never negative by rounding.
+    /// KL(self || other), in nats; rounding cannot make it negative.
     fn kl_from(&self, other: &Prediction) -> f64 {
         let terms = (0..self.logits.len()).map(|token| {
             let log_p = self.log_probability(token);

@@ -1,15 +1,15 @@
-//! Many memories side by side: conditions that share a reading of their prompt answer in one batch.
+//! Lanes: conditions that share one reading of their prompt answer side by side, in one batch.
 //!
-//! The prompt's cells are shared by every lane; each lane is a sequence with its own entries
-//! removed. One batch holds the next token of every lane, so the weights are read once for all. A
-//! lane that finishes takes the next job at once; the next prompt is read while lanes of the one
-//! before still answer, for their cells outlive the reading they were forked from.
+//! All lanes share the prompt's cells; each lane is a sequence with its own entries removed. One batch holds the next
+//! token of every lane, so the weights are read once for all. When a lane finishes, it takes the next job at once. The
+//! next prompt can be read while lanes of the one before still answer, because they keep their cells after the sequence
+//! from which they were forked is emptied.
 //!
-//! Conditions that move cells need their own: in a context with streams every lane holds a copy of the prompt's. What
-//! was never heard is read by its lane alone.
+//! Conditions that move cells need their own: in a context with streams every lane holds a copy of the prompt's cells.
+//! With `--memory text`, a lane reads its own prompt.
 //!
-//! What a batch is made of changes low bits of the logits (ggml-org/llama.cpp#7052), so late greedy
-//! tokens may differ from those of [`Reader::answer`]; the first token's logits agree within float noise.
+//! The composition of a batch changes low bits of the logits (ggml-org/llama.cpp#7052), so late greedy tokens may
+//! differ from those of [`Reader::answer`]; the first token's logits agree within float noise.
 
 use std::time::{Duration, Instant};
 
@@ -19,17 +19,17 @@ use crate::Result;
 use crate::condition::Memory;
 use crate::llama::{Prompt, Sampler, Slot, Token};
 
-/// One condition to answer under.
+/// One condition to answer, in one repeat.
 pub struct Job<Id> {
-    /// Whatever the caller knows it by.
+    /// The caller's own identifier of the job.
     pub id: Id,
-    /// What is evicted; the reader must [take](Reader::takes) it.
+    /// The eviction; the reader must [take](Reader::takes) it.
     pub forgetting: Forgetting,
-    /// Draws its tokens.
+    /// Draws the tokens of the answer.
     pub sampler: Sampler,
 }
 
-/// Jobs at work in the sequences of a reader.
+/// The lanes of a reader and the jobs in them.
 pub struct Lanes<Id> {
     lanes: Vec<Option<Lane<Id>>>,
     /// The job that is being put into a lane.
@@ -40,10 +40,10 @@ pub struct Lanes<Id> {
 struct Lane<Id> {
     job: Job<Id>,
     cut: Cut,
-    /// Which reading it was forked from.
+    /// The number of the reading from which the lane was forked.
     reading: u64,
     start: Instant,
-    /// What the reader had spent on reading when the lane started: no part of its answer.
+    /// Time that the reader had spent on reading when the lane started: the lane's answer does not include it.
     read_before: Duration,
     /// The next token to be decoded.
     next: Token,
@@ -51,18 +51,18 @@ struct Lane<Id> {
 }
 
 impl<Id> Lanes<Id> {
-    /// `at_once` empty lanes (the reader they are used with has at least as many) for answers of up to `n_predict` tokens.
+    /// Makes `at_once` empty lanes for answers of up to `n_predict` tokens. The reader has at least as many lanes.
     pub fn new(at_once: usize, n_predict: usize) -> Self {
         Lanes { lanes: (0..at_once).map(|_| None).collect(), entering: None, n_predict }
     }
 
-    /// Takes out every job that is not done: what is left to do after a decode that failed.
+    /// Takes out all unfinished jobs, for example after a decode that failed.
     pub fn take_all(&mut self) -> Vec<Job<Id>> {
         let at_work = self.lanes.iter_mut().filter_map(|lane| lane.take().map(|lane| lane.job));
         at_work.chain(self.entering.take()).collect()
     }
 
-    /// Whether no job is at work.
+    /// Whether no lane has a job.
     pub fn is_empty(&self) -> bool {
         self.lanes.iter().all(Option::is_none)
     }
@@ -74,11 +74,12 @@ impl<Id> Lanes<Id> {
 }
 
 impl Reader {
-    /// Puts a job on `prompt` into a free lane. A shared cache has room for one prompt beside the one being read: where
-    /// lanes of an older one still answer, or all are taken, they go on until it has, and `done` gets what finishes.
+    /// Puts a job on `prompt` into a free lane. A shared cache has room for one prompt besides the one being read. So
+    /// if all lanes are taken, or lanes of another prompt still answer while this one has to be read, the lanes
+    /// continue until there is room; `done` gets the jobs that finish.
     ///
     /// # Errors
-    /// If decoding fails or `done` does. The jobs not done, this one among them, are then in [`Lanes::take_all`].
+    /// If decoding fails or `done` does. [`Lanes::take_all`] then returns the unfinished jobs, this one included.
     pub fn enter<Id>(
         &mut self,
         lanes: &mut Lanes<Id>,
@@ -112,10 +113,10 @@ impl Reader {
         Ok(())
     }
 
-    /// Answers until all lanes are empty; `done` gets each job as it finishes.
+    /// Continues until all lanes are empty; `done` gets each job when it finishes.
     ///
     /// # Errors
-    /// If decoding fails or `done` does. The jobs not done are then in [`Lanes::take_all`].
+    /// If decoding fails or `done` does. [`Lanes::take_all`] then returns the unfinished jobs.
     pub fn drain<Id>(
         &mut self,
         lanes: &mut Lanes<Id>,
@@ -164,8 +165,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads the prompt, unless it is the one read last, and cuts it in the sequence `seq`. With `keep_cells`,
-    /// other sequences keep what they hold.
+    /// Reads the prompt, unless it was the last one read, and cuts it in the sequence `seq`. With `keep_cells`, other
+    /// sequences keep their cells.
     pub(super) fn fork_cut(
         &mut self,
         prompt: &Prompt,
@@ -185,7 +186,7 @@ impl Reader {
         if forgetting.read_before == cached.len() {
             return self.apply(seq, forgetting, prefill);
         }
-        // What follows the eviction is read after it, into cells of its own.
+        // The text after the scope is read after the eviction, into cells of the lane's own.
         self.context.truncate(seq, forgetting.read_before)?;
         let mut cut = self.apply(seq, forgetting, prefill)?;
         let start = Instant::now();

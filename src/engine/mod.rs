@@ -1,10 +1,10 @@
-//! Read, cut, answer: what an experiment does with a model, on top of the llama.cpp boundary.
+//! Read, cut, answer: the steps of an experiment with a model, on top of the llama.cpp boundary.
 //!
 //! - [`Reader`]: reads a prompt, evicts from its cache, generates an answer; one condition at a time.
-//! - [`Lanes`]: many conditions of the same prompt side by side, in one batch.
-//! - [`Rolling`]: a cache that is cut again and again while the model generates.
+//! - [`Lanes`]: answers many conditions of the same prompt side by side, in one batch.
+//! - [`Rolling`]: cuts the cache again and again while the model generates.
 //! - [`Fidelity`]: how far a cut cache's predictions are from those of the full cache.
-//! - [`Pace`]: how much faster a batch of many sequences is, measured.
+//! - [`Pace`]: measures how much faster a batch of many sequences is.
 
 mod fidelity;
 mod lanes;

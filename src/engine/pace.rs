@@ -1,4 +1,4 @@
-//! What a batch of many sequences gains over a small one, measured.
+//! Measures how much faster a large batch of sequences decodes than a small one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::llama::{Context, ContextSettings, Model, Slot};
 
-/// Decodes of which the fastest counts, after one that warms up.
+/// Timed decodes, of which the fastest counts; one untimed decode comes before.
 const TIMED: usize = 2;
 
-/// Decodes batches of different sizes on an almost empty cache.
+/// Measures decoding speed for batches of different sizes on an almost empty cache.
 pub struct Pace(Context);
 
 impl Pace {
-    /// For up to `most` sequences. The rest of the settings is that of the run.
+    /// Makes a measurement for up to `most` sequences. The other settings are those of the run.
     ///
     /// # Errors
     /// As [`Context::new`].
@@ -23,7 +23,7 @@ impl Pace {
         Ok(Pace(Context::new(model, settings)?))
     }
 
-    /// Tokens a second of `lanes` sequences together.
+    /// Tokens per second of `lanes` sequences together.
     ///
     /// # Errors
     /// If decoding fails.

@@ -1,8 +1,7 @@
-//! One prompt read, cut and answered.
+//! Reads one prompt, cuts its cache and answers.
 //!
-//! The exact meaning of an eviction lives here: all prompt tokens but the last are read; the keep
-//! set is applied; then the last one is decoded, so that every generated token, the first
-//! included, sees the cut cache.
+//! This file defines the exact meaning of an eviction: the model reads all prompt tokens but the last; the keep set is
+//! applied; then the last token is decoded, so that every generated token, the first included, sees the cut cache.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,42 +12,42 @@ use crate::condition::{Memory, Positions};
 use crate::evict::{HeadKeeps, KeepSet, Layers, Needs, Score, Scores};
 use crate::llama::{Cells, Context, ContextSettings, Model, Prompt, Sampler, Token};
 
-/// The sequence that holds a prompt read for several conditions.
+/// The sequence that holds a prompt that several conditions share.
 pub(super) const SHARED: i32 = 0;
-/// The sequence of the condition at work, while a prompt is shared.
+/// The sequence of the current condition while a prompt is shared.
 const FORK: i32 = 1;
 
-/// What is done to the cache between reading and answering.
+/// One eviction: what happens to the cache between reading and answering.
 #[derive(Debug, Clone)]
 pub struct Forgetting {
     /// Which of the cached positions survive.
     pub keep: KeepSet,
-    /// Where the layers or heads keep sets of their own: then `keep` holds every position, and nothing is freed.
+    /// The keep sets of layers or heads, if these differ: then `keep` holds every position, and no cell is freed.
     pub heads: Option<HeadKeeps>,
-    /// The layers whose cache is evicted from.
+    /// The layers in whose cache positions are evicted.
     pub layers: Layers,
-    /// Where the survivors sit afterwards.
+    /// The positions of the survivors afterwards.
     pub positions: Positions,
-    /// Whether the rest was heard at all.
+    /// Whether the model reads the evicted tokens first, or never.
     pub memory: Memory,
-    /// How many positions are read before the eviction; what follows is read after it.
+    /// How many positions are read before the eviction; the rest is read after it.
     pub read_before: usize,
 }
 
 impl Forgetting {
-    /// The default: the whole prompt is heard, then cut; survivors keep their positions.
+    /// The default: the model reads the whole prompt, then the cache is cut; survivors keep their positions.
     pub fn new(keep: KeepSet) -> Self {
         let read_before = keep.len();
         let (positions, memory) = (Positions::Keep, Memory::Kv);
         Forgetting { keep, heads: None, layers: Layers::All, positions, memory, read_before }
     }
 
-    /// How many of the cached positions survive; of each head, where these differ.
+    /// How many of the cached positions survive; in each head, if heads differ.
     pub fn n_kept(&self) -> usize {
         self.heads.as_ref().map_or(self.keep.n_kept(), HeadKeeps::n_kept)
     }
 
-    /// How many positions of a range survive; where heads differ, on their mean.
+    /// How many positions of a range survive; the mean over heads, if heads differ.
     pub fn kept_within(&self, range: Range<usize>) -> f64 {
         match &self.heads {
             Some(heads) => heads.kept_within(&range),
@@ -56,12 +55,12 @@ impl Forgetting {
         }
     }
 
-    /// The fraction of a range that survives; where heads differ, their mean.
+    /// The fraction of a range that survives, such as 0.5 for 5 of 10 positions; the mean over heads, if heads differ.
     pub fn survival(&self, range: Range<usize>) -> f64 {
         self.kept_within(range.clone()) / range.len() as f64
     }
 
-    /// Whether the same reading of the prompt serves this and other conditions, wherever their cells are.
+    /// Whether this condition can use the same reading of the prompt as others, apart from the question of cells.
     pub fn can_share(&self) -> bool {
         self.positions == Positions::Keep && self.memory == Memory::Kv
     }
@@ -73,7 +72,7 @@ pub struct Cut {
     pub(super) seq: i32,
     /// The position of the next token to be decoded.
     pub next_pos: usize,
-    /// Time spent reading the prompt (of the shared reading, where there is one).
+    /// Time spent reading the prompt; of the shared reading, if there is one.
     pub prefill: Duration,
     /// Time spent evicting.
     pub evict: Duration,
@@ -90,7 +89,7 @@ pub enum StopReason {
     EndOfTurn,
     /// The limit of tokens was reached.
     Length,
-    /// The answer repeated itself without end.
+    /// The answer repeated the same words without end.
     Loop,
 }
 
@@ -105,40 +104,39 @@ impl StopReason {
     }
 }
 
-/// What the model said.
+/// An answer of the model.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// Generated tokens, without the one that ended the turn.
+    /// Generated tokens, without the token that ended the turn.
     pub tokens: Vec<Token>,
     /// Their text.
     pub text: String,
-    /// Why it ended.
+    /// Why the answer ended.
     pub stop: StopReason,
-    /// Time from the last prompt token to the end.
+    /// Time from the last prompt token to the end of the answer.
     pub decode: Duration,
 }
 
-/// Reads prompts, forgets, answers. One condition at a time it is the plain reference.
+/// Reads prompts, evicts, answers. With one condition at a time it is the plain reference.
 pub struct Reader {
     pub(super) context: Context,
-    /// The tokens in [`SHARED`] and how long reading them took.
+    /// The tokens in [`SHARED`], and how long the model took to read them.
     shared: Option<(Vec<Token>, Duration)>,
-    /// How many prompts were read into [`SHARED`], and how long that took in all.
+    /// How many prompts were read into [`SHARED`], and the total time of that.
     readings: (u64, Duration),
     /// Sequences that can fork from [`SHARED`]; 0 for a private reader.
     lanes: u32,
 }
 
 impl Reader {
-    /// A reader that reads a prompt once for all conditions that only evict from it.
-    /// `lanes` of them can be answered side by side; each needs cells of its own for its answer and for what it alone
-    /// reads.
+    /// A reader that reads a prompt once for all conditions that only evict from it. It can answer `lanes` of them side
+    /// by side; each needs cells of its own for its answer and for the text that only it reads.
     pub fn sharing(model: &Arc<Model>, settings: ContextSettings, lanes: u32) -> Result<Self> {
         let context = Context::new(model, ContextSettings { n_seq: 1 + lanes, ..settings })?;
         Ok(Reader { context, shared: None, readings: Default::default(), lanes })
     }
 
-    /// A reader that reads the prompt anew each time: evicted cells are really freed.
+    /// A reader that reads the prompt again each time: evicted cells are really freed.
     pub fn private(model: &Arc<Model>, settings: ContextSettings) -> Result<Self> {
         let context = Context::new(model, ContextSettings { n_seq: 1, ..settings })?;
         Ok(Reader { context, shared: None, readings: Default::default(), lanes: 0 })
@@ -149,7 +147,7 @@ impl Reader {
         self.lanes as usize
     }
 
-    /// Whether a condition can be answered beside others: compaction moves cells, which must then be its own.
+    /// Whether a condition can be answered beside others. Compaction moves cells, so it needs cells of its own.
     pub fn takes(&self, forgetting: &Forgetting) -> bool {
         forgetting.positions == Positions::Keep || self.context.has_streams()
     }
@@ -159,10 +157,10 @@ impl Reader {
         &self.context
     }
 
-    /// Reads `tokens` and scores them by each policy, from what the model computed while it read.
+    /// Reads `tokens` and scores them by each policy, from what the model computes while it reads.
     ///
     /// # Errors
-    /// If the context has no tap, or if the model does not show what a policy looks at.
+    /// If the context has no tap, or if the model's graph lacks the tensors that a policy needs.
     pub fn scores(&mut self, tokens: &[Token], policies: &[&dyn Score]) -> Result<Vec<Scores>> {
         let needs = policies.iter().fold(Needs::default(), |needs, policy| needs.union(&policy.needs(tokens.len())));
         self.forget_reading();
@@ -202,7 +200,7 @@ impl Reader {
         Ok(cut)
     }
 
-    /// Reads nothing but what survives, as a prompt of its own, into a sequence it empties first.
+    /// Empties the sequence and reads only the surviving tokens into it, as a prompt of their own.
     pub(super) fn read_kept(&mut self, prompt: &Prompt, forgetting: &Forgetting, seq: i32) -> Result<Cut> {
         let start = Instant::now();
         let kept: Vec<Token> = forgetting.keep.kept().into_iter().flatten().map(|at| prompt.tokens[at]).collect();
@@ -213,7 +211,7 @@ impl Reader {
         Ok(Cut { seq, next_pos, prefill, evict, cells_before: cells, cells_after: cells })
     }
 
-    /// Empties the cache: the next prompt is read anew.
+    /// Empties the cache, so that the next prompt is read again.
     pub fn forget_reading(&mut self) {
         self.shared = None;
         self.context.clear();
@@ -224,7 +222,7 @@ impl Reader {
         self.shared.as_ref().is_some_and(|(tokens, _)| tokens == cached)
     }
 
-    /// The number of the reading in [`SHARED`].
+    /// The number of the current reading in [`SHARED`], counted from 1.
     pub(super) fn reading(&self) -> u64 {
         self.readings.0
     }
@@ -234,13 +232,13 @@ impl Reader {
         self.readings.1
     }
 
-    /// Counts time that was spent on reading for one condition alone.
+    /// Adds time that was spent on reading for one condition alone.
     pub(super) fn add_time_reading(&mut self, spent: Duration) {
         self.readings.1 += spent;
     }
 
-    /// Makes sure [`SHARED`] holds these tokens. Unless other sequences are to keep their cells, its own start at the
-    /// first, so that a condition computes the same bits whatever ran before it.
+    /// Makes sure that [`SHARED`] holds these tokens. Unless other sequences must keep their cells, the cells of the
+    /// prompt start at the first one, so that a condition computes the same bits whatever ran before it.
     pub(super) fn read_shared(&mut self, cached: &[Token], keep_cells: bool) -> Result<Duration> {
         if let Some((tokens, prefill)) = &self.shared
             && tokens == cached
@@ -283,7 +281,7 @@ impl Reader {
         Ok(Cut { seq, next_pos: self.context.next_pos(seq), prefill, evict, cells_before, cells_after })
     }
 
-    /// Decodes one token after the cut and returns the logits that follow it.
+    /// Decodes one token after the cut and returns the logits for the next one.
     pub fn step(&mut self, cut: &mut Cut, token: Token) -> Result<&[f32]> {
         self.context.read(cut.seq, &[token], cut.next_pos, true)?;
         cut.next_pos += 1;
@@ -304,7 +302,7 @@ impl Reader {
         Ok(Answer { decode: start.elapsed(), ..answer })
     }
 
-    /// Generates on from `first`, a token drawn but not yet decoded.
+    /// Continues an answer from `first`, a token that was drawn but not yet decoded.
     pub fn go_on(&mut self, cut: &mut Cut, first: Token, sampler: &mut Sampler, n_predict: usize) -> Result<Answer> {
         let start = Instant::now();
         let (mut tokens, mut next) = (Vec::new(), first);

@@ -1,7 +1,8 @@
-//! Rolling budgets: the cache stays small while the model goes on and on.
+//! Rolling budgets: the cache stays small while the model generates without end.
 //!
-//! StreamingLLM's endless generation (arXiv 2309.17453): whenever the cache is full, some entries go, and the freed cells
-//! take the next tokens. Policies with scores rank what is there anew each time, from what was computed since the last time.
+//! This is StreamingLLM's endless generation (arXiv 2309.17453): whenever the cache is full, some entries are evicted,
+//! and the next tokens take the freed cells. Policies with scores rank the cached entries again each time, from what
+//! was computed since the last eviction.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -13,44 +14,45 @@ use crate::evict::{KeepSet, Needs, Score, Scores};
 use crate::llama::{Model, Prompt, Sampler, Token};
 use crate::{Error, Result};
 
-/// How the cache is kept small.
+/// A rule that keeps the cache small.
 pub struct Rolling<'a> {
-    /// Most positions the cache holds once the prompt has been read.
+    /// Largest number of positions in the cache once the prompt has been read.
     pub budget: usize,
-    /// How many are evicted at once, whenever the cache is full.
+    /// How many positions are evicted at once when the cache is full.
     pub every: usize,
     /// Whether survivors keep their positions or are moved together each time.
     pub positions: Positions,
-    /// The scores by which the policy ranks, if it does.
+    /// The scores by which the policy ranks; `None` for a policy without scores.
     pub score: Option<&'a dyn Score>,
-    /// Which of the entries survive, given where they stood when they were read, their scores, and how often this was
-    /// asked before.
+    /// Chooses the entries that survive, given the positions at which they were read, their scores, and the number of
+    /// earlier evictions.
     #[allow(clippy::type_complexity, reason = "named once, here")]
     pub choose: &'a dyn Fn(&[usize], Option<&Scores>, usize) -> Result<KeepSet>,
 }
 
-/// What the cache holds while it rolls.
+/// The state of the cache under a rolling budget.
 struct Roll<'a> {
     rolling: &'a Rolling<'a>,
     /// Positions in the cache, ascending.
     entries: Vec<usize>,
-    /// Where they stood before any compaction.
+    /// The positions of these entries before any compaction.
     origins: Vec<usize>,
     /// How many tokens were read so far.
     read: usize,
     next_pos: usize,
-    /// What the tap looks at, in terms of indices into `entries`.
+    /// The tensors that the tap reads, with positions as indices into `entries`.
     needs: Needs,
     /// Evictions so far.
     evictions: usize,
 }
 
 impl Reader {
-    /// Reads the prompt whole, cuts the cache down to the budget and holds it there while it generates up to `n_predict`
-    /// tokens. The keep set is that of the first cut, over the prompt.
+    /// Reads the whole prompt, cuts the cache to the budget, and keeps it there while generating up to `n_predict`
+    /// tokens. The returned keep set is that of the first cut, over the prompt.
     ///
     /// # Errors
-    /// If `compact` is asked for where the cache of a sliding window would lose what it needs.
+    /// If `compact` is requested and the budget is larger than the sliding window, whose cache would lose positions
+    /// that are still needed.
     pub fn roll(
         &mut self,
         prompt: &Prompt,
@@ -138,7 +140,7 @@ impl Roll<'_> {
         Ok(Answer { tokens, text, stop, decode: start.elapsed() })
     }
 
-    /// Cuts the cache down so that `every` more positions fit, and returns which entries stayed.
+    /// Cuts the cache so that `every` more positions fit, and returns which entries survived.
     fn shrink(&mut self, reader: &mut Reader) -> Result<KeepSet> {
         let context = &mut reader.context;
         let mut keep = KeepSet::all(self.entries.len());
@@ -166,7 +168,7 @@ impl Roll<'_> {
             }
         }
         if let Some(score) = self.rolling.score {
-            // What the policy will look at when the cache is full again: it speaks of the entries as 0..budget.
+            // The tensors that the policy needs when the cache is full again; it numbers the entries 0..budget.
             self.needs = score.needs(self.rolling.budget);
             let position = |&index: &i32| {
                 let index = index.unsigned_abs() as usize;

@@ -8,26 +8,28 @@ use serde::{Deserialize, Serialize};
 use super::{Ratio, RollingBudget};
 use crate::{Error, Result};
 
-/// Attention sinks that `streaming` keeps under a ratio (StreamingLLM, arXiv 2309.17453).
+/// Number of attention sinks that `streaming` keeps under a ratio (StreamingLLM, arXiv 2309.17453).
 pub const DEFAULT_SINKS: usize = 4;
 
-/// How many positions survive. Its text form is `all`, `0.5`, `100+100` or `rolling=64/every=16`.
+/// How many positions survive, in the text forms `all`, `0.5`, `100+100` and `rolling=64/every=16`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Budget {
-    /// All of them: the full cache.
+    /// All survive: the full cache.
     #[default]
     All,
-    /// This fraction is evicted; `streaming` spends the survivors on its sinks and the most recent positions.
+    /// This fraction is evicted; `streaming` keeps its sinks and, with the rest of the budget, the most recent
+    /// positions.
     Ratio(Ratio),
-    /// Counts: `streaming` keeps exactly the first and the last ones, any other policy as many of its own choice.
+    /// Counts: `streaming` keeps exactly the first and the last positions; any other policy chooses the same number
+    /// itself.
     Window {
-        /// How many of the first positions.
+        /// Number of first positions.
         keep_first: usize,
-        /// How many of the last positions.
+        /// Number of last positions.
         keep_last: usize,
     },
-    /// The cache is held to a number of positions while the model generates.
+    /// The cache is limited to a number of positions while the model generates.
     Rolling(RollingBudget),
 }
 
@@ -42,7 +44,7 @@ impl Budget {
         }
     }
 
-    /// The fraction evicted, where the budget is one.
+    /// The fraction evicted; `None` for other budgets.
     pub fn ratio(&self) -> Option<Ratio> {
         match *self {
             Budget::Ratio(ratio) => Some(ratio),
@@ -50,7 +52,7 @@ impl Budget {
         }
     }
 
-    /// The rolling budget, where it is one.
+    /// The rolling budget; `None` for other budgets.
     pub fn rolling(&self) -> Option<RollingBudget> {
         match *self {
             Budget::Rolling(rolling) => Some(rolling),
@@ -58,7 +60,7 @@ impl Budget {
         }
     }
 
-    /// For messages: `ratio 0.5`, `window 100+100`.
+    /// The form in messages: `ratio 0.5`, `window 100+100`.
     pub(super) fn described(&self) -> String {
         match self {
             Budget::Ratio(_) => format!("ratio {self}"),

@@ -1,13 +1,13 @@
-//! `--fair`: no part of the prompt pays for another.
+//! `--fair`: each part of the prompt survives in proportion to its length.
 //!
-//! A policy that ranks the whole prompt at once may evict one instruction entirely and spare its neighbour
-//! ("The Pitfalls of KV Cache Compression", arXiv 2510.00231). Here each part survives in proportion to its length.
+//! A policy that ranks the whole prompt at once may evict all of one instruction and none of the next ("The Pitfalls of
+//! KV Cache Compression", arXiv 2510.00231).
 
 use std::ops::Range;
 
 use crate::span::Span;
 
-/// The parts of `candidates`: maximal runs of positions that lie in the same spans.
+/// The parts of `candidates`: maximal runs of positions that are in the same spans.
 pub fn segments(candidates: Range<usize>, spans: &[Span]) -> Vec<Range<usize>> {
     let inside = |at: &usize| candidates.start < *at && *at < candidates.end;
     let mut cuts: Vec<usize> = spans.iter().flat_map(|span| [span.start, span.end]).filter(inside).collect();
@@ -19,12 +19,12 @@ pub fn segments(candidates: Range<usize>, spans: &[Span]) -> Vec<Range<usize>> {
 
 /// How many positions of each segment survive: in proportion to its length, but at least `least`.
 ///
-/// Seats are given one by one to the highest quotient (Webster's method), so that a larger budget never takes
-/// one away: what survives at a ratio survives at every smaller one.
+/// Survivors are assigned one by one to the segment with the highest quotient (Webster's method), so a larger budget
+/// never makes a share smaller: what survives at a ratio survives at every smaller one.
 pub(super) fn shares(segments: &[Range<usize>], least: &[usize], survivors: usize) -> Vec<usize> {
     let mut shares = least.to_vec();
     for _ in shares.iter().sum()..survivors {
-        // Compares len_a / (2 share_a + 1) with len_b / (2 share_b + 1), exactly; of equals the later segment.
+        // Compares len_a / (2 share_a + 1) with len_b / (2 share_b + 1), exactly; of equal ones the later segment wins.
         let next = (0..segments.len())
             .filter(|&index| shares[index] < segments[index].len())
             .max_by(|&a, &b| (segments[a].len() * (2 * shares[b] + 1)).cmp(&(segments[b].len() * (2 * shares[a] + 1))));

@@ -1,19 +1,21 @@
-//! Sets of survivors that differ between layers and heads.
+//! Keep sets that differ between layers and heads.
 
 use std::ops::Range;
 
 use super::{Granularity, KeepSet, Policy, Scores, View, evict, score};
 use crate::Result;
 
-/// Which positions each KV head of some layers keeps. Nothing is freed: the others are hidden from that head.
+/// Which positions each KV head of some layers keeps. No cell is freed: the other positions are hidden from that head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeadKeeps {
-    /// By layer: its number in the model, and what each of its KV heads keeps. All keep equally many.
+    /// For each layer: its number in the model, and the keep set of each of its KV heads. All keep sets have the same
+    /// size.
     pub layers: Vec<(u32, Vec<KeepSet>)>,
 }
 
 impl HeadKeeps {
-    /// Lets each layer, or each KV head, keep its own. `layers` are those that forget, with their number of KV heads.
+    /// Lets each layer, or each KV head, choose its own positions. `layers` are the layers in which positions are
+    /// evicted, with their number of KV heads.
     ///
     /// # Errors
     /// As [`evict`].
@@ -49,7 +51,7 @@ impl HeadKeeps {
         self.all().next().map_or(0, KeepSet::n_kept)
     }
 
-    /// How many positions of `range` survive, on the mean over heads.
+    /// How many positions of `range` survive, as the mean over heads.
     pub fn kept_within(&self, range: &Range<usize>) -> f64 {
         let (sum, count) =
             self.all().fold((0, 0usize), |(sum, count), keep| (sum + keep.kept_within(range.clone()), count + 1));

@@ -1,14 +1,14 @@
-//! The surviving positions.
+//! The keep set: the surviving positions.
 
 use std::ops::Range;
 
 use crate::{Error, Result};
 
-/// Which of the positions `0..len` of a cached prompt survive.
+/// Which of the positions `0..len` of a cached prompt survive, such as `0..4` and `20..40` of `0..40`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeepSet {
     len: usize,
-    /// Sorted, disjoint, not adjacent, not empty.
+    /// The evicted ranges: sorted, disjoint, not adjacent, not empty.
     evicted: Vec<Range<usize>>,
 }
 
@@ -18,7 +18,7 @@ impl KeepSet {
         KeepSet { len, evicted: Vec::new() }
     }
 
-    /// Everything but `evicted` survives. Order and repetition do not matter; all must be below `len`.
+    /// Everything but `evicted` survives. Order and repetition do not matter; all positions must be below `len`.
     pub fn without(len: usize, mut evicted: Vec<usize>) -> Self {
         evicted.sort_unstable();
         let mut ranges: Vec<Range<usize>> = Vec::new();
@@ -35,7 +35,7 @@ impl KeepSet {
     /// Everything but these ranges survives.
     ///
     /// # Errors
-    /// If a range is empty or goes beyond the positions that may be evicted (the last one may not).
+    /// If a range is empty or contains a position that cannot be evicted (the last one, or one beyond it).
     pub fn without_ranges(len: usize, ranges: &[Range<usize>]) -> Result<Self> {
         if let Some(bad) = ranges.iter().find(|range| range.is_empty() || range.end >= len) {
             return Err(Error::input(format!(
@@ -49,12 +49,12 @@ impl KeepSet {
         Ok(Self::without(len, ranges.iter().cloned().flatten().collect()))
     }
 
-    /// How many positions there were.
+    /// Number of positions before the eviction.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there were none.
+    /// Whether there were no positions.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -80,17 +80,17 @@ impl KeepSet {
         kept
     }
 
-    /// How many are evicted.
+    /// Number of evicted positions.
     pub fn n_evicted(&self) -> usize {
         self.evicted.iter().map(Range::len).sum()
     }
 
-    /// How many survive.
+    /// Number of surviving positions.
     pub fn n_kept(&self) -> usize {
         self.len - self.n_evicted()
     }
 
-    /// Whether a position survives. Positions beyond the cached ones (the held-back last token) do.
+    /// Whether a position survives. Positions beyond the cached ones (the held-back last token) always do.
     pub fn contains(&self, position: usize) -> bool {
         let next = self.evicted.partition_point(|range| range.end <= position);
         self.evicted.get(next).is_none_or(|range| position < range.start)
@@ -107,7 +107,7 @@ impl KeepSet {
     }
 }
 
-/// Ranges as `3..9,15..16`: the CSV's `evicted_ranges`, and what `probe --evict` takes.
+/// Ranges as text, such as `3..9,15..16`: the column `evicted_ranges`, and the value of `probe --evict`.
 pub fn ranges_text(ranges: &[Range<usize>]) -> String {
     let items: Vec<_> = ranges.iter().map(|range| format!("{}..{}", range.start, range.end)).collect();
     items.join(",")

@@ -1,14 +1,13 @@
 //! Eviction: which positions of a read prompt survive.
 //!
-//! Pure functions from a [`View`] of the cached prompt and a [`Budget`] to a [`KeepSet`]; no
-//! llama.cpp, no I/O. A policy is one file with a [`Family`] and an `impl Policy` (or, if it ranks
-//! positions by what the model computed while it read them, an `impl Score` under `evict/score`), and one line in
-//! [`POLICIES`]. A [`PolicySpec`] is a policy as it is named, with its parameters.
+//! Pure functions from a [`View`] of the cached prompt and a [`Budget`] to a [`KeepSet`]; no llama.cpp, no I/O. A
+//! policy is one file with a [`Family`] and an `impl Policy`, and one line in [`POLICIES`]. A policy that ranks
+//! positions by what the model computed while it read them has an `impl Score` under `evict/score` instead. A
+//! [`PolicySpec`] is a policy with its parameters, such as `snapkv:window=32`.
 //!
-//! The rules every policy shares are enforced here, in [`evict`]: the last cached position always
-//! survives (llama.cpp demands that the next position be the highest cached one plus one),
-//! protected positions survive and count inside the budget, and a budget too small for them is an
-//! error, never a silent other ratio.
+//! The function [`evict`] enforces the rules that all policies share: the last cached position always survives
+//! (llama.cpp demands that the next position be the highest cached one plus one); protected positions survive and count
+//! inside the budget; a budget too small for them is an error, never silently another ratio.
 
 mod budget;
 mod fair;
@@ -47,9 +46,9 @@ use crate::{Error, Result};
 /// What a policy may look at.
 #[derive(Debug)]
 pub struct View<'a> {
-    /// The positions it may choose among; everything outside survives.
+    /// The positions it may choose from; all others survive.
     pub candidates: Range<usize>,
-    /// By position: must survive, whatever the policy would say.
+    /// For each position, whether it must survive whatever the policy says.
     pub protected: &'a [bool],
     /// How many survive.
     pub budget: Budget,
@@ -57,11 +56,11 @@ pub struct View<'a> {
     pub seed: TrialSeed,
     /// Length of the contiguous blocks that a random policy evicts.
     pub block: usize,
-    /// First candidates that survive whatever the policy would say: the sinks of `sinks+POLICY`.
+    /// Number of first candidates that survive whatever the policy says: the sinks of `sinks+POLICY`.
     pub sinks: usize,
-    /// By position: its score, where the policy has scores.
+    /// For each position its score, if the policy has scores.
     pub scores: &'a [f64],
-    /// Parts of the candidates that each get their share of the budget; none: the whole has one budget.
+    /// Parts of the candidates that each get their share of the budget; empty if there is one budget for all.
     pub segments: &'a [Range<usize>],
 }
 
@@ -79,29 +78,29 @@ impl<'a> View<'a> {
 
 /// Decides which positions of a prompt are evicted.
 pub trait Policy: Send + Sync {
-    /// Whether it evicts nothing: the full cache.
+    /// Whether it evicts nothing, which gives the full cache.
     fn keeps_all(&self) -> bool {
         false
     }
 
-    /// Whether it keeps first positions and last positions by its very definition. The number of the first is then its
-    /// one parameter.
+    /// Whether it is defined as keeping first and last positions. Its only parameter is then the number of first
+    /// positions.
     fn is_sinks_and_window(&self) -> bool {
         false
     }
 
-    /// Whether it draws from [`View::seed`]: then repeats differ.
+    /// Whether it draws from [`View::seed`], so that repeats differ.
     fn is_random(&self) -> bool {
         false
     }
 
-    /// What scores it ranks positions by, if it does: they are in [`View::scores`].
+    /// The scores by which it ranks positions, given in [`View::scores`]; `None` for a policy without scores.
     fn score(&self) -> Option<&dyn Score> {
         None
     }
 
-    /// Marks positions that this policy keeps by its very definition. Where it returns `true` these
-    /// and the protected ones are all that survives, and the budget is not consulted further.
+    /// Marks positions that this policy keeps by definition. If it returns `true`, only these and the protected ones
+    /// survive, and the budget has no further effect.
     fn reserve(&self, _budget: &Budget, _candidates: Range<usize>, _protected: &mut [bool]) -> bool {
         false
     }
@@ -110,7 +109,7 @@ pub trait Policy: Send + Sync {
     fn choose(&self, view: &View, n_evict: usize) -> Vec<usize>;
 }
 
-/// Every policy there is.
+/// All policies.
 pub static POLICIES: &[&Family] = &[
     &none::NONE,
     &streaming::STREAMING,
@@ -149,7 +148,7 @@ pub fn evict(policy: &dyn Policy, len: usize, view: &View) -> Result<KeepSet> {
     Ok(KeepSet::without(len, evicted))
 }
 
-/// Whether [`evict`] can meet the budget; it needs no scores to tell.
+/// Whether [`evict`] can meet the budget, without knowing the scores.
 ///
 /// # Errors
 /// As [`evict`].
@@ -157,7 +156,7 @@ pub fn check(policy: &dyn Policy, len: usize, view: &View) -> Result<()> {
     survivors(policy, len, view).map(|_| ())
 }
 
-/// By position, what must survive, and how many positions do; nothing where all of them do.
+/// For each position whether it must survive, and the number of survivors; `None` if all positions survive.
 fn survivors(policy: &dyn Policy, len: usize, view: &View) -> Result<Option<(Vec<bool>, usize)>> {
     let candidates = view.candidates.clone();
     if policy.keeps_all() || candidates.is_empty() {

@@ -5,7 +5,7 @@ use super::{Family, Policy, View};
 /// Evicts nothing.
 pub struct None;
 
-/// `none`, as it is named.
+/// The name and summary of `none`.
 pub(super) static NONE: Family = Family {
     name: "none",
     summary: "the full cache: the baseline",

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::span::{Label, Span};
 use crate::{Error, Result};
 
-/// What is protected beyond the last cached position, which always is.
+/// What is protected in addition to the last cached position, such as `bos,sink:4,system`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Protect(BTreeSet<Item>);
@@ -43,12 +43,12 @@ impl Protect {
         self.0.is_empty()
     }
 
-    /// The protected items, as one writes them.
+    /// The protected items, as written on the command line.
     pub fn items(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()
     }
 
-    /// By position, for `len` cached positions: is it protected?
+    /// For each of `len` cached positions, whether it is protected.
     pub fn mask(&self, len: usize, spans: &[Span]) -> Vec<bool> {
         let mut mask = vec![false; len];
         for &item in &self.0 {

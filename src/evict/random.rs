@@ -1,14 +1,14 @@
-//! `random`: the control that every policy has to beat.
+//! `random`: evicts random positions, the control for every other policy.
 
 use super::{Family, Policy, View};
 
-/// Evicts positions uniformly without replacement, singly or in contiguous blocks.
+/// Evicts positions uniformly without replacement, one by one or in contiguous blocks.
 ///
-/// The order of eviction depends on seed, candidates and block alone, and a larger
-/// ratio takes a longer prefix of it: the sets evicted at growing ratios are nested.
+/// The order of eviction depends only on seed, candidates and block, and a larger ratio takes a longer prefix of it. So
+/// the sets evicted at growing ratios are nested.
 pub struct Random;
 
-/// `random`, as it is named.
+/// The name and summary of `random`.
 pub(super) static RANDOM: Family = Family {
     name: "random",
     summary: "uniformly at random, seeded per example and repeat, nested over ratios: the control",

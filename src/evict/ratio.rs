@@ -1,4 +1,4 @@
-//! Compression ratios as the exact decimals that were written.
+//! Eviction ratios as exact decimals, as the user wrote them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -48,7 +48,7 @@ impl FromStr for Ratio {
     }
 }
 
-/// `text` in units of 10^-9; `None` if it is no plain decimal of at most nine places.
+/// `text` in units of 10^-9; `None` if it is not a plain decimal of at most nine places.
 fn parse_decimal(text: &str) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
@@ -88,7 +88,7 @@ impl From<Ratio> for String {
     }
 }
 
-/// Reads one item of `--ratio`: a decimal, or `a..b:step`, which includes both ends.
+/// Reads one item of `--ratio`: a decimal, or a range `a..b:step` with both ends included.
 pub fn parse_ratios(text: &str) -> Result<Vec<Ratio>> {
     let Some((from, rest)) = text.split_once("..") else {
         return Ok(vec![text.parse()?]);

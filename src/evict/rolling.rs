@@ -1,4 +1,4 @@
-//! Budgets that hold while the model generates.
+//! Rolling budgets: limits of the cache that apply while the model generates.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,17 +8,17 @@ use crate::{Error, Result};
 /// The cache never holds more than `budget` positions once the prompt has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RollingBudget {
-    /// Most positions in the cache.
+    /// Largest number of positions in the cache.
     pub budget: usize,
-    /// How many are evicted whenever it is full.
+    /// How many positions are evicted when the cache is full.
     pub every: usize,
 }
 
 impl RollingBudget {
-    /// What each eviction leaves, `sinks` of it the first positions.
+    /// The budget of each eviction; its first `sinks` survivors are the first positions.
     ///
     /// # Errors
-    /// If nothing but sinks would be left.
+    /// If only sinks would survive.
     pub fn after_eviction(self, sinks: usize) -> Result<Budget> {
         match self.budget.checked_sub(self.every.saturating_add(sinks)) {
             Some(keep_last) if keep_last > 0 && self.every > 0 => Ok(Budget::Window { keep_first: sinks, keep_last }),

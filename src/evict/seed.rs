@@ -1,4 +1,4 @@
-//! The randomness of a trial: a function of what the trial is, never of when or where it runs.
+//! The seed of a trial. It depends on the run seed, the example and the repeat, not on when or where the trial runs.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::random::below;
 
-/// Seeds fit a float64 exactly, so that a spreadsheet or JSON reader does not round them.
+/// Bits of a seed: few enough for a float64, so that a spreadsheet or JSON reader does not round it.
 const BITS: u32 = 53;
 
-/// The seed of one trial: the `seed` column of `trials.csv`, and what `probe --seed` takes.
+/// The seed of one trial: the `seed` column of `trials.csv`, and the value of `probe --seed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TrialSeed(pub u64);
@@ -20,7 +20,7 @@ pub struct TrialSeed(pub u64);
 impl TrialSeed {
     /// Derives the seed of (example, repeat) in a run: the first 53 bits of a SHA-256.
     ///
-    /// Conditions share it, which pairs them: the same order of eviction at every ratio.
+    /// All conditions share it, so that they are paired: the order of eviction is the same at every ratio.
     pub fn derive(run_seed: u64, example: &str, repeat: u32) -> Self {
         let digest = Sha256::new()
             .chain_update(b"kvllama trial")
@@ -32,23 +32,23 @@ impl TrialSeed {
         TrialSeed(first >> (u64::BITS - BITS))
     }
 
-    /// The seed for the sampler of the trial, apart from the one for the eviction.
+    /// The seed for the sampler of the trial, independent of the one for the eviction.
     pub fn sampler(self) -> u32 {
         let digest = Sha256::new().chain_update(b"kvllama sampler").chain_update(self.0.to_le_bytes()).finalize();
         u32::from_le_bytes(digest[..4].try_into().expect("a SHA-256 has 32 bytes"))
     }
 
-    /// The seed of one layer and head, where each draws its own.
+    /// The seed of one layer and head, if each draws its own positions.
     pub(super) fn of_head(self, layer: u32, head: usize) -> Self {
         TrialSeed::derive(self.0, &format!("layer {layer} head {head}"), 0)
     }
 
-    /// The seed of one eviction of many under a rolling budget.
+    /// The seed of the eviction number `index` under a rolling budget.
     pub fn of_eviction(self, index: usize) -> Self {
         TrialSeed::derive(self.0, &format!("eviction {index}"), 0)
     }
 
-    /// Shuffles in place (Fisher-Yates on a ChaCha8 stream: the same on every machine and version).
+    /// Shuffles in place (Fisher-Yates on a ChaCha8 stream: the same on every machine and in every version).
     pub(super) fn shuffle<T>(self, items: &mut [T]) {
         let key = Sha256::new().chain_update(b"kvllama eviction").chain_update(self.0.to_le_bytes()).finalize();
         let mut rng = ChaCha8Rng::from_seed(key.into());

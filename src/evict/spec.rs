@@ -1,4 +1,4 @@
-//! Policies as they are named: `random`, `snapkv:window=32,kernel=7`, `sinks+knorm`.
+//! Policies by name, with parameters: `random`, `snapkv:window=32,kernel=7`, `sinks+knorm`.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -11,36 +11,36 @@ use serde::{Deserialize, Serialize};
 use super::{DEFAULT_SINKS, POLICIES, Policy, Score};
 use crate::{Error, Result};
 
-/// The parameter that says how many first positions survive.
+/// The parameter that sets how many first positions survive.
 pub(super) const SINKS: &str = "sinks";
 
-/// `sinks+POLICY` keeps the first positions beside the policy's own choice.
+/// `sinks+POLICY` keeps the first positions in addition to the policy's own choice.
 const WITH_SINKS: &str = "sinks+";
 
-/// What is known of a policy before its parameters are: one `static` in the policy's file.
+/// What all variants of a policy share, whatever their parameters: one `static` in the policy's file.
 pub struct Family {
     /// The name used in the CLI, in condition names and in the CSV.
     pub name: &'static str,
-    /// What it keeps, in one line for listings.
+    /// What it keeps, in one line for lists.
     pub summary: &'static str,
-    /// The paper it comes from, as an arXiv id.
+    /// The paper that defines it, as an arXiv id.
     pub paper: Option<&'static str>,
     /// Its parameters, in the order in which [`Family::make`] takes their values.
     pub parameters: &'static [Parameter],
-    /// Makes the policy from one value a parameter.
+    /// Makes the policy from one value per parameter.
     pub make: fn(&[usize]) -> Box<dyn Policy>,
 }
 
-/// A number that a policy can be given: `window` in `snapkv:window=32`.
+/// A numeric parameter of a policy, such as `window` in `snapkv:window=32`.
 #[derive(Debug)]
 pub struct Parameter {
     /// Its name.
     pub name: &'static str,
-    /// Its value where none is given.
+    /// The value if none is given.
     pub default: usize,
-    /// The values it may have.
+    /// The allowed values.
     pub range: RangeInclusive<usize>,
-    /// What it means, in one line for listings.
+    /// What it means, in one line for lists.
     pub about: &'static str,
 }
 
@@ -50,7 +50,7 @@ static WRAPPER: Parameter =
 
 /// A policy with a value for each of its parameters.
 ///
-/// Its text form leaves out values that are the default, so that `snapkv:window=64` and `snapkv` are the same:
+/// Its text form leaves out default values, so that `snapkv:window=64` and `snapkv` are the same:
 ///
 /// ```
 /// use kvllama::evict::PolicySpec;
@@ -64,7 +64,7 @@ static WRAPPER: Parameter =
 pub struct PolicySpec {
     family: &'static Family,
     values: Vec<usize>,
-    /// Of `sinks+POLICY`.
+    /// The number of sinks of `sinks+POLICY`.
     wrapper: Option<usize>,
     policy: Arc<dyn Policy>,
 }
@@ -79,7 +79,7 @@ impl PolicySpec {
         self.family.name
     }
 
-    /// What is known of the policy.
+    /// The policy's name, summary and parameters.
     pub fn family(&self) -> &'static Family {
         self.family
     }
@@ -89,7 +89,7 @@ impl PolicySpec {
         &*self.policy
     }
 
-    /// The scores it ranks positions by, if it does.
+    /// The scores by which it ranks positions; `None` for a policy without scores.
     pub fn score(&self) -> Option<&dyn Score> {
         self.policy.score()
     }
@@ -99,13 +99,13 @@ impl PolicySpec {
         self.wrapper.is_some()
     }
 
-    /// How many first positions survive under a ratio, where the policy has sinks: `streaming` and `sinks+POLICY`.
+    /// How many first positions survive under a ratio; `None` unless the policy is `streaming` or `sinks+POLICY`.
     pub fn sinks(&self) -> Option<usize> {
-        // Sinks of lagkv belong to its score, not to the budget.
+        // The sinks of lagkv belong to its score, not to the budget.
         self.wrapper.or_else(|| self.policy.is_sinks_and_window().then(|| self.values[0]))
     }
 
-    /// The same policy with another number of sinks; itself where it has none, or where its name gives one.
+    /// The same policy with another number of sinks; unchanged if it has no sinks or if its name sets their number.
     #[must_use]
     pub fn with_sinks(&self, sinks: usize) -> Self {
         let (mut values, mut wrapper) = (self.values.clone(), self.wrapper);
@@ -117,7 +117,7 @@ impl PolicySpec {
         Self::new(self.family, values, wrapper)
     }
 
-    /// The name with every parameter spelled out: what a manifest holds.
+    /// The name with every parameter, defaults included, as a manifest stores it.
     pub fn resolved(&self) -> String {
         self.text(|_, _| true)
     }
@@ -136,8 +136,8 @@ impl PolicySpec {
         format!("{wrapper}{}{colon}{}", self.family.name, parameters.join(","))
     }
 
-    /// Reads a list such as `streaming,snapkv:window=16,kernel=7,random`: an item `name=value` without a policy of its
-    /// own belongs to the policy before it.
+    /// Reads a list such as `streaming,snapkv:window=16,kernel=7,random`. An item `name=value` that names no policy
+    /// belongs to the policy before it.
     ///
     /// # Errors
     /// If a policy or a parameter is unknown, or a value out of range.

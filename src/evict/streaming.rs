@@ -1,17 +1,17 @@
-//! `streaming`: StreamingLLM's attention sinks and most recent positions
-//! (Xiao et al. 2023, arXiv 2309.17453).
+//! `streaming`: keeps StreamingLLM's attention sinks and the most recent positions (Xiao et al. 2023, arXiv
+//! 2309.17453).
 
 use std::ops::Range;
 
 use super::{Budget, DEFAULT_SINKS, Family, Parameter, Policy, SINKS, View};
 
-/// Keeps the first positions and the last ones.
+/// Keeps the first and the last positions.
 pub struct Streaming {
-    /// First positions kept under a ratio. A window of counts says itself how many.
+    /// First positions kept under a ratio. A budget of counts gives its own number.
     pub sinks: usize,
 }
 
-/// `streaming`, as it is named.
+/// The name, summary and parameters of `streaming`.
 pub(super) static STREAMING: Family = Family {
     name: "streaming",
     summary: "attention sinks and the most recent positions (StreamingLLM)",
@@ -30,7 +30,7 @@ impl Policy for Streaming {
         true
     }
 
-    /// A window of counts says exactly what survives.
+    /// A budget of counts says exactly which positions survive.
     fn reserve(&self, budget: &Budget, candidates: Range<usize>, protected: &mut [bool]) -> bool {
         let Budget::Window { keep_first, keep_last } = *budget else { return false };
         let Range { start, end } = candidates;
@@ -40,7 +40,7 @@ impl Policy for Streaming {
         true
     }
 
-    /// Under a ratio: the oldest positions behind the sinks go first, the sinks last of all.
+    /// Under a ratio, the oldest positions after the sinks are evicted first, and the sinks last.
     fn choose(&self, view: &View, n_evict: usize) -> Vec<usize> {
         let sinks = match view.budget {
             Budget::Window { keep_first, .. } => keep_first,

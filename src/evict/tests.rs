@@ -1,4 +1,4 @@
-//! What every policy promises, as properties.
+//! Properties that every policy has.
 
 use proptest::prelude::*;
 
@@ -39,13 +39,13 @@ fn the_number_kept_is_exact_or_refused_for_every_length_and_ratio() {
 #[test]
 fn streaming_keeps_sinks_and_recent() {
     assert_eq!(run("streaming", ratio("0.5"), 20, &[], 0, 1).unwrap().kept(), [0..4, 14..20]);
-    // Fewer survivors than sinks: the last position, and what is left of the sinks.
+    // Fewer survivors than sinks: the last position survives, and as many sinks as fit.
     assert_eq!(run("streaming", ratio("0.9"), 20, &[], 0, 1).unwrap().kept(), [0..1, 19..20]);
     let window = Budget::Window { keep_first: 3, keep_last: 5 };
     assert_eq!(run("streaming", window, 20, &[], 0, 1).unwrap().kept(), [0..3, 15..20]);
     assert_eq!(run("streaming", window, 20, &[8, 9], 0, 1).unwrap().kept(), [0..3, 8..10, 15..20]);
     assert_eq!(run("streaming", window, 8, &[], 0, 1).unwrap(), KeepSet::all(8));
-    // The control at the same budget keeps as many, elsewhere.
+    // The control keeps the same number at this budget, but other positions.
     assert_eq!(run("random", window, 20, &[], 0, 1).unwrap().n_kept(), 8);
 }
 
@@ -64,8 +64,8 @@ fn random_is_uniform() {
         let keep = run("random", ratio("0.25"), len, &[], seed, 1).unwrap();
         keep.evicted().iter().cloned().flatten().for_each(|position| counts[position] += 1.0);
     }
-    // Chi-square with 38 degrees of freedom: 69 is beyond the 99.8th percentile; draws without
-    // replacement have less variance still. The seeds are fixed, so this cannot flicker.
+    // Chi-square with 38 degrees of freedom: 69 is beyond the 99.8th percentile, and draws without replacement vary
+    // even less. The seeds are fixed, so the result never changes.
     let expected = draws as f64 * 10.0 / 39.0;
     let chi_square: f64 = counts.iter().map(|count| (count - expected).powi(2) / expected).sum();
     assert!(chi_square < 69.0, "{chi_square}");

@@ -9,7 +9,7 @@ use crate::api::anthropic::{MESSAGES, call, client, takes_temperature, usage, wi
 use crate::api::price::{self, Price, Usage};
 use crate::api::{Client, Endpoint};
 
-/// Claude, one request a verdict.
+/// Claude, with one request per verdict.
 pub struct Anthropic {
     client: Client,
     model: String,
@@ -18,7 +18,7 @@ pub struct Anthropic {
 }
 
 impl Anthropic {
-    /// `price` replaces the one of the table.
+    /// `price` replaces the price from the table.
     ///
     /// # Errors
     /// If there is no key, or if key or address cannot be used.
@@ -50,7 +50,7 @@ impl Judge for Anthropic {
     }
 }
 
-/// The same for single requests and for batches: their verdicts are the same judge's.
+/// The same for single requests and for batches, whose verdicts count as those of the same judge.
 pub(super) fn fingerprint(model: &str) -> String {
     let temperature = if takes_temperature(model) { " temperature=0" } else { "" };
     format!("anthropic {model}{temperature}")
@@ -77,7 +77,7 @@ pub(super) fn params(model: &str, request: &Request) -> Value {
     params
 }
 
-/// The verdict in a message, whose tokens are billed whatever it holds.
+/// The verdict in a message. Its tokens are billed whatever it contains.
 pub(super) fn read(message: &Value, spent: &mut Usage) -> std::result::Result<Verdict, String> {
     *spent += usage(message);
     prompt::parse(&call(message, "verdict")?["input"])

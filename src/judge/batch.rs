@@ -1,7 +1,7 @@
-//! Claude through the Message Batches API: half the price, an answer within a day.
+//! Claude through the Message Batches API: half the price, answers within a day.
 //!
-//! The id of a batch is on the disk from the moment it is known until its results are: a process that
-//! dies, or is stopped, leaves the batch at work, and the next one collects it.
+//! The id of a batch is on disk from the moment it is known until the results are there. If the process dies or is
+//! stopped, the batch continues at the provider, and the next process collects it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,26 +16,27 @@ use crate::api::price::{self, Price, Usage};
 use crate::api::{Client, Endpoint, Trouble, sleep};
 use crate::{Error, Result, files};
 
-/// Claude, many requests at once.
+/// Claude, with many requests in one batch.
 pub struct Batch {
     client: Client,
     model: String,
     price: Option<Price>,
     poll: Duration,
-    /// Names the batch at work.
+    /// The file that holds the id of the current batch.
     record: PathBuf,
 }
 
-/// The API takes 100,000 requests and 256 MB; this stays below both for responses of 10 kB.
+/// Limit for requests in a batch: the API takes 100,000 requests and 256 MB, and this stays below both for responses of
+/// 10 kB.
 const MAX_REQUESTS: usize = 20_000;
 const MAX_BYTES: usize = 200 << 20;
 
 impl Batch {
-    /// How often a batch is asked after, unless told otherwise.
+    /// The default pause between two queries for a batch's state.
     pub const POLL: Duration = Duration::from_secs(20);
 
-    /// The record of the batch at work lies in the run's `directory`. `price` replaces the one of the table,
-    /// before the discount.
+    /// The file with the id of the current batch is in the run's `directory`. `price` replaces the price from the
+    /// table, before the discount.
     ///
     /// # Errors
     /// If there is no key, or if key or address cannot be used.
@@ -88,7 +89,7 @@ impl Batch {
                 .map_err(failed)?;
             if batch["processing_status"] == "ended" {
                 let url = batch["results_url"].as_str().and_then(|url| url.strip_prefix(self.client.base()));
-                // The key goes to no other host, whatever the answer says.
+                // The key is never sent to another host, whatever the reply says.
                 break url.filter(|path| path.starts_with('/')).map_or(format!("{path}/results"), str::to_owned);
             }
             tracing::info!("batch {id}: {}", batch["request_counts"]);
@@ -98,7 +99,7 @@ impl Batch {
             .client
             .ask(&results, None, |lines| lines.lines().filter(|line| !line.trim().is_empty()).map(reply).collect())
             .map_err(failed)?;
-        // All are paid for: an error may not lose those that follow it.
+        // All replies are paid for: an error must not lose the ones after it.
         let outcome = replies.into_iter().map(report).fold(Ok(()), Result::and);
         if outcome.is_ok() {
             std::fs::remove_file(&self.record).map_err(Error::io("cannot remove", &self.record))?;
@@ -152,7 +153,7 @@ fn failed(trouble: Trouble) -> Error {
     trouble.reason().map_or_else(|error| error, |reason| Error::failed(format!("the judge's batch: {reason}")))
 }
 
-/// Ids become part of an address.
+/// Whether the text is a valid id; ids become part of an address.
 fn is_id(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }

@@ -1,5 +1,4 @@
-//! `verdicts.jsonl`: every reply of every judge, as it came. What is known is not asked again, and
-//! what was spent is known.
+//! `verdicts.jsonl`: every reply of every judge, as received, so that nothing is asked twice and all costs are known.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,7 +11,7 @@ use crate::api::price::{Price, Usage};
 use crate::lines::Lines;
 use crate::{Error, Result};
 
-/// The key of a verdict: whoever changes judge, prompt, rubric or response needs another one.
+/// The key of a verdict. It differs if the judge, the prompt, the rubric or the response differs.
 pub(super) fn key(fingerprint: &str, rubric: &str, response: &str) -> String {
     let whole = serde_json::to_string(&(fingerprint, PROMPT_VERSION, rubric, response)).expect("plain data");
     crate::hex(&Sha256::digest(whole))
@@ -26,37 +25,37 @@ struct Line {
     prompt_version: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     score: Option<f64>,
-    /// Of the score, or of its absence.
+    /// The reason for the score, or why there is none.
     reason: String,
     usage: Usage,
     #[serde(skip_serializing_if = "Option::is_none")]
     cost_usd: Option<f64>,
 }
 
-/// The file and what it says.
+/// The file and its contents.
 pub(super) struct Cache {
     lines: Lines,
     verdicts: HashMap<String, Verdict>,
-    /// By judge.
+    /// What each judge was paid.
     spent: HashMap<String, Spent>,
 }
 
-/// What a judge was paid for so far.
+/// What a judge was paid so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Spent {
-    /// Verdicts asked for.
+    /// Number of verdicts requested.
     pub requests: usize,
     /// Tokens billed.
     pub usage: Usage,
-    /// US dollars; nothing where no price was known.
+    /// US dollars; 0 if no price was known.
     pub cost_usd: f64,
 }
 
 impl Cache {
-    /// Opens the file, or makes it. A torn last line is cut off.
+    /// Opens the file, or creates it. An incomplete last line is cut off.
     ///
     /// # Errors
-    /// If another line is no verdict.
+    /// If another line is not a verdict.
     pub fn open(path: &Path) -> Result<Self> {
         let (mut verdicts, mut spent) = Default::default();
         let (lines, torn) = Lines::open(path, |line| {
@@ -76,12 +75,12 @@ impl Cache {
         self.verdicts.get(key)
     }
 
-    /// What a judge was paid for.
+    /// What a judge was paid.
     pub fn spent(&self, judge: &str) -> Spent {
         self.spent.get(judge).copied().unwrap_or_default()
     }
 
-    /// Appends a reply; when this returns, it is on the disk.
+    /// Appends a reply; when this returns, the reply is on disk.
     pub fn append(&mut self, judge: &str, price: Option<Price>, reply: Reply) -> Result<()> {
         let (score, reason) = match reply.verdict {
             Ok(verdict) => (Some(verdict.score), verdict.reason),
@@ -139,7 +138,7 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for length in 0..=whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
-            // A line that lacks nothing but its line feed is whole.
+            // A line that lacks only its line feed is complete.
             let lines = whole[..whole.len().min(length + 1)].iter().filter(|&&byte| byte == b'\n').count();
             let mut cache = Cache::open(&path).unwrap();
             assert_eq!((cache.get("a").is_some(), cache.get("b").is_some()), (lines > 0, lines > 2));

@@ -28,16 +28,16 @@ impl ClaudeCli {
         ClaudeCli { program, model: model.to_owned(), patience, parallel }
     }
 
-    /// One call. The question goes in through a pipe: it may be long, and arguments are seen by all.
+    /// Makes one call. The question goes through a pipe, because it may be long, and other users can see arguments.
     fn call(&self, question: &str) -> std::result::Result<String, Trouble> {
         let name = self.program.display();
         let mut child = Command::new(&self.program)
             .args(["-p", "--output-format", "json", "--model", &self.model])
             .args(["--system-prompt", &format!("{SYSTEM}\n\n{FORM}")])
-            // No tools, no settings, no memory files: the judge sees what the other judges see.
+            // No tools, no settings, no memory files: this judge sees the same as the other judges.
             .args(["--tools", "", "--strict-mcp-config", "--setting-sources", "", "--no-session-persistence"])
             .current_dir(std::env::temp_dir())
-            // With a key in the environment it would bill the API.
+            // With a key in the environment, it would bill the API.
             .env_remove("ANTHROPIC_API_KEY")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -48,7 +48,7 @@ impl ClaudeCli {
             })?;
         let mut stdin = child.stdin.take().expect("piped");
         let question = question.to_owned();
-        // On threads of their own, so that no full pipe and no silent child can hold us up.
+        // Pipes run on threads of their own, so that neither a full pipe nor a silent child blocks this one.
         std::thread::spawn(move || stdin.write_all(question.as_bytes()));
         let stdout = drain(child.stdout.take().expect("piped"));
         let stderr = drain(child.stderr.take().expect("piped"));
@@ -71,10 +71,10 @@ impl ClaudeCli {
                 Err(error) => return Err(Trouble::passing(format!("cannot wait for `{name}`: {error}"))),
             }
         };
-        // A grandchild may hold the pipe open after the end.
+        // A child of the child may keep the pipe open after the end.
         let text = |pipe: mpsc::Receiver<String>| pipe.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
         let answer = text(stdout);
-        // A failing `claude` still says why in its JSON.
+        // If `claude` fails, its JSON still says why.
         if status.success() || answer.trim_start().starts_with('{') {
             return Ok(answer);
         }
@@ -100,7 +100,7 @@ impl Judge for ClaudeCli {
         format!("claude-cli {}", self.model)
     }
 
-    /// A subscription has no price per token.
+    /// `None`: a subscription has no price per token.
     fn price(&self) -> Option<Price> {
         None
     }

@@ -1,4 +1,4 @@
-//! The replies of one judge: kept, paid for, counted.
+//! The replies of one judge: stored, paid for, counted.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,18 +8,18 @@ use super::{Reply, Verdict};
 use crate::api::price::Price;
 use crate::{Error, Result};
 
-/// A judge that gives no verdict so often in a row will not give the next one either.
+/// Failures in a row after which the judge stops: the next request would very probably fail too.
 const GIVE_UP_AFTER: usize = 10;
 
-/// The replies of one judge: on the disk, and counted.
+/// The replies of one judge, stored on disk and counted.
 pub(super) struct Ledger {
     pub cache: Cache,
     /// The judge's fingerprint.
     pub judge: String,
     pub price: Option<Price>,
-    /// Spent by this process.
+    /// What this process has spent.
     pub now: Spent,
-    /// By key: why there is no verdict.
+    /// For each key, why there is no verdict.
     pub failures: HashMap<String, String>,
     failures_in_a_row: usize,
 }
@@ -30,7 +30,7 @@ impl Ledger {
         Ok(Ledger { cache, judge, price, now: Spent::default(), failures: HashMap::new(), failures_in_a_row: 0 })
     }
 
-    /// Takes a reply; when this returns, it is on the disk.
+    /// Stores and counts a reply; when this returns, the reply is on disk.
     ///
     /// # Errors
     /// If it cannot be written, or if the judge has failed too often in a row.

@@ -1,4 +1,4 @@
-//! A GGUF as the judge, through our own engine. A grammar lets it say nothing but a verdict.
+//! A GGUF as the judge, in kvllama's own engine. A grammar limits its output to a verdict.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub struct Local {
     settings: ContextSettings,
     sha256: String,
     context: Option<Context>,
-    /// What the context holds: prompts for one response begin alike and are read once.
+    /// The tokens in the context. Prompts for one response have the same beginning, which is read once.
     read: Vec<Token>,
 }
 
@@ -22,21 +22,22 @@ pub struct Local {
 const SEQ: i32 = 0;
 
 impl Local {
-    /// `settings.n_ctx` is the least; a longer prompt makes a larger context, up to what the model was
-    /// trained for. `sha256` is the model file's.
+    /// `settings.n_ctx` is the minimum; a longer prompt makes a larger context, up to the length that the model was
+    /// trained for. `sha256` is that of the model file.
     ///
     /// # Errors
     /// If the model has no chat template.
     pub fn new(model: &Arc<Model>, settings: ContextSettings, sha256: String) -> Result<Self> {
         model.template()?;
-        // The whole of a prompt must stay, in sliding-window layers too, for the next to go on from it.
+        // The whole prompt must stay in the cache, also in sliding-window layers, so that the next prompt can reuse its
+        // beginning.
         let settings = ContextSettings { n_seq: 1, swa_full: true, ..settings };
         Ok(Local { model: Arc::clone(model), settings, sha256, context: None, read: Vec::new() })
     }
 
     fn ask(&mut self, request: &Request, usage: &mut Usage) -> Result<std::result::Result<Verdict, String>> {
         let (response, criterion) = prompt::question(request);
-        // In the user's turn: not every template knows a system's.
+        // All text is in the user's turn, because not every template supports a system turn.
         let content = format!("{SYSTEM}\n\n{FORM}\n\n{response}\n\n{criterion}");
         let turn = Turn { role: "user".to_owned(), content };
         let tokens = Prompt::chat(&self.model, &[turn], &[])?.tokens;
@@ -60,7 +61,7 @@ impl Local {
         Ok(prompt::parse_text(&self.model.text(&verdict)))
     }
 
-    /// Reads a prompt, as far as it is not read yet, and returns the logits that follow it.
+    /// Reads the part of a prompt that is not in the context yet, and returns the logits for the next token.
     fn read(&mut self, tokens: &[Token], needed: usize) -> Result<Vec<f32>> {
         let context = match self.context.take().filter(|context| context.n_ctx() >= needed) {
             Some(context) => self.context.insert(context),
@@ -72,7 +73,7 @@ impl Local {
             }
         };
         let common = self.read.iter().zip(tokens).take_while(|(old, new)| old == new).count();
-        // Forgotten first, noted last: a decode that fails leaves nothing that is taken for read.
+        // Cleared before the decode and set after it, so that a failed decode leaves no tokens that count as read.
         self.read.clear();
         let first = context.truncate(SEQ, common.min(tokens.len() - 1))?;
         context.read(SEQ, &tokens[first..], first, true)?;
@@ -93,7 +94,7 @@ impl Judge for Local {
         format!("local sha256={} template={}", self.sha256, &template[..template.len().min(16)])
     }
 
-    /// Only time.
+    /// `None`: a local judge costs only time.
     fn price(&self) -> Option<Price> {
         None
     }

@@ -1,11 +1,11 @@
-//! Judges: what no rule can check is scored by a language model, blind: it sees a response and a
-//! criterion, never the condition the response was given under.
+//! Judges: a language model scores what no rule can check, such as "The answer is friendly". The judge is blind: it
+//! sees a response and a criterion, never the condition under which the response was given.
 //!
-//! - [`Judge`]: the trait; one file a backend: [`Anthropic`], [`Batch`], [`ClaudeCli`], [`OpenAi`], [`Local`].
-//! - `prompt`: what a judge is told, and what counts as a verdict.
-//! - [`stage`]: judges a finished run: what is already known is not asked again, what is learnt is on
-//!   the disk (`cache`, `ledger`) before it is counted, and a judge that fails leaves a row unjudged, never at zero.
-//! - `estimate`: what it will cost. `pool`: many requests at a time.
+//! - [`Judge`]: the trait, with one file per backend: [`Anthropic`], [`Batch`], [`ClaudeCli`], [`OpenAi`], [`Local`].
+//! - `prompt`: the text for the judge, and the form of a verdict.
+//! - [`stage`]: judges a finished run. It requests only unknown verdicts, stores each on disk (`cache`, `ledger`)
+//! before it counts it, and leaves a row unjudged, never at zero, if a judge fails.
+//! - `estimate`: the probable cost. `pool`: many requests at a time.
 
 mod anthropic;
 mod batch;
@@ -29,10 +29,10 @@ pub use prompt::PROMPT_VERSION;
 use crate::Result;
 use crate::api::price::{Price, Usage};
 
-/// The model that judges where none is named.
+/// The default model of a Claude judge.
 pub const DEFAULT_MODEL: &str = "claude-haiku-4-5-20251001";
 
-/// One response to be judged by one criterion.
+/// A request for one verdict: one response and one criterion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The key of the verdict: SHA-256 of judge, prompt version, rubric and response.
@@ -41,54 +41,53 @@ pub struct Request {
     pub rubric: String,
     /// The response.
     pub response: String,
-    /// Whether another request for the same response stands next to it: a long prompt then pays its way
-    /// into a prompt cache.
+    /// Whether the next request is for the same response: a long prompt is then worth writing to a prompt cache.
     pub shared: bool,
 }
 
-/// What a judge found.
+/// The verdict of a judge.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     /// How far the criterion is met, in [0, 1].
     pub score: f64,
-    /// Why, in one line.
+    /// The reason, in one line.
     pub reason: String,
 }
 
-/// What came of one [`Request`].
+/// The result of one [`Request`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
     /// The key of the request.
     pub key: String,
     /// The verdict, or why there is none.
     pub verdict: std::result::Result<Verdict, String>,
-    /// Tokens that were billed, also for answers that were no verdicts.
+    /// Tokens that were billed, also for replies that were not verdicts.
     pub usage: Usage,
 }
 
-/// Takes each [`Reply`] as it comes. An error stops the judge.
+/// Receives each [`Reply`] when it arrives. An error stops the judge.
 pub type Report<'a> = dyn FnMut(Reply) -> Result<()> + 'a;
 
 /// A language model that gives verdicts.
 pub trait Judge {
-    /// Who judges: everything about the judge, beside the prompt, that a verdict hangs on.
+    /// The identity of the judge: everything besides the prompt that a verdict depends on.
     fn fingerprint(&self) -> String;
 
-    /// What it costs, if that is known.
+    /// Its price, if known.
     fn price(&self) -> Option<Price>;
 
-    /// Most tokens it is let generate for a verdict.
+    /// Largest number of tokens it may generate for a verdict.
     fn max_tokens(&self) -> u32 {
         prompt::MAX_TOKENS
     }
 
-    /// Asks for verdicts. Every request is replied to, unless an error is returned.
+    /// Requests verdicts. Every request gets a reply, unless an error is returned.
     ///
     /// # Errors
     /// If no further request can succeed, or if `report` fails.
     fn judge(&mut self, requests: &[Request], report: &mut Report) -> Result<()>;
 
-    /// Collects verdicts that an earlier process asked for and did not live to see.
+    /// Collects verdicts that an earlier process requested and did not receive.
     fn resume(&mut self, _report: &mut Report) -> Result<()> {
         Ok(())
     }

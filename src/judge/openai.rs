@@ -1,4 +1,4 @@
-//! Any endpoint that speaks `/v1/chat/completions`: llama-server, Ollama, vLLM, and services.
+//! Any server with `/v1/chat/completions`: llama-server, Ollama, vLLM, and services.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,18 +16,18 @@ pub struct OpenAi {
     model: String,
     price: Option<Price>,
     parallel: usize,
-    /// Whether the endpoint is asked to hold the answer to the schema; off once it refused.
+    /// Whether to request an answer in the form of the schema; off once the endpoint has refused that.
     structured: AtomicBool,
 }
 
-/// Room for models that think aloud before they answer.
+/// Limit for tokens, with room for models that think before they answer.
 const MAX_TOKENS: u32 = 2048;
 
 impl OpenAi {
-    /// Where llama-server listens, unless told otherwise.
+    /// The default address, that of llama-server.
     pub const URL: &str = "http://127.0.0.1:8080/v1";
 
-    /// An address without a path gets `/v1`. Such endpoints have no price unless one is given.
+    /// An address without a path gets `/v1`. Such endpoints have no price unless `price` gives one.
     ///
     /// # Errors
     /// If key or address cannot be used.
@@ -51,7 +51,7 @@ impl OpenAi {
         let body = self.body(request, structured);
         let answer = self.client.ask("/chat/completions", Some(&body), |answer| read(answer, usage));
         match answer {
-            // Not every endpoint knows `response_format`.
+            // Not every endpoint supports `response_format`.
             Err(Trouble::Refused { status: 400 | 422, .. }) if structured => {
                 let body = self.body(request, false);
                 let verdict = self.client.ask("/chat/completions", Some(&body), |answer| read(answer, usage))?;
@@ -85,7 +85,7 @@ impl OpenAi {
 
 impl Judge for OpenAi {
     fn fingerprint(&self) -> String {
-        // The name alone says little: each endpoint has its own idea of `default`.
+        // The name alone is not enough: each endpoint has its own model `default`.
         format!("openai {} {} temperature=0", self.client.base(), self.model)
     }
 

@@ -1,4 +1,4 @@
-//! Many requests, some at a time.
+//! Sends many requests, some of them at the same time.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -8,8 +8,9 @@ use crate::api::Trouble;
 use crate::api::price::Usage;
 use crate::{Error, Result, interrupt};
 
-/// Asks one by one, on up to `workers` threads. Requests for the same response stay on one thread, so
-/// that the later ones find it in the prompt cache. What is under way when something fails is still reported.
+/// Sends requests on up to `workers` threads, one by one on each. Requests for the same response stay on one thread, so
+/// that the later ones find it in the prompt cache. If one fails for good, the replies still under way are reported
+/// too.
 pub(super) fn each(
     requests: &[Request],
     workers: usize,

@@ -1,4 +1,4 @@
-//! What a judge is told and how it must answer. Whoever changes a word here raises [`PROMPT_VERSION`].
+//! The text for the judge, and the form of its answer. Raise [`PROMPT_VERSION`] with every change here.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -7,10 +7,10 @@ use sha2::{Digest as _, Sha256};
 use super::{Request, Verdict};
 use crate::api::shorten;
 
-/// Part of the key under which verdicts are kept: a new prompt is a new judge.
+/// Part of the key of a verdict: a new prompt counts as a new judge.
 pub const PROMPT_VERSION: u32 = 1;
 
-/// Most tokens a verdict may take.
+/// Largest number of tokens of a verdict.
 pub(super) const MAX_TOKENS: u32 = 400;
 
 pub(super) const SYSTEM: &str = "\
@@ -27,13 +27,13 @@ reason: one short sentence that names the evidence in the response.
 score: 1 if the criterion is fully met, 0 if it is not met; in between, where a criterion has several parts or degrees, \
 the share of it that is met. An empty response meets no criterion.";
 
-/// For judges whose answer nothing else holds to a form.
+/// For judges whose output nothing else restricts to the form.
 pub(super) const FORM: &str =
     "Answer with one JSON object and nothing else: {\"reason\": \"<one sentence>\", \"score\": <number from 0 to 1>}";
 
-/// The two parts of the question: the response, which other criteria share, and the criterion.
+/// The two parts of the question: the response, which several criteria share, and the criterion.
 pub(super) fn question(request: &Request) -> (String, String) {
-    // A response cannot hold its own hash, so it cannot close the tag.
+    // A response cannot contain its own hash, so it cannot close the tag.
     let id = &crate::hex(&Sha256::digest(&request.response))[..12];
     let response = format!("<response-{id}>\n{}\n</response-{id}>", request.response);
     (response, format!("The criterion: {}\n\nGive your verdict on the response by this criterion.", request.rubric))
@@ -52,14 +52,14 @@ pub(super) fn schema() -> Value {
     })
 }
 
-/// The same as a grammar.
+/// The same form as a grammar.
 pub(super) const GRAMMAR: &str = r#"root ::= "{\"reason\": \"" start char{0,199} "\", \"score\": " score "}"
 start ::= [^"\\\x00-\x20\x7F]
 char ::= [^"\\\x00-\x1F\x7F]
 score ::= "1" | "0" ("." [0-9] [0-9]?)?
 "#;
 
-/// Reads a verdict. What is not exactly one is none.
+/// Reads a verdict; anything that is not exactly one is refused.
 pub(super) fn parse(value: &Value) -> std::result::Result<Verdict, String> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -78,7 +78,7 @@ pub(super) fn parse(value: &Value) -> std::result::Result<Verdict, String> {
     Ok(Verdict { score: form.score, reason: shorten(&reason, 500) })
 }
 
-/// Reads a verdict from text that should be its JSON, at most in a code fence.
+/// Reads a verdict from text that should be its JSON, perhaps in a code fence.
 pub(super) fn parse_text(text: &str) -> std::result::Result<Verdict, String> {
     let text = text.trim();
     let inner = text.strip_prefix("```json").or_else(|| text.strip_prefix("```"));

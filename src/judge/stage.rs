@@ -1,4 +1,4 @@
-//! Judging a finished run: what is to be asked, what is known, and where the verdicts land.
+//! Judges a finished run: finds out which verdicts are missing, requests them, and writes the scores into the rows.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -16,97 +16,97 @@ use crate::{Error, Result, files, score};
 
 pub use super::cache::Spent;
 
-/// What is to be judged, and what it may cost.
+/// What to judge, and how much it may cost.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
     /// Also the instructions that only have a rule: their score stays the rule's.
     pub all: bool,
-    /// Most US dollars that may be spent now.
+    /// Limit for the cost of this call, in US dollars.
     pub max_cost: Option<f64>,
-    /// Only say what would be asked.
+    /// Only report what would be requested.
     pub dry_run: bool,
 }
 
-/// Watches the judging.
+/// Observes the judging.
 pub trait Observer {
-    /// Before the first request.
+    /// Called before the first request.
     fn planned(&mut self, plan: &Plan);
-    /// A reply is on the disk: so many are there, `unjudged` of them without a verdict.
+    /// Called when a reply is on disk: `replies` are there, `unjudged` of them without a verdict.
     fn replied(&mut self, replies: usize, unjudged: usize, spent: &Spent);
 }
 
-/// What will be asked.
+/// The requests that will be made.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
     /// Who judges.
     pub judge: String,
-    /// Verdicts to ask for; equal responses to equal rubrics are asked once.
+    /// Verdicts to request; equal responses to equal rubrics are requested once.
     pub pending: usize,
-    /// Verdicts that are known.
+    /// Verdicts already known.
     pub known: usize,
-    /// Tokens it will probably take.
+    /// Tokens that the requests will probably use.
     pub usage: Usage,
-    /// What they will probably cost, in US dollars, where a price is known.
+    /// Their probable cost in US dollars; `None` if no price is known.
     pub cost_usd: Option<f64>,
 }
 
-/// What came of it.
+/// The result of a judging.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outcome {
     /// Who judged.
     pub judge: String,
     /// Instructions of trials with a verdict.
     pub judged: usize,
-    /// Those that should have one and have none; their rows say why, unless the judge gave no verdict at all: then an
-    /// earlier judge's scores stay.
+    /// Instructions that should have a verdict and have none; their rows say why. If the judge gave no verdict at all,
+    /// an earlier judge's scores stay.
     pub unjudged: usize,
-    /// Why the first of them has none.
+    /// Why the first of them has no verdict.
     pub first_failure: Option<String>,
-    /// Whether [`Options::max_cost`] ended it.
+    /// Whether [`Options::max_cost`] ended the judging.
     pub out_of_budget: bool,
-    /// Spent now.
+    /// Spent in this call.
     pub spent: Spent,
-    /// Spent on this judge in this run, earlier times included.
+    /// Spent on this judge in this run, including earlier calls.
     pub spent_in_all: Spent,
-    /// Judge and rule on the same instructions.
+    /// How often judge and rule agree on the same instructions.
     pub agreement: Option<Agreement>,
-    /// By condition: mean score, finished trials.
+    /// For each condition: mean score, finished trials.
     #[serde(skip)]
     pub means: Vec<(String, Option<f64>, usize)>,
 }
 
-/// How often judge (a score of at least 0.5) and rule (strict) say the same.
+/// How often the judge (a score of at least 0.5) and the rule (strict) agree.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Agreement {
-    /// Followed, say both.
+    /// Both say that the instruction was followed.
     pub both: usize,
-    /// Not followed, say both.
+    /// Both say that it was not followed.
     pub neither: usize,
-    /// Followed, says only the judge.
+    /// Only the judge says that it was followed.
     pub judge_only: usize,
-    /// Followed, says only the rule.
+    /// Only the rule says that it was followed.
     pub rule_only: usize,
 }
 
 impl Agreement {
-    /// Instructions that both judged.
+    /// Number of instructions with both verdicts.
     pub fn total(&self) -> usize {
         self.both + self.neither + self.judge_only + self.rule_only
     }
 
-    /// The share on which they agree.
+    /// The share of these on which judge and rule agree.
     pub fn share(&self) -> f64 {
         (self.both + self.neither) as f64 / self.total() as f64
     }
 }
 
-/// Judges what is not yet judged by this judge, and writes the scores into the rows of the run.
+/// Requests the verdicts that this judge has not given yet, and writes the scores into the rows of the run.
 ///
-/// Verdicts are on the disk before they are counted: whatever stops this, the next time goes on from there.
+/// Verdicts are on disk before they are counted: if this call is stopped, the next one continues from there.
 ///
 /// # Errors
-/// If the directory holds no run, if the judge cannot work at all, or if interrupted; verdicts that were
-/// given until then are in the rows.
+/// If the directory holds no run, if the judge cannot work at all, or if interrupted; the verdicts given so far are
+/// then in the rows.
 pub fn run(directory: &Path, judge: &mut dyn Judge, options: &Options, observer: &mut dyn Observer) -> Result<Outcome> {
     let price = judge.price();
     if options.max_cost.is_some() && price.is_none() {
@@ -134,7 +134,7 @@ pub fn run(directory: &Path, judge: &mut dyn Judge, options: &Options, observer:
     if options.dry_run {
         return asked.map(|_| outcome);
     }
-    // A judge without a single verdict (a wrong key, no network) leaves the scores of the one before alone.
+    // If a judge gives no verdict at all (a wrong key, no network), the scores of the previous judge stay.
     let any = matters.iter().flatten().any(|matter| ledger.verdict(&matter.key).is_ok());
     if !any && rows.instructions.iter().any(|row| row.judge_score.is_some()) {
         asked?;
@@ -171,17 +171,17 @@ pub fn run(directory: &Path, judge: &mut dyn Judge, options: &Options, observer:
     asked.map(|_| outcome)
 }
 
-/// One instruction of one trial, as something to be judged.
+/// One instruction of one trial that can be judged.
 struct Matter {
     key: String,
     rubric: String,
     /// Row of the trial.
     trial: usize,
-    /// Whether a verdict is asked for, or only shown if it is known.
+    /// Whether to request a verdict, or only to show a known one.
     wanted: bool,
 }
 
-/// By row of instructions: what is to be judged; nothing where the trial failed.
+/// For each row of instructions, what to judge; `None` if the trial failed.
 fn matters(
     rows: &Rows,
     instructions: &HashMap<String, Vec<Instruction>>,
@@ -203,7 +203,7 @@ fn matters(
     rows.instructions.iter().map(matter).collect()
 }
 
-/// What a judge is asked of an instruction: its rubric, else its own text, else what its rule checks.
+/// The criterion for an instruction: its rubric, else its own text, else what its rule checks.
 fn criterion(instruction: &Instruction) -> String {
     if let Some(rubric) = &instruction.rubric {
         return rubric.clone();
@@ -219,7 +219,7 @@ fn criterion(instruction: &Instruction) -> String {
     format!("The response follows this rule: {about} ({})", json!(instruction.kwargs))
 }
 
-/// Asks for what is wanted and not known; tells whether the budget ended it.
+/// Requests the wanted and unknown verdicts; returns whether the budget ended it.
 fn ask(
     judge: &mut dyn Judge,
     rows: &Rows,
@@ -256,7 +256,8 @@ fn ask(
     Ok(false)
 }
 
-/// The requests for what is wanted and not known, those for one response side by side; and how many are known.
+/// The requests for wanted and unknown verdicts, with those for one response together, and the number of known
+/// verdicts.
 fn pending(rows: &Rows, matters: &[Option<Matter>], cache: &Cache) -> (Vec<Request>, usize) {
     let mut seen = HashSet::new();
     let wanted = matters.iter().flatten().filter(|matter| matter.wanted && seen.insert(matter.key.as_str()));
@@ -278,7 +279,7 @@ fn pending(rows: &Rows, matters: &[Option<Matter>], cache: &Cache) -> (Vec<Reque
     (requests, known.len())
 }
 
-/// How many of the next requests surely stay within what is left of the budget.
+/// How many of the next requests certainly fit into the rest of the budget.
 fn affordable(requests: &[Request], max_tokens: u32, budget: Option<(Price, f64)>) -> usize {
     let Some((price, mut left)) = budget else { return requests.len() };
     let fit = requests.iter().take_while(|request| {

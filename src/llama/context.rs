@@ -19,32 +19,31 @@ pub struct Slot {
     pub pos: i32,
     /// The sequence.
     pub seq: i32,
-    /// Whether its logits are wanted.
+    /// Whether to compute its logits.
     pub logits: bool,
 }
 
 /// A KV cache with up to `n_seq` sequences over one model.
 ///
-/// The cache is unified: a forked sequence shares the cells of its source until it evicts them, and
-/// an eviction in one sequence leaves the cells to the others. With [`ContextSettings::streams`] each sequence has
-/// cells of its own instead.
+/// The cache is unified: a forked sequence shares the cells of its source until it evicts them, and an eviction in one
+/// sequence leaves the cells to the others. With [`ContextSettings::streams`] each sequence has its own cells instead.
 pub struct Context {
     raw: RawContext,
     model: Arc<Model>,
     settings: ContextSettings,
-    /// What is being looked at, and of which sequence.
+    /// What the tap reads, and from which sequence.
     observed: Option<Needs>,
     computing: Cell<Duration>,
 }
 
-/// More threads than ggml has room for abort the process (`GGML_MAX_N_THREADS`).
+/// Limit for threads: ggml aborts the process if there are more (`GGML_MAX_N_THREADS`).
 const MAX_THREADS: u32 = 512;
 
 impl Context {
     /// Makes a context.
     ///
     /// # Errors
-    /// If the settings exclude each other or the memory does not suffice.
+    /// If the settings exclude each other or there is too little memory.
     pub fn new(model: &Arc<Model>, settings: ContextSettings) -> Result<Self> {
         if settings.kv_type.v.is_quantized() && settings.flash_attn == FlashAttn::Off {
             return Err(Error::input(format!(
@@ -76,7 +75,7 @@ impl Context {
         &self.model
     }
 
-    /// Positions the cache can hold of a sequence.
+    /// Number of positions that the cache can hold for one sequence.
     pub fn n_ctx(&self) -> usize {
         self.raw.n_ctx() as usize
     }
@@ -101,10 +100,10 @@ impl Context {
     }
 
     /// Reads `tokens` into a sequence from position `first` on, in batches of `n_batch`. With `logits`,
-    /// those of the last token can be had from [`Context::logits`] afterwards.
+    /// [`Context::logits`] then returns those of the last token.
     ///
     /// # Errors
-    /// If the cache is too small, if `first` is not where the sequence goes on, or if interrupted.
+    /// If the cache is too small, if `first` is not the next position of the sequence, or if interrupted.
     pub fn read(&mut self, seq: i32, tokens: &[Token], first: usize, logits: bool) -> Result<()> {
         self.check_sequence(seq)?;
         let next = self.next_pos(seq);
@@ -112,7 +111,7 @@ impl Context {
             return Err(Error::failed(format!("sequence {seq} goes on at position {next}, not {first}")));
         }
         let (size, last) = (self.n_ctx(), tokens.len().saturating_sub(1));
-        // Positions beyond the size are well where evictions left cells free.
+        // Positions beyond the size are allowed if evictions have freed enough cells.
         let free = || self.cells(seq).map_or(0, |cells| (cells.size - cells.used) as usize);
         if tokens.len() > size - first.min(size) && tokens.len() > free() {
             return Err(Error::input(format!(
@@ -137,12 +136,12 @@ impl Context {
         Ok(())
     }
 
-    /// Decodes one batch of at most `n_batch` entries (or one of each sequence), whose positions continue their
+    /// Decodes one batch of at most `n_batch` entries (or one entry per sequence), whose positions continue their
     /// sequences.
     ///
     /// # Errors
-    /// If the batch is too long, an entry names a token, sequence or position that cannot be, the cache is full, or if
-    /// interrupted. What was [observed](Context::observe) is then forgotten.
+    /// If the batch is too long, an entry has an invalid token, sequence or position, the cache is full, or if
+    /// interrupted. The tap then loses what it has [observed](Context::observe).
     pub fn decode(&mut self, slots: &[Slot]) -> Result<()> {
         if slots.is_empty() {
             return Ok(());
@@ -191,18 +190,17 @@ impl Context {
         logits.ok_or_else(|| Error::failed(format!("entry {index} of the last batch has no logits")))
     }
 
-    /// Time spent in llama.cpp so far, decoding.
+    /// Time that llama.cpp has spent decoding so far.
     pub fn time_computing(&self) -> Duration {
         self.computing.get()
     }
 
-    /// Whether each sequence has cells of its own.
+    /// Whether each sequence has its own cells.
     pub fn has_streams(&self) -> bool {
         self.settings.streams
     }
 
-    /// Empties the sequence `target` and makes it share everything `source` holds, or hold a copy of it in cells of its
-    /// own.
+    /// Empties the sequence `target` and makes it share all cells of `source`, or, with streams, hold a copy of them.
     ///
     /// # Errors
     /// If they are not two sequences of this context.
@@ -217,11 +215,11 @@ impl Context {
         Ok(())
     }
 
-    /// Removes ranges of positions from a sequence, in the caches of these layers. The highest position must not be
-    /// among them.
+    /// Removes ranges of positions from a sequence, in the caches of these layers. The ranges must not contain the
+    /// highest position.
     ///
     /// # Errors
-    /// If it is, if a range is none, or if llama.cpp refuses.
+    /// If they contain it, if a range is empty or invalid, or if llama.cpp refuses.
     pub fn evict(&mut self, seq: i32, ranges: &[Range<usize>], layers: Layers) -> Result<()> {
         self.check_sequence(seq)?;
         let next = self.next_pos(seq);
@@ -244,8 +242,8 @@ impl Context {
         Ok(())
     }
 
-    /// Moves the surviving ranges of a sequence together, to positions from 0 on, and rotates their
-    /// keys. Their cells must not be shared with another sequence: a cell has one position.
+    /// Moves the surviving ranges of a sequence together, to positions from 0 on, and rotates their keys. The sequence
+    /// must not share its cells: a cell has only one position.
     ///
     /// # Errors
     /// If the ranges do not ascend within the sequence, or if the model's positions cannot be moved.
@@ -256,7 +254,7 @@ impl Context {
         if !ascend || kept.last().is_some_and(|range| range.end > self.next_pos(seq)) {
             return Err(Error::failed(format!("what is kept of sequence {seq} does not ascend within it")));
         }
-        // Without a full sliding-window cache llama.cpp would shift silently wrong.
+        // Without a full sliding-window cache, llama.cpp would shift keys wrongly and give no error.
         if !self.raw.can_shift() || !self.settings.swa_full {
             return Err(Error::input(
                 "--positions compact cannot be had here: this model's positions cannot be shifted, or --swa-full is off",
@@ -272,8 +270,8 @@ impl Context {
         Ok(())
     }
 
-    /// Removes all positions of a sequence from `len` on, and returns where it goes on: at `len`, or at
-    /// 0 where llama.cpp can only forget the whole.
+    /// Removes all positions of a sequence from `len` on, and returns its next position: `len`, or 0 if llama.cpp can
+    /// only empty the whole sequence.
     ///
     /// # Errors
     /// If the context has no such sequence.
@@ -286,10 +284,11 @@ impl Context {
         Ok(self.next_pos(seq))
     }
 
-    /// Hides from each head of a sequence what it does not keep, until the sequence is emptied. Its cells stay.
+    /// Hides from each head of a sequence the positions that it does not keep, until the sequence is emptied. The cells
+    /// stay in use.
     ///
     /// # Errors
-    /// If the context has no tap or computes flash attention, or if the model has no such layers or heads.
+    /// If the context has no tap or computes flash attention, or if the model lacks these layers or heads.
     pub fn hide(&mut self, seq: i32, heads: &HeadKeeps) -> Result<()> {
         if !self.raw.has_tap() || self.settings.flash_attn != FlashAttn::Off {
             return Err(Error::failed("hiding positions from single heads needs a tap, and flash attention off"));
@@ -310,10 +309,11 @@ impl Context {
         Ok(())
     }
 
-    /// Looks at what is decoded into a sequence from now on, until [`Context::look_away`] or a decode that fails.
+    /// Lets the tap read the tensors of this sequence from the next decode on, until [`Context::look_away`] or a decode
+    /// that fails.
     ///
     /// # Errors
-    /// If the context has no tap, or if attention weights are needed and flash attention hides them.
+    /// If the context has no tap, or if attention weights are needed and flash attention is on.
     pub fn observe(&mut self, seq: i32, needs: &Needs) -> Result<()> {
         if !self.raw.has_tap() || (needs.weights() && self.settings.flash_attn != FlashAttn::Off) {
             return Err(Error::failed("looking at attention needs a tap, and flash attention off"));
@@ -325,11 +325,11 @@ impl Context {
         Ok(())
     }
 
-    /// Shows what was seen since [`Context::observe`], layer by layer. `needs` are those that are observed; attention
-    /// sums are called by the positions they name there, one by one.
+    /// Passes what the tap has read since [`Context::observe`] to `show`, layer by layer. `needs` are the observed
+    /// ones; attention sums are named by the positions in `needs`, in the same order.
     ///
     /// # Errors
-    /// If something else is observed or nothing, or if the model's graph does not show what was asked for.
+    /// If nothing or something else is observed, or if the model's graph lacks the requested tensors.
     pub fn seen(&mut self, needs: &Needs, show: impl FnMut(&Layer)) -> Result<()> {
         let observed = self.observed.as_ref().ok_or_else(not_observed)?;
         if observed.attention_from.len() != needs.attention_from.len() {
@@ -345,7 +345,7 @@ impl Context {
         )))
     }
 
-    /// Forgets all that was seen but the positions `kept`, and starts the attention sums anew.
+    /// Keeps only the positions `kept` of what the tap has read, and restarts the attention sums at `attention_from`.
     ///
     /// # Errors
     /// If nothing is observed, or if either list does not ascend.
@@ -358,7 +358,7 @@ impl Context {
         Ok(())
     }
 
-    /// Looks no more, and forgets what was seen.
+    /// Stops the tap and discards what it has read.
     pub fn look_away(&mut self) {
         if self.observed.take().is_some() {
             self.raw.look_away();
@@ -380,7 +380,8 @@ impl Context {
         self.raw.clear();
     }
 
-    /// Cells of the global layers' cache; `None` if the model's memory has none, or the context no such sequence.
+    /// Cells in the cache of the global layers; `None` if the model's memory has no such cache, or the context no such
+    /// sequence.
     pub fn cells(&self, seq: i32) -> Option<Cells> {
         if self.has(seq) { self.raw.cells(seq) } else { None }
     }

@@ -1,4 +1,4 @@
-//! Generation within a grammar.
+//! Generation under a grammar.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::ffi::{RawGrammar, take_error};
 use super::{Model, Token};
 use crate::{Error, Result};
 
-/// A place in a text that a GBNF grammar describes: knows which tokens may come next.
+/// A place in a text that follows a GBNF grammar; it knows which tokens may come next.
 pub struct Grammar {
     raw: RawGrammar,
     model: Arc<Model>,
@@ -23,16 +23,16 @@ impl Grammar {
         Ok(Grammar { raw, model: Arc::clone(model) })
     }
 
-    /// The most likely token that the grammar allows, accepted; `None` at the end of the text.
+    /// Accepts and returns the most likely token that the grammar allows; `None` at the end of the text.
     ///
     /// # Errors
-    /// If no token of the vocabulary can go on, or if there is not one logit for each.
+    /// If the grammar allows no token of the vocabulary, or if the number of logits is not that of the vocabulary.
     pub fn next(&mut self, logits: &[f32]) -> Result<Option<Token>> {
         if logits.len() != self.model.n_vocab() {
             return Err(Error::failed(format!("{} logits for a vocabulary of {}", logits.len(), self.model.n_vocab())));
         }
         let all: Vec<Token> = (0..).take(logits.len()).collect();
-        // Mostly the likeliest token is allowed: checking it alone spares a pass over the vocabulary.
+        // Usually the most likely token is allowed, and checking it alone avoids a pass over the vocabulary.
         let likeliest = greedy(logits, &all).filter(|&token| self.raw.allows(&[token])[0]);
         let token = likeliest.or_else(|| {
             let allowed = self.raw.allows(&all);
@@ -49,7 +49,7 @@ impl Grammar {
     }
 }
 
-/// The likeliest of `tokens`; of equals the lowest id.
+/// The most likely of `tokens`; of equally likely ones the lowest id.
 fn greedy(logits: &[f32], tokens: &[Token]) -> Option<Token> {
     let logit = |token: Token| logits[token as usize];
     tokens.iter().copied().reduce(|best, token| if logit(token) > logit(best) { token } else { best })

@@ -1,4 +1,4 @@
-//! Memory: what a model and its context will take, and what the process took.
+//! Memory: how much a model and its context will need, and how much the process used.
 
 use std::sync::Arc;
 
@@ -7,19 +7,19 @@ use serde::Serialize;
 use super::{Context, ContextSettings, Model};
 use crate::Result;
 
-/// What the process needs beside what llama.cpp accounts for: code, vocabulary, tokenizer tables, buffers.
+/// Memory of the process that llama.cpp does not count: code, vocabulary, tokenizer tables, buffers.
 const OVERHEAD_BASE: u64 = 40 << 20;
-/// ... and this much for each token of the vocabulary (text, scores, hash tables), as measured on Gemma's 262k.
+/// The same for each token of the vocabulary (text, scores, hash tables), as measured on Gemma's 262k.
 const OVERHEAD_PER_TOKEN: u64 = 450;
 
-/// Bytes on one kind of memory.
+/// Bytes in one kind of memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
     /// Weights.
     pub weights: u64,
     /// Keys and values.
     pub kv_cache: u64,
-    /// Scratch of the compute graph.
+    /// Scratch memory of the compute graph.
     pub compute: u64,
 }
 
@@ -30,7 +30,7 @@ impl Memory {
     }
 }
 
-/// Memory of a model and its context, by where it lies.
+/// Memory of a model and its context, by place.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct MemoryUse {
     /// In the machine's memory.
@@ -40,8 +40,8 @@ pub struct MemoryUse {
 }
 
 impl MemoryUse {
-    /// What a process with such a context will take at its peak. Of a `model` loaded [dry](super::LoadSettings::dry)
-    /// nothing is allocated to find out.
+    /// Predicts the peak memory of a process with such a context. If `model` was loaded
+    /// [dry](super::LoadSettings::dry), the prediction allocates nothing.
     ///
     /// # Errors
     /// As [`Context::new`].
@@ -51,7 +51,7 @@ impl MemoryUse {
         Ok(memory)
     }
 
-    /// With another context over the same weights.
+    /// The same with another context over the same weights.
     #[must_use]
     pub fn beside(&self, other: &Self) -> Self {
         let side = |one: Memory, other: Memory| Memory {
@@ -62,17 +62,17 @@ impl MemoryUse {
         MemoryUse { host: side(self.host, other.host), device: side(self.device, other.device) }
     }
 
-    /// Everything together, wherever it lies.
+    /// The sum over all places.
     pub fn total(&self) -> u64 {
         self.host.total() + self.device.total()
     }
 }
 
-/// The most memory this process has held so far, in bytes; `None` where the system does not say.
+/// The peak memory of this process so far, in bytes; `None` if the system does not report it.
 pub fn peak_memory() -> Option<u64> {
     #[cfg(target_os = "linux")]
     {
-        // The limit of a parent process is inherited by getrusage, but not by this file.
+        // getrusage would include a peak inherited from the parent process; this file does not.
         let status = std::fs::read_to_string("/proc/self/status").ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)

@@ -1,11 +1,11 @@
-//! The llama.cpp boundary: everything that touches llama.cpp ends here.
+//! The llama.cpp boundary: only this module calls llama.cpp.
 //!
-//! - [`Model`]: a loaded GGUF: its tokenizer, chat template and facts.
-//! - [`Prompt`]: a conversation rendered with the model's own template, tokenized, with [spans](crate::span).
+//! - [`Model`]: a loaded GGUF with its tokenizer, chat template and facts.
+//! - [`Prompt`]: a conversation rendered with the model's own template and tokenized, with [spans](crate::span).
 //! - [`Context`]: sequences in a KV cache: decode, evict, compact, fork, logits.
-//! - [`Sampler`]: from logits to the next token; [`Grammar`]: the same within a grammar.
+//! - [`Sampler`]: draws the next token from logits; [`Grammar`]: draws only tokens that a grammar allows.
 //!
-//! `ffi` is the only file with unsafe code.
+//! Only the folder `ffi` has unsafe code.
 
 mod context;
 mod ffi;
@@ -39,25 +39,26 @@ pub type Token = i32;
 /// How a model is loaded.
 #[derive(Debug, Clone, Default)]
 pub struct LoadSettings {
-    /// Layers to offload to the GPU; `None` for all that fit the build's backends.
+    /// Layers to offload to the GPU; `None` for all, if the build has a GPU backend.
     pub gpu_layers: Option<u32>,
-    /// Map the file into memory; `None` decides: on a CPU alone it would hold the weights twice.
+    /// Map the file into memory. `None` decides by itself: on a CPU alone, mapping would hold the weights twice.
     pub mmap: Option<bool>,
-    /// Read the metadata and only pretend to allocate: what a prediction of memory needs.
+    /// Read only the metadata and allocate nothing, to predict memory.
     pub dry: bool,
 }
 
 /// How a context is made.
 #[derive(Debug, Clone)]
 pub struct ContextSettings {
-    /// Positions the KV cache can hold, of each sequence with [`ContextSettings::streams`] (llama.cpp rounds up to a
-    /// multiple of 256).
+    /// Number of positions that the KV cache can hold, or, with [`ContextSettings::streams`], that each sequence can
+    /// hold (llama.cpp rounds up to a multiple of 256).
     pub n_ctx: u32,
     /// Tokens decoded at once while reading the prompt.
     pub n_batch: u32,
-    /// Sequences that can share the cache.
+    /// Number of sequences in the cache.
     pub n_seq: u32,
-    /// Give each sequence cells of its own (llama.cpp's streams): forking then copies them, and the copy can be compacted.
+    /// Give each sequence its own cells (llama.cpp's streams): forking then copies the cells, and the copy can be
+    /// compacted.
     pub streams: bool,
     /// CPU threads.
     pub threads: u32,
@@ -65,10 +66,10 @@ pub struct ContextSettings {
     pub kv_type: KvTypes,
     /// Flash attention.
     pub flash_attn: FlashAttn,
-    /// Keep every position in the sliding-window layers' cache, not only the window. Compaction needs it.
+    /// Keep every position in the sliding-window layers' cache, not only the window. Compaction needs this.
     pub swa_full: bool,
-    /// Whether attention, keys, queries and values can be looked at, and positions hidden from single heads. It
-    /// costs nothing where it is off.
+    /// Make a tap: a callback in the compute graph that can read attention, keys, queries and values, and hide
+    /// positions from single heads. It costs nothing while unused.
     pub tap: bool,
 }
 
@@ -88,12 +89,11 @@ impl Default for ContextSettings {
     }
 }
 
-/// Models of fewer parameters than this compute on one thread: an operation is then over before a
-/// second thread has met it at ggml's barrier, and where other processes want the cores, waiting
-/// there costs a hundred times the work.
+/// Models with fewer parameters than this compute on one thread. One thread finishes an operation before a second one
+/// reaches ggml's barrier, and if other processes use the cores, waiting there costs a hundred times the work.
 const SINGLE_THREAD_BELOW: u64 = 100_000_000;
 
-/// Threads for a model of `n_params`: physical cores, or what the process may use if that is less
+/// Number of threads for a model of `n_params`: the physical cores, or what the process may use if that is less
 /// (hyper-threads slow matrix products down); one for a tiny model.
 pub fn default_threads(n_params: u64) -> u32 {
     if n_params < SINGLE_THREAD_BELOW {
@@ -108,7 +108,7 @@ pub fn default_threads(n_params: u64) -> u32 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FlashAttn {
-    /// As llama.cpp decides for the device.
+    /// llama.cpp decides for the device.
     #[default]
     Auto,
     /// Always.
@@ -137,11 +137,11 @@ pub struct Cells {
     pub size: u32,
     /// Cells that hold a position of any sequence.
     pub used: u32,
-    /// Cells that hold a position of the sequence asked for.
+    /// Cells that hold a position of the requested sequence.
     pub sequence: u32,
 }
 
-/// A device llama.cpp can compute on.
+/// A device on which llama.cpp can compute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Device {
     /// Backend name, such as `CUDA0` or `CPU`.
@@ -156,7 +156,7 @@ pub struct Device {
     pub total: u64,
 }
 
-/// Every device this build sees.
+/// All devices that this build sees.
 pub fn devices() -> Vec<Device> {
     ffi::devices()
         .into_iter()

@@ -13,7 +13,7 @@ use super::template::Template;
 use super::{LoadSettings, Preamble, Token};
 use crate::{Error, Result};
 
-/// llama.cpp counts bytes and tokens of a text in 32 bits.
+/// Limit for texts: llama.cpp counts bytes and tokens of a text in 32 bits.
 const MAX_TEXT: usize = 1 << 30;
 
 /// A loaded model: weights, vocabulary, chat template.
@@ -27,28 +27,28 @@ pub struct Model {
 /// A layer with keys and values of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KvLayer {
-    /// Its number in the model.
+    /// Number of the layer in the model.
     pub index: u32,
-    /// Its KV heads.
+    /// Number of its KV heads.
     pub heads: usize,
     /// Whether it has a sliding window.
     pub local: bool,
 }
 
-/// What a run records about its model.
+/// The facts about a model that a run records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Facts {
-    /// The GGUF's own name.
+    /// The name in the GGUF.
     pub name: Option<String>,
     /// Architecture, such as `gemma3`.
     pub architecture: String,
     /// Architecture, size and quantization: `llama 135M Q4_1`.
     pub description: String,
-    /// Parameters.
+    /// Number of parameters.
     pub n_params: u64,
     /// Bytes of all tensors.
     pub size: u64,
-    /// Layers.
+    /// Number of layers.
     pub n_layer: u32,
     /// Context length the model was trained for.
     pub n_ctx_train: u32,
@@ -64,7 +64,7 @@ impl Model {
     /// Loads a GGUF file. A `template` replaces the file's own chat template.
     ///
     /// # Errors
-    /// If the file is missing, is no GGUF, is broken, or holds a model whose cache cannot be evicted from.
+    /// If the file is missing, is not a GGUF, is broken, or holds a model whose cache does not support eviction.
     pub fn from_file(path: &Path, settings: &LoadSettings, template: Option<String>) -> Result<Arc<Self>> {
         let shown = path.display();
         let mut magic = [0u8; 8];
@@ -109,7 +109,7 @@ impl Model {
         Ok(Arc::new(Model { raw, name, template, n_vocab }))
     }
 
-    /// The path or name it was loaded by.
+    /// The path or name under which it was loaded.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -154,17 +154,17 @@ impl Model {
         }
     }
 
-    /// The chat template: what it was loaded with, or else the model's own.
+    /// The chat template: the one given when loading, else the model's own.
     ///
     /// # Errors
-    /// If there is neither.
+    /// If there is none.
     pub fn template(&self) -> Result<&Template> {
         self.template.as_ref().ok_or_else(|| {
             Error::input(format!("the model {} carries no chat template; {}", self.name, self.template_advice()))
         })
     }
 
-    /// Which chat template to take where there is none.
+    /// A sentence that says which chat template to use if the model has none.
     pub fn template_advice(&self) -> String {
         let of_its_family: Vec<_> =
             Template::names().filter(|name| Template::mark(name).is_some_and(|mark| self.is_token(mark))).collect();
@@ -175,7 +175,8 @@ impl Model {
         format!("for a base model take --chat-template raw (the text as it is); for one that was tuned, {tuned}")
     }
 
-    /// The mark of the [named](Template::named) template that this vocabulary lacks, and would read as plain text.
+    /// The control token of the [named](Template::named) template that this vocabulary lacks, and would read as plain
+    /// text.
     pub fn lacks_mark_of(&self, template: &str) -> Option<&'static str> {
         Template::mark(template).filter(|mark| !self.is_token(mark))
     }
@@ -195,7 +196,7 @@ impl Model {
         }
     }
 
-    /// Text to tokens, with control tokens in the text recognized. Adds nothing.
+    /// Turns text into tokens and recognizes control tokens in it. Adds no BOS.
     ///
     /// # Errors
     /// If the text is 1 GiB or longer.
@@ -210,12 +211,12 @@ impl Model {
         usize::try_from(token).is_ok_and(|id| id < self.n_vocab)
     }
 
-    /// The bytes of one token as they appear in an answer (control tokens, and those of other vocabularies, are empty).
+    /// The bytes of one token as they appear in an answer; empty for control tokens and for ids outside the vocabulary.
     pub fn piece(&self, token: Token) -> Vec<u8> {
         if self.has(token) { self.raw.piece(token, false) } else { Vec::new() }
     }
 
-    /// The bytes of one token, control tokens spelled out.
+    /// The bytes of one token, with a control token as its text.
     pub fn piece_with_control(&self, token: Token) -> Vec<u8> {
         if self.has(token) { self.raw.piece(token, true) } else { Vec::new() }
     }
@@ -236,7 +237,7 @@ impl Model {
         self.raw.bos().filter(|_| self.raw.adds_bos())
     }
 
-    /// The spelled-out text of the BOS and EOS tokens, as templates use them.
+    /// The texts of the BOS and EOS tokens, as templates use them.
     pub(super) fn special_texts(&self) -> (String, String) {
         let text = |token: Option<Token>| {
             token.map(|token| String::from_utf8_lossy(&self.piece_with_control(token)).into_owned()).unwrap_or_default()
@@ -245,8 +246,8 @@ impl Model {
     }
 }
 
-/// llama.cpp's description with the size that the file has: its own is guessed from the layers, and calls SmolLM2 135M
-/// `256M`.
+/// llama.cpp's description with the real number of parameters: llama.cpp guesses the size from the layers, and calls
+/// SmolLM2 135M `256M`.
 fn described(description: &str, n_params: u64) -> String {
     let parts: Vec<_> = description.splitn(3, ' ').collect();
     let [architecture, _, quantization] = parts[..] else { return description.to_owned() };

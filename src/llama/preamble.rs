@@ -1,31 +1,31 @@
-//! What a chat template says by itself: many put a system prompt of their own before a conversation that has none.
+//! The text that a chat template adds by itself: many templates add a system prompt if a conversation has none.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Model, Turn};
 use crate::span::{Label, Span};
 
-/// A system prompt that the chat template adds, and nobody wrote.
+/// A system prompt that the chat template adds, such as SmolLM2's "You are a helpful AI assistant named SmolLM, ...".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preamble {
-    /// Its text, without the template's marks.
+    /// Its text, without the template's control tokens.
     pub text: String,
     /// Its length in tokens.
     pub tokens: usize,
 }
 
-/// What is shorter than this names a role.
+/// Fewest words of a preamble: shorter texts are names of roles.
 const FEWEST_WORDS: usize = 3;
 
 impl Preamble {
-    /// What the model's template says before the first word of a user who has no system turn before them.
+    /// The text that the model's template puts before the first user turn of a conversation without a system turn.
     pub(super) fn of(model: &Model) -> Option<Self> {
         const CONTENT: &str = "kvllamaContent";
         let (bos, eos) = model.special_texts();
         let turn = Turn { role: "user".to_owned(), content: CONTENT.to_owned() };
         let rendered = model.template().ok()?.render(&[turn], &bos, &eos).ok()?;
         let before = rendered.text.split_once(CONTENT)?.0;
-        // Between control tokens stand names of roles, and whatever the template says.
+        // The texts between control tokens are names of roles and the template's own words.
         let mut stretches = vec![Vec::new()];
         for token in model.tokenize(before).ok()? {
             match model.piece(token) {
@@ -39,8 +39,8 @@ impl Preamble {
         Some(Preamble { tokens: model.tokenize(&text).ok()?.len(), text })
     }
 
-    /// Whether a prompt holds it as the template's: a conversation with a system turn of its own mostly does not.
-    /// `pieces` are the texts of the prompt's tokens, `spans` its labelled ranges over them.
+    /// Whether the template added this preamble to a prompt; if the conversation has a system turn, it usually does
+    /// not. `pieces` are the texts of the prompt's tokens, `spans` its labelled ranges over them.
     pub fn is_in(&self, pieces: &[impl AsRef<[u8]>], spans: &[Span]) -> bool {
         spans.iter().filter(|span| span.label == Label::Template).any(|span| {
             let bytes: Vec<u8> = pieces[span.range()].iter().flat_map(|piece| piece.as_ref()).copied().collect();
@@ -49,7 +49,7 @@ impl Preamble {
     }
 }
 
-/// A stretch of template without the role that its first line may name.
+/// A text of the template without the name of a role in its first line.
 fn without_role(stretch: &str) -> &str {
     let stretch = stretch.trim();
     match stretch.split_once('\n') {
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(preamble.text, "You are a helpful owl.");
         assert_eq!(preamble.tokens, model.tokenize("You are a helpful owl.").unwrap().len());
         let turn = |role: &str, content: &str| Turn { role: role.into(), content: content.into() };
-        // What a user says is not the template's.
+        // Words of the user do not count as the template's.
         for (turns, expected) in [
             (vec![turn("user", "hi")], true),
             (vec![turn("system", "Be kind."), turn("user", "You are a helpful owl.")], false),

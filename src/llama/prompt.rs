@@ -1,4 +1,4 @@
-//! Prompts: tokens, and which of them are what.
+//! Prompts: tokens with labelled spans, such as `system` or `instruction:0`.
 
 use std::ops::Range;
 
@@ -7,10 +7,10 @@ use super::{Model, Token};
 use crate::span::{Label, Span};
 use crate::{Error, Result};
 
-/// A piece of a turn's content to be labelled.
+/// A piece of a turn's content that gets a label.
 #[derive(Debug, Clone)]
 pub struct Mark {
-    /// The label.
+    /// The label of the span.
     pub label: Label,
     /// Index of the turn.
     pub turn: usize,
@@ -18,14 +18,14 @@ pub struct Mark {
     pub range: Range<usize>,
 }
 
-/// A prompt ready to be read.
+/// A prompt that is ready to be read.
 #[derive(Debug, Clone)]
 pub struct Prompt {
-    /// All tokens, BOS first if the model wants one. At least two.
+    /// All tokens, with BOS first if the model uses it. At least two.
     pub tokens: Vec<Token>,
     /// Labelled ranges over `tokens`.
     pub spans: Vec<Span>,
-    /// What each token stands for, control tokens spelled out.
+    /// The text of each token as bytes, with a control token as its text.
     pub pieces: Vec<Vec<u8>>,
 }
 
@@ -57,7 +57,7 @@ impl Prompt {
         Self::build(model, &text, &bos, labelled)
     }
 
-    /// Takes tokens as they are.
+    /// Uses the tokens as they are.
     pub fn from_tokens(model: &Model, tokens: Vec<Token>) -> Result<Self> {
         model.check_tokens(&tokens)?;
         let pieces: Vec<_> = tokens.iter().map(|&token| model.piece_with_control(token)).collect();
@@ -70,9 +70,10 @@ impl Prompt {
         Self { tokens, spans, pieces }.checked()
     }
 
-    /// Tokenizes `text`, whose labelled byte ranges become token ranges; what no turn covers is template.
+    /// Tokenizes `text` and turns its labelled byte ranges into token ranges; what no turn covers is labelled
+    /// `template`.
     fn build(model: &Model, text: &str, bos: &str, mut labelled: Vec<(Label, Range<usize>)>) -> Result<Self> {
-        // BOS exactly once, whether the template writes it or the tokenizer adds it.
+        // BOS exactly once: either the template writes it or it is added here.
         let written = !bos.is_empty() && text.starts_with(bos);
         let skip = if written { bos.len() } else { 0 };
         let mut tokens = Vec::new();
@@ -124,19 +125,19 @@ impl Prompt {
         Ok(self)
     }
 
-    /// Positions that are in the cache when the eviction happens: all but the last.
+    /// Number of positions in the cache when the eviction happens: all but the last.
     pub fn n_cached(&self) -> usize {
         self.tokens.len() - 1
     }
 
-    /// The span with that label that starts first.
+    /// The first span with that label.
     pub fn span(&self, label: Label) -> Option<&Span> {
         self.spans.iter().find(|span| span.label == label)
     }
 }
 
-/// The byte range of `text` that each piece stands for, from byte `start` on. Tokenizers may add a
-/// leading space or normalize; a piece that is not found stands for the empty range at the cursor.
+/// The byte range of `text` for each piece, from byte `start` on. Tokenizers may add a leading space or normalize; a
+/// piece that is not found gets the empty range at the current place.
 fn align(text: &[u8], start: usize, pieces: &[Vec<u8>]) -> Vec<Range<usize>> {
     let mut cursor = start;
     pieces
@@ -191,7 +192,7 @@ mod tests {
             }
             let bos = Some(&prompt.tokens[0]);
             assert_eq!(prompt.tokens.iter().filter(|token| Some(*token) == bos).count(), 1, "{name}: BOS once");
-            // What no turn covers is template, but for BOS.
+            // What no turn covers, except BOS, is labelled `template`.
             let rest: String = prompt.spans.iter().filter(|span| span.label == Label::Template).map(text).collect();
             let marks = Template::named(name).unwrap().render(&turns, "", "").unwrap().text;
             assert_eq!(rest.trim(), marks.replace(system, "").replace(user, "").trim(), "{name}");

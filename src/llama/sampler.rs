@@ -20,10 +20,10 @@ pub struct Sampling {
     pub top_p: f32,
     /// Only tokens at least this fraction as likely as the most likely; 0 for all.
     pub min_p: f32,
-    /// Go on when the model ends its turn.
+    /// Continue the answer after the model ends its turn.
     #[serde(default)]
     pub ignore_eos: bool,
-    /// End an answer that repeats itself without end.
+    /// End an answer that repeats the same words without end.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stop_loops: bool,
 }
@@ -35,7 +35,7 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Whether every draw is the most likely token.
+    /// Whether every draw gives the most likely token.
     pub fn is_greedy(&self) -> bool {
         self.temperature == 0.0
     }
@@ -58,16 +58,16 @@ impl Sampling {
     }
 }
 
-/// Draws tokens; one per sequence, seeded.
+/// Draws the tokens of one sequence, with a seed.
 pub struct Sampler {
-    /// None: greedy.
+    /// llama.cpp's samplers; `None` if greedy.
     chain: Option<LlamaSampler>,
     ignore_eos: bool,
     stop_loops: bool,
 }
 
 impl Sampler {
-    /// llama.cpp's samplers in llama.cpp's order: top-k, top-p, min-p, temperature, draw.
+    /// Uses llama.cpp's samplers in llama.cpp's order: top-k, top-p, min-p, temperature, draw.
     pub fn new(sampling: &Sampling, seed: u32) -> Self {
         if sampling.is_greedy() {
             return Sampler { chain: None, ignore_eos: sampling.ignore_eos, stop_loops: sampling.stop_loops };
@@ -96,12 +96,12 @@ impl Sampler {
         !self.ignore_eos && model.is_end_of_generation(token)
     }
 
-    /// Whether the answer ends here because it repeats itself without end.
+    /// Whether the answer ends here because it repeats the same words without end.
     pub fn stops_loop(&self, tokens: &[Token]) -> bool {
         self.stop_loops && loops(tokens)
     }
 
-    /// The next token. Among equally likely ones greedy takes the lowest id.
+    /// Draws the next token. Of equally likely tokens, greedy takes the one with the lowest id.
     ///
     /// # Errors
     /// If the logits are not finite: the model or its numerics are broken.
@@ -124,7 +124,7 @@ impl Sampler {
     }
 }
 
-/// Whether the last tokens are one run of up to 32 tokens, said at least four times and over at least 48 tokens.
+/// Whether the last tokens are one run of up to 32 tokens, repeated at least four times and over at least 48 tokens.
 fn loops(tokens: &[Token]) -> bool {
     const LONGEST: usize = 32;
     const TIMES: usize = 4;
@@ -137,8 +137,8 @@ fn loops(tokens: &[Token]) -> bool {
     })
 }
 
-/// The highest logit; `None` if one is not a number. In parallel lanes, because a vocabulary of 262,144 is searched
-/// after every token: a third of the time of a plain loop.
+/// The index of the highest logit; `None` if one is not a number. It compares in parallel vector lanes, which take a
+/// third of the time of a plain loop: the search runs after every token, over up to 262,144 logits.
 fn highest(logits: &[f32]) -> Option<f32> {
     const LANES: usize = 16;
     let (mut highest, mut nan) = ([f32::NEG_INFINITY; LANES], [false; LANES]);

@@ -11,7 +11,7 @@ use minijinja::{Environment, ErrorKind, Value, context};
 pub struct Turn {
     /// `system`, `user` or `assistant`.
     pub role: String,
-    /// What is said.
+    /// The text of the turn.
     pub content: String,
 }
 
@@ -19,11 +19,11 @@ pub struct Turn {
 #[derive(Debug, Clone)]
 pub struct Template(String);
 
-/// A template that goes by a name. None writes BOS: a prompt gets it where the model wants it.
+/// A template with a name. None of them writes BOS: a prompt gets it if the model uses it.
 struct Named {
     name: &'static str,
     source: &'static str,
-    /// A control token that models of this template have; none where any model will do.
+    /// A control token that models of this template have; `None` if the template suits any model.
     mark: Option<&'static str>,
 }
 
@@ -38,8 +38,8 @@ const NAMED: [Named; 4] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rendered {
     pub text: String,
-    /// By turn: the bytes of `text` that are its content, and how many bytes of white space the
-    /// template trimmed off the content's start. `None` if the template does not show it verbatim.
+    /// For each turn, the bytes of `text` that are its content, and how many bytes of white space the template trimmed
+    /// from the content's start. `None` if the template does not show the content verbatim.
     pub contents: Vec<Option<(Range<usize>, usize)>>,
 }
 
@@ -49,8 +49,8 @@ impl Template {
         Template(source)
     }
 
-    /// The template of a name: `chatml`, `gemma` and `llama3` as those families write turns, or `raw`: the messages' text
-    /// as it is, an empty line between two. `None` if there is none of that name.
+    /// The template with this name: `chatml`, `gemma` and `llama3` as those families write turns, or `raw`, the text of
+    /// the messages with an empty line between two. `None` if the name is unknown.
     pub fn named(name: &str) -> Option<Self> {
         NAMED.iter().find(|named| named.name == name).map(|named| Template(named.source.to_owned()))
     }
@@ -60,7 +60,7 @@ impl Template {
         NAMED.iter().map(|named| named.name)
     }
 
-    /// The control token without which a vocabulary reads the template of this name as plain text.
+    /// The control token of the template with this name; a vocabulary without it reads the template as plain text.
     pub(super) fn mark(name: &str) -> Option<&'static str> {
         NAMED.iter().find(|named| named.name == name)?.mark
     }
@@ -70,11 +70,11 @@ impl Template {
         &self.0
     }
 
-    /// Renders `turns` up to the point where the model answers.
+    /// Renders `turns` up to the place where the model answers.
     pub(super) fn render(&self, turns: &[Turn], bos: &str, eos: &str) -> Result<Rendered> {
         let text = self.render_text(turns, bos, eos)?;
-        // A second rendering with placeholders for the contents shows what the template adds around
-        // them. Letters only, so that no trimming or escaping touches a placeholder.
+        // A second rendering, with placeholders for the contents, shows what the template adds around them. A
+        // placeholder has only letters, so that no trimming or escaping changes it.
         let placeholder = |index: usize| format!("kvllamaContent{}x", "i".repeat(index + 1));
         let marked: Vec<_> = turns
             .iter()
@@ -119,7 +119,7 @@ impl Template {
                 Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
             },
         );
-        // Templates that print today's date would make runs differ by day.
+        // Templates that print today's date would make runs differ by day, so the date is fixed.
         environment.add_function("strftime_now", |_format: String| "26 Jul 2024".to_owned());
         let rendered = environment.template_from_str(&self.0).and_then(|template| {
             template.render(context! {

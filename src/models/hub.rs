@@ -1,4 +1,4 @@
-//! The Hugging Face hub over HTTP: the bytes of one file from any position on, and what the hub says about it.
+//! The Hugging Face hub over HTTP: the bytes of one file from any position on, and the hub's metadata of it.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use ureq::{Agent, BodyReader};
 use super::registry::HubFile;
 use crate::{Error, Result};
 
-/// Which hub to ask, as whom, and how patiently.
+/// The hub's address, the access token and the retries.
 #[derive(Clone)]
 pub struct Hub {
     /// Address of the hub or of a mirror.
     pub endpoint: String,
-    /// Access token for gated files. It goes to the endpoint's own host alone, and into no message.
+    /// Access token for gated files. It is sent only to the endpoint's own host, and appears in no message.
     pub token: Option<String>,
-    /// How long to wait after a first failure; doubled for every further one.
+    /// The pause after a first failure; it doubles with every further one.
     pub backoff: Duration,
 }
 
@@ -37,15 +37,15 @@ impl fmt::Debug for Hub {
     }
 }
 
-/// Why a request did not lead to the file.
+/// Why a request did not give the file.
 pub(super) enum Trouble {
-    /// It may pass: ask again.
+    /// It may succeed later: ask again.
     Transient {
         reason: String,
-        /// How long the server asks to be left alone.
+        /// The pause that the server asks for.
         retry_after: Option<Duration>,
     },
-    /// Asking again would not help.
+    /// A repeated request would not help.
     Fatal(Error),
 }
 
@@ -61,20 +61,20 @@ impl From<Error> for Trouble {
     }
 }
 
-/// A file as the hub gave it.
+/// The hub's reply with a file.
 pub(super) struct Answer {
-    /// SHA-256 in lower-case hexadecimal, if the hub told.
+    /// SHA-256 in lower-case hexadecimal, if the hub states it.
     pub sha256: Option<String>,
     pub size: Option<u64>,
     /// Position of the first byte of `body`: 0 from a server without ranges.
     pub start: u64,
-    /// `None`: there is nothing at the position that was asked for.
+    /// `None`: the file has no bytes from the requested position on.
     pub body: Option<BodyReader<'static>>,
-    /// Who sent the bytes.
+    /// The host that sent the bytes.
     pub host: String,
 }
 
-/// Talks to one hub.
+/// A client of one hub.
 pub(super) struct Client<'a> {
     hub: &'a Hub,
     endpoint: Uri,
@@ -82,7 +82,7 @@ pub(super) struct Client<'a> {
 }
 
 const MAX_REDIRECTS: usize = 10;
-/// A server may ask for a pause, but not for ever.
+/// Longest pause that a server may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 impl<'a> Client<'a> {
@@ -94,12 +94,12 @@ impl<'a> Client<'a> {
             Error::input(format!("the hub's address `{}` is not one like https://huggingface.co", hub.endpoint))
         })?;
         let agent = Agent::config_builder()
-            // Statuses and redirects are judged here: the hub's headers sit on its redirect, and
-            // the token must not follow to where that leads.
+            // This code handles statuses and redirects itself: the hub's headers are on its redirect, and the token
+            // must not follow the redirect to another host.
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            // A compressed body would not be the bytes that the checksum and the range are about.
+            // The checksum and the range refer to the uncompressed bytes.
             .accept_encoding("identity")
             .user_agent(concat!("kvllama/", env!("CARGO_PKG_VERSION")))
             .timeout_resolve(Some(Duration::from_secs(30)))
@@ -111,7 +111,7 @@ impl<'a> Client<'a> {
         Ok(Client { hub, endpoint, agent })
     }
 
-    /// Asks for `file` from byte `offset` on.
+    /// Requests `file` from byte `offset` on.
     pub fn open(&self, file: &HubFile, offset: u64) -> std::result::Result<Answer, Trouble> {
         let path = format!("{}/resolve/{}/{}", file.repo, file.revision, file.file);
         let mut url: Uri =
@@ -153,7 +153,7 @@ impl<'a> Client<'a> {
                         retry_after: seconds.map(|wait| wait.min(MAX_RETRY_AFTER)),
                     });
                 }
-                // A link to the storage behind the hub expires; the hub gives a fresh one.
+                // A link to the storage behind the hub expires; the hub gives a new one.
                 status @ (401 | 403 | 404) if !ours => {
                     return Err(Trouble::transient(format!("{host} answers {status}")));
                 }
@@ -179,7 +179,7 @@ impl<'a> Client<'a> {
         }
         let host = url.host().unwrap_or_default();
         request.call().map_err(|error| match error {
-            // Not printed as they are: they may quote what was sent.
+            // These errors may quote what was sent, so they are not printed.
             ureq::Error::Http(_) | ureq::Error::BadUri(_) => {
                 Error::input(format!("cannot ask {host}: HF_TOKEN or HF_ENDPOINT holds a character that HTTP forbids"))
                     .into()
@@ -191,13 +191,13 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// What a refusal by the hub itself means.
+    /// The meaning of a refusal by the hub itself.
     fn refusal(&self, file: &HubFile, status: u16, headers: &HeaderMap) -> Error {
         let repo = &file.repo;
         let page = self.page(repo);
         let code = headers.get("x-error-code").and_then(|code| code.to_str().ok()).unwrap_or_default();
         Error::input(match (code, status) {
-            // The hub answers 401 for what does not exist, too: it does not tell strangers what is private.
+            // The hub also answers 401 for what does not exist, so that strangers cannot tell what is private.
             ("RepoNotFound", _) => {
                 format!("there is no repository {repo} on {}, or it is private and needs HF_TOKEN", self.hub.endpoint)
             }
@@ -215,20 +215,20 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// Address of something on the hub.
+    /// The address of something on the hub.
     fn page(&self, path: &str) -> String {
         format!("{}/{path}", self.hub.endpoint.trim_end_matches('/'))
     }
 }
 
-/// Same scheme, host and port: where the token may go, and whose word on the checksum counts.
+/// Same scheme, host and port: only there may the token go, and only its checksum counts.
 fn same_origin(a: &Uri, b: &Uri) -> bool {
     let port = |uri: &Uri| uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
     let host = |uri: &Uri| uri.host().map(str::to_ascii_lowercase);
     a.scheme() == b.scheme() && host(a) == host(b) && port(a) == port(b)
 }
 
-/// Where a `Location` header leads. Never from an encrypted connection to an open one.
+/// The target of a `Location` header; `None` if it leads from an encrypted connection to an unencrypted one.
 fn redirect(from: &Uri, location: &str) -> Option<Uri> {
     let scheme = from.scheme_str()?;
     let absolute = match location {
@@ -240,7 +240,7 @@ fn redirect(from: &Uri, location: &str) -> Option<Uri> {
     (to.scheme_str() == Some("https") || (to.scheme_str() == Some("http") && scheme == "http")).then_some(to)
 }
 
-/// The hub's checksum of a large file is the entity tag of what it links to.
+/// The hub gives the checksum of a large file as the entity tag of its link.
 fn linked_sha256(headers: &HeaderMap) -> Option<String> {
     ["x-linked-etag", "etag"].iter().find_map(|name| {
         let tag = headers.get(*name)?.to_str().ok()?;
@@ -258,7 +258,7 @@ fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// First byte and total size from `bytes 5-9/10` or `bytes */10`, as far as they are told.
+/// First byte and total size from `bytes 5-9/10` or `bytes */10`, as far as given.
 fn content_range(headers: &HeaderMap) -> (Option<u64>, Option<u64>) {
     let text = headers.get(header::CONTENT_RANGE).and_then(|range| range.to_str().ok()).unwrap_or_default();
     let (range, total) = text.trim_start_matches("bytes ").split_once('/').unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Models: the embedded one, the known ones, where they lie, and how they get there.
+//! Models: the embedded one, the known ones, where they are stored, and how they are downloaded.
 
 mod hub;
 mod part;
@@ -29,13 +29,13 @@ pub enum ModelSource {
     File(PathBuf),
 }
 
-/// Where models are kept.
+/// The directory of models.
 pub fn directory() -> PathBuf {
     std::env::var_os("KVLLAMA_MODELS").map_or_else(|| PathBuf::from("models"), PathBuf::from)
 }
 
-/// Finds a model: `default`, a path, a short name, `OWNER/REPO:FILE.gguf`, or the name of any
-/// GGUF in `directory`, without its ending.
+/// Finds a model by name: `default`, a path, a short name, `OWNER/REPO:FILE.gguf`, or the name of any GGUF in
+/// `directory` without its extension.
 pub fn resolve(name: &str, directory: &Path) -> Result<ModelSource> {
     if name == EMBEDDED {
         return Ok(ModelSource::Embedded);
@@ -60,28 +60,28 @@ pub fn resolve(name: &str, directory: &Path) -> Result<ModelSource> {
     }))
 }
 
-/// A model that is known, here, or both.
+/// A model that is known, stored here, or both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Listed {
-    /// What `--model` takes.
+    /// The value of `--model`.
     pub name: String,
-    /// Bytes: of the file if it is here, about those on the hub if not.
+    /// Number of bytes: of the file if it is here, else the approximate size on the hub.
     pub size: u64,
-    /// Whether it can be used as it stands.
+    /// Whether it is here and complete.
     pub present: bool,
     /// The file; the embedded model has none.
     pub path: Option<PathBuf>,
-    /// Bytes that an unfinished pull left.
+    /// Number of bytes from an unfinished pull.
     pub partial: u64,
     /// `OWNER/REPO:FILE` on the hub.
     pub hub: Option<String>,
     /// The licence, and where to read it.
     pub licence: Option<&'static str>,
-    /// Whether pulling it takes an HF_TOKEN.
+    /// Whether a pull needs an HF_TOKEN.
     pub gated: bool,
 }
 
-/// The embedded model, every known one, and whatever other GGUF lies in `directory`.
+/// The embedded model, every known one, and all other GGUFs in `directory`.
 pub fn list(directory: &Path) -> Result<Vec<Listed>> {
     let mut all = vec![Listed { size: EMBEDDED_GGUF.len() as u64, present: true, ..Listed::named(EMBEDDED) }];
     for model in known() {
@@ -126,7 +126,7 @@ impl Listed {
     }
 }
 
-/// Every GGUF in `directory`, with its name. A directory that does not exist holds none.
+/// Every GGUF in `directory`, with its name; none if the directory does not exist.
 fn ggufs(directory: &Path) -> Result<Vec<(String, PathBuf)>> {
     let entries = match std::fs::read_dir(directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

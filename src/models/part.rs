@@ -1,4 +1,4 @@
-//! A file on its way: a locked `.part` beside its target, hashed as it grows.
+//! An unfinished download: a locked `.part` file beside its target, hashed while it grows.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
@@ -9,21 +9,21 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Error, Result};
 
-/// The bytes received so far. Its name holds the checksum of the whole file, so that what a later
-/// run finds is the beginning of the very file it asks for; a changed file starts a new part.
+/// The bytes received so far. Its name contains the checksum of the whole file, so that a later run finds only the
+/// beginning of the same file; a changed file starts a new part.
 pub(super) struct Part {
     target: PathBuf,
     path: PathBuf,
-    /// Locked until it is in place.
+    /// Locked until the file is in place.
     file: File,
-    /// Expected of the whole.
+    /// Expected checksum of the whole file.
     sha256: String,
     hasher: Sha256,
     len: u64,
 }
 
 impl Part {
-    /// Opens and locks the part of `target`, and reads what an earlier run left in it.
+    /// Opens and locks the part of `target`, and reads the bytes of an earlier run.
     pub fn open(target: &Path, sha256: &str) -> Result<Self> {
         let path = beside(target, &format!(".{}.part", &sha256[..12]));
         let mut file = File::options()
@@ -56,17 +56,17 @@ impl Part {
         Ok(Part { target: target.to_owned(), path, file, sha256: sha256.to_owned(), hasher, len })
     }
 
-    /// Bytes so far.
+    /// Number of bytes so far.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// The checksum that the whole must have.
+    /// The checksum that the whole file must have.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
 
-    /// Adds bytes at the end. What a filling disk still takes of them counts.
+    /// Adds bytes at the end. If the disk becomes full, the bytes that still fit count.
     pub fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             match self.file.write(bytes) {
@@ -82,7 +82,7 @@ impl Part {
         Ok(())
     }
 
-    /// Forgets every byte.
+    /// Discards all bytes.
     pub fn restart(&mut self) -> Result<()> {
         self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(Error::io("cannot write", &self.path))?;
         self.hasher = Sha256::new();
@@ -90,7 +90,7 @@ impl Part {
         Ok(())
     }
 
-    /// Verifies the whole and moves it into place; a part with the wrong checksum is removed.
+    /// Verifies the whole file and moves it into place; removes a part with the wrong checksum.
     pub fn finish(self) -> Result<()> {
         let found = crate::hex(&self.hasher.clone().finalize());
         if found != self.sha256 {
@@ -103,7 +103,7 @@ impl Part {
         }
         self.file.sync_all().map_err(|error| self.write_error(error))?;
         fs::rename(&self.path, &self.target).map_err(Error::io("cannot write", &self.target))?;
-        // The rename itself is durable once the directory is.
+        // The rename is durable once the directory is synced.
         if let Some(directory) = self.target.parent().and_then(|parent| File::open(parent).ok()) {
             let _ = directory.sync_all();
         }
@@ -129,19 +129,19 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // Nothing worth keeping; once in place there is no part either.
+        // An empty part is not worth keeping; after the move there is no part at all.
         if self.len == 0 {
             self.discard();
         }
     }
 }
 
-/// Bytes that an earlier, unfinished pull of `target` left.
+/// Number of bytes that an earlier, unfinished pull of `target` left.
 pub(super) fn left_over(target: &Path) -> u64 {
     parts(target).filter_map(|path| fs::metadata(path).ok()).map(|metadata| metadata.len()).max().unwrap_or(0)
 }
 
-/// Parts of other contents that the hub once had under this name.
+/// Removes parts of other versions that the hub once had under this name.
 fn remove_others(target: &Path, ours: &Path) {
     for path in parts(target).filter(|path| path != ours) {
         let _ = fs::remove_file(path);

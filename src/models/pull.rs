@@ -1,4 +1,5 @@
-//! Pulls a model from the hub: resumed where it stopped, verified, and put in place whole or not at all.
+//! Pulls a model from the hub: resumes after an interruption, verifies the file, and puts it in place completely or not
+//! at all.
 
 use std::fs;
 use std::io::Read as _;
@@ -12,21 +13,21 @@ use super::part::Part;
 use super::registry::HubFile;
 use crate::{Error, Result};
 
-/// Hears how a pull goes.
+/// Observes a pull.
 pub trait Observer {
-    /// `done` bytes of `total`, if the size is known, are on disk.
+    /// `done` bytes are on disk, of `total` if the size is known.
     fn progress(&mut self, done: u64, total: Option<u64>);
-    /// Something worth a line happened: a retry, a restart.
+    /// Something worth a message happened: a retry, a restart.
     fn note(&mut self, text: &str);
 }
 
-/// Failures in a row, with not one byte between them, before a pull gives up.
+/// Failures in a row, without a single new byte, after which a pull gives up.
 const MAX_FAILURES: u32 = 6;
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
-/// Pulls `file` into `directory` and returns its path; at once if it is already there.
+/// Pulls `file` into `directory` and returns its path; returns at once if the file is already there.
 ///
-/// The SHA-256 is the hub's own, or `sha256` where given; without either nothing is pulled.
+/// The file must have the SHA-256 that the hub states, or `sha256` if given; without either, nothing is pulled.
 pub fn pull(
     hub: &Hub,
     file: &HubFile,
@@ -69,7 +70,7 @@ pub fn pull(
     }
 }
 
-/// Doubled with every failure, and never the same for two clients that failed together.
+/// A pause that doubles with every failure, and differs between two clients that failed together.
 fn backoff(base: Duration, failures: u32) -> Duration {
     (base * 2u32.pow(failures)).min(MAX_BACKOFF).mul_f64(rand::random_range(0.5..1.0))
 }
@@ -89,8 +90,8 @@ impl Download<'_> {
         self.part.as_ref().map_or(0, Part::len)
     }
 
-    /// One request, read to its end. True: every byte is here. False: the part stands elsewhere
-    /// than the request assumed, ask again from there.
+    /// Makes one request and reads it to its end. Returns `true` if every byte is here, `false` if the part has another
+    /// length than the request assumed, so that a new request must start from there.
     fn attempt(&mut self) -> std::result::Result<bool, Trouble> {
         let offset = self.len();
         let Answer { sha256, size, start, body, host } = self.client.open(self.file, offset)?;
@@ -145,7 +146,7 @@ impl Download<'_> {
         }
     }
 
-    /// The checksum to hold the file to.
+    /// The checksum that the file must have.
     fn expected(&self, told: Option<String>, host: &str) -> Result<String> {
         match (&self.sha256, told) {
             (Some(wanted), Some(told)) if *wanted != told => Err(Error::input(format!(
@@ -164,7 +165,7 @@ impl Download<'_> {
     fn finish(mut self) -> Result<PathBuf> {
         let part = self.part.take().expect("a finished download has a part");
         if self.target.is_file() {
-            // Another process was faster.
+            // Another process has finished first.
             part.discard();
         } else {
             part.finish()?;

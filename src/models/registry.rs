@@ -1,4 +1,4 @@
-//! The models known by a short name, and how any other file of the hub is named.
+//! The models that have a short name, and the names of all other files of the hub.
 
 use std::fmt;
 
@@ -7,26 +7,26 @@ use crate::{Error, Result};
 /// A model that has a short name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownModel {
-    /// The short name; the file lies in the models directory as `NAME.gguf`.
+    /// The short name; the file in the models directory is `NAME.gguf`.
     pub name: &'static str,
     /// Repository on the hub, `OWNER/REPO`.
     pub repo: &'static str,
     /// File in that repository.
     pub file: &'static str,
-    /// About how many bytes it has. The exact size and the SHA-256 come from the hub.
+    /// Its approximate number of bytes. The exact size and the SHA-256 come from the hub.
     pub size: u64,
     /// The licence, and where to read it.
     pub licence: &'static str,
-    /// Whether the hub gives it only to accounts that accepted the licence.
+    /// Whether the hub gives it only to accounts that have accepted the licence.
     pub gated: bool,
 }
 
 const GEMMA: &str = "Gemma Terms of Use, https://ai.google.dev/gemma/terms";
 const APACHE: &str = "Apache License 2.0";
 
-/// Of the Gemma models, `q4_0` is made from the weights of Google's quantization-aware training (QAT), with 8-bit
-/// embeddings; `q4_0-google` is the file Google published, with 16-bit embeddings; `q4_k_m` is
-/// quantized after training.
+/// For the Gemma models, `q4_0` is made from the weights of Google's quantization-aware training (QAT), with 8-bit
+/// embeddings; `q4_0-google` is the file that Google published, with 16-bit embeddings; `q4_k_m` is quantized after
+/// training.
 #[rustfmt::skip]
 const KNOWN: &[KnownModel] = &[
     open("gemma-3-270m-it-q4_0", "ggml-org/gemma-3-270m-it-qat-GGUF", "gemma-3-270m-it-qat-Q4_0.gguf", 241_410_624),
@@ -65,12 +65,12 @@ const fn apache(name: &'static str, repo: &'static str, file: &'static str, size
     KnownModel { licence: APACHE, ..open(name, repo, file, size) }
 }
 
-/// Every model that has a short name.
+/// All models that have a short name.
 pub fn known() -> &'static [KnownModel] {
     KNOWN
 }
 
-/// One GGUF file of one repository, and the name it gets in the models directory.
+/// One GGUF file of one repository, and its name in the models directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubFile {
     /// `OWNER/REPO`.
@@ -79,7 +79,7 @@ pub struct HubFile {
     pub file: String,
     /// Branch, tag or commit.
     pub revision: String,
-    /// Name in the models directory: a plain file name, whatever the parts above hold.
+    /// Name in the models directory: always a plain file name.
     pub local: String,
 }
 
@@ -119,10 +119,10 @@ impl fmt::Display for HubFile {
     }
 }
 
-/// The revision where none is asked for.
+/// The default revision.
 const MAIN: &str = "main";
 
-/// Whether `text` is a relative path that needs no escaping in a URL and cannot climb out of a directory.
+/// Whether `text` is a relative path that needs no escaping in a URL and cannot leave its directory.
 fn is_path(text: &str) -> bool {
     text.split('/').all(|part| {
         !part.is_empty()

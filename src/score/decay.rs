@@ -1,4 +1,4 @@
-//! Whether an answer is still language: a cut cache may leave a model that repeats itself, or says nothing.
+//! Decay: whether an answer is still language. With a cut cache a model may repeat itself or say nothing.
 //!
 //! ```
 //! use kvllama::score::Decay;
@@ -15,17 +15,17 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 
-/// From this share of repeated 4-grams on an answer has broken down: half of it was said before.
+/// An answer with this share of repeated 4-grams or more is broken: half of its text is repetition.
 pub const REPETITIVE: f64 = 0.5;
 
 /// Measures of decay of one answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Decay {
-    /// Share of its 4-grams of words (and punctuation marks) that stand in it before, in [0, 1]; 0 for a short answer.
+    /// Share of its 4-grams of words (and punctuation marks) that occur earlier in it, in [0, 1]; 0 for a short answer.
     pub repetition: f64,
-    /// Bytes of the answer over those of its DEFLATE stream: prose has 1 to 2.5, a loop 5 and more.
+    /// Bytes of the answer divided by those of its DEFLATE stream: 1 to 2.5 for prose, 5 and more for a loop.
     pub compression: f64,
-    /// Whether it holds no letter and no digit.
+    /// Whether it contains no letter and no digit.
     pub empty: bool,
 }
 
@@ -36,7 +36,7 @@ impl Decay {
         Decay { repetition: repetition(response), compression: compression(response), empty }
     }
 
-    /// Whether the answer is empty or [`REPETITIVE`].
+    /// Whether the answer is empty, or its repetition is at least [`REPETITIVE`].
     pub fn is_broken(&self) -> bool {
         self.empty || self.repetition >= REPETITIVE
     }
@@ -51,7 +51,7 @@ pub fn repetition(response: &str) -> f64 {
     if grams == 0 { 0.0 } else { repeated as f64 / grams as f64 }
 }
 
-/// Runs of letters and digits, and every other visible character by itself.
+/// Runs of letters and digits, and every other visible character as a word of its own.
 fn words(text: &str) -> Vec<&str> {
     let mut words = Vec::new();
     let mut start = None;

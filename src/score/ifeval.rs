@@ -1,7 +1,7 @@
-//! IFEval's own files: any model's responses, scored offline.
+//! Scores IFEval's own files, offline, for the responses of any model.
 //!
-//! A line of responses is `{key, prompt, instruction_id_list, kwargs, response}`; what it lacks of
-//! the instructions is taken from a second file, the prompts, by `key` or else by `prompt`.
+//! A line of responses is `{key, prompt, instruction_id_list, kwargs, response}`. If it lacks the instructions, a
+//! second file, the prompts, supplies them by `key` or else by `prompt`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -22,32 +22,32 @@ pub struct Item {
 /// The verdicts on one response: a line of the output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Scored {
-    /// The key of the item, as it came.
+    /// The key of the item, unchanged.
     pub key: Value,
-    /// Every instruction is followed, strictly.
+    /// Whether every instruction is followed, strictly.
     pub follow_all_strict: bool,
-    /// Each instruction, in the order of `instruction_id_list`.
+    /// Whether each instruction is followed, in the order of `instruction_id_list`.
     pub follow_list_strict: Vec<bool>,
-    /// Every instruction is followed, loosely.
+    /// Whether every instruction is followed, loosely.
     pub follow_all_loose: bool,
-    /// Each instruction, in the order of `instruction_id_list`.
+    /// Whether each instruction is followed, in the order of `instruction_id_list`.
     pub follow_list_loose: Vec<bool>,
 }
 
 /// IFEval's four accuracies: of prompts with all instructions followed, and of instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Accuracies {
-    /// Responses scored.
+    /// Number of scored responses.
     pub prompts: usize,
-    /// Instructions in them.
+    /// Number of instructions in them.
     pub instructions: usize,
-    /// Share of prompts, strict.
+    /// Share of prompts with all instructions followed, strict.
     pub prompt_strict: f64,
-    /// Share of instructions, strict.
+    /// Share of instructions followed, strict.
     pub instruction_strict: f64,
-    /// Share of prompts, loose.
+    /// Share of prompts with all instructions followed, loose.
     pub prompt_loose: f64,
-    /// Share of instructions, loose.
+    /// Share of instructions followed, loose.
     pub instruction_loose: f64,
 }
 
@@ -60,7 +60,7 @@ struct Line {
     response: Option<String>,
 }
 
-/// Reads a file of responses, and the prompts that go with it where it holds no instructions itself.
+/// Reads a file of responses, and a file of prompts if the responses lack the instructions.
 pub fn read(responses: &Path, prompts: Option<&Path>) -> Result<Vec<Item>> {
     let prompts = prompts.map(Prompts::read).transpose()?.unwrap_or_default();
     let items: Vec<Item> = lines(responses)?
@@ -134,7 +134,7 @@ impl Prompts {
     }
 }
 
-/// The lines of a JSONL file that are not blank, each with its place for messages.
+/// The lines of a JSONL file that are not blank, each with its file and line number for messages.
 fn lines(path: &Path) -> Result<Vec<(String, Line)>> {
     let name = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| Error::input(format!("cannot read {name}: {error}")))?;
@@ -171,14 +171,14 @@ pub fn score(items: &[Item]) -> Vec<Scored> {
         .collect()
 }
 
-/// Writes the verdicts as JSONL, whole or not at all.
+/// Writes the verdicts as JSONL, completely or not at all.
 pub fn write(path: &Path, scored: &[Scored]) -> Result<()> {
     let lines = scored.iter().map(|line| serde_json::to_string(line).expect("plain data") + "\n");
     files::write_atomically(path, lines.collect::<String>().as_bytes())
 }
 
 impl Accuracies {
-    /// Counts over all verdicts.
+    /// Computes the accuracies over all verdicts.
     pub fn of(scored: &[Scored]) -> Self {
         Accuracies {
             prompts: scored.len(),

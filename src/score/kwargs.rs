@@ -1,4 +1,4 @@
-//! The kwargs of an instruction, read with errors that name what is missing or wrong.
+//! Reads the kwargs of an instruction; errors name the kwarg that is missing or wrong.
 
 use serde_json::{Map, Value};
 
@@ -6,7 +6,7 @@ use super::Rule;
 use super::text::python::strip;
 use crate::{Error, Result};
 
-/// The kwargs of one instruction. `null` counts as absent: published data sets pad with nulls.
+/// The kwargs of one instruction. `null` counts as absent, because published data sets fill missing values with nulls.
 pub(super) struct Kwargs<'a> {
     rule: &'a Rule,
     values: &'a Map<String, Value>,
@@ -31,7 +31,7 @@ impl<'a> Kwargs<'a> {
         Error::input(format!("rule `{}`: kwarg `{name}` {what}", self.rule.name))
     }
 
-    /// The kwarg, if it is there.
+    /// The kwarg, if it is given.
     pub(super) fn optional(&self, name: &str) -> Option<&'a Value> {
         self.values.get(name).filter(|value| !value.is_null())
     }
@@ -40,19 +40,19 @@ impl<'a> Kwargs<'a> {
         self.optional(name).ok_or_else(|| self.wrong(name, "is missing"))
     }
 
-    /// A text that is not blank, without the white space around it.
+    /// A text that is not blank, without white space around it.
     pub(super) fn text(&self, name: &str) -> Result<&'a str> {
         let text = self.required(name)?.as_str().map(strip).filter(|text| !text.is_empty());
         text.ok_or_else(|| self.wrong(name, "must be a text that is not empty"))
     }
 
-    /// A text that is not empty, as it stands: a separator may be all white space.
+    /// A text that is not empty, unchanged: a separator may consist of white space.
     pub(super) fn verbatim(&self, name: &str) -> Result<&'a str> {
         let text = self.required(name)?.as_str().filter(|text| !text.is_empty());
         text.ok_or_else(|| self.wrong(name, "must be a text that is not empty"))
     }
 
-    /// One or more texts that are not empty, as they stand.
+    /// One or more texts that are not empty, unchanged.
     pub(super) fn texts(&self, name: &str) -> Result<Vec<&'a str>> {
         let texts = self.required(name)?.as_array().map(Vec::as_slice).unwrap_or_default();
         let texts: Option<Vec<&str>> = texts.iter().map(|text| text.as_str().filter(|text| !text.is_empty())).collect();
@@ -60,13 +60,13 @@ impl<'a> Kwargs<'a> {
         texts.ok_or_else(|| self.wrong(name, "must be a list of texts that are not empty"))
     }
 
-    /// `true` or `false`; without it `false`.
+    /// `true` or `false`; `false` if absent.
     pub(super) fn flag(&self, name: &str) -> Result<bool> {
         let value = self.optional(name).map_or(Some(false), Value::as_bool);
         value.ok_or_else(|| self.wrong(name, "must be true or false"))
     }
 
-    /// A whole number; `3.0` is one too, since some exports of IFEval write all numbers so.
+    /// A whole number; `3.0` is allowed, because some exports of IFEval write all numbers like this.
     pub(super) fn number(&self, name: &str) -> Result<usize> {
         let value = self.required(name)?;
         let number = value.as_u64().or_else(|| {
@@ -78,7 +78,7 @@ impl<'a> Kwargs<'a> {
             .ok_or_else(|| self.wrong(name, "must be a whole number, 0 or more"))
     }
 
-    /// A number and how a count must stand to it.
+    /// A number, and the relation that a count must have to it.
     pub(super) fn threshold(&self, number: &str, relation: &str) -> Result<Threshold> {
         let number = self.number(number)?;
         match self.text(relation)? {
@@ -90,12 +90,12 @@ impl<'a> Kwargs<'a> {
     }
 }
 
-/// What a count is held against.
+/// The condition for a count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Threshold {
     AtLeast(usize),
     LessThan(usize),
-    /// Not in IFEval; kvllama's own.
+    /// kvllama's own; IFEval does not have it.
     Exactly(usize),
 }
 

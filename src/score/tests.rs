@@ -62,7 +62,7 @@ fn loose_forgives_a_first_line_a_last_line_and_asterisks() {
         assert!(!quoted(response).strict && quoted(response).loose, "{response}");
     }
     assert!(!quoted("Sure:\nyes:\n\"a\"").loose);
-    // What is left when the only line is taken away follows nothing.
+    // Without its only line, an empty text remains, which follows nothing.
     assert!(!check("punctuation:no_comma", &Map::new(), "a, b").unwrap().loose);
 }
 
@@ -113,7 +113,7 @@ fn the_manual_has_every_rule() {
     }
 }
 
-/// Texts made of what the rules look for, and of anything.
+/// Texts that contain what the rules look for, and anything else.
 fn text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         prop::sample::select(vec![
@@ -169,7 +169,7 @@ fn anything() -> BoxedStrategy<Value> {
     prop_oneof![scalar, text().prop_map(Value::from), prop::collection::vec(text(), 0..3).prop_map(Value::from)].boxed()
 }
 
-/// A value that the kwarg may well take.
+/// A value that is valid for the kwarg.
 fn fitting(kwarg: &str) -> BoxedStrategy<Value> {
     let relations = prop::sample::select(vec!["at least", "less than", "exactly"]);
     match kwarg {
@@ -185,7 +185,7 @@ fn fitting(kwarg: &str) -> BoxedStrategy<Value> {
     }
 }
 
-/// Any rule, mostly with kwargs that fit.
+/// Any rule, usually with valid kwargs.
 fn instruction() -> impl Strategy<Value = (&'static str, Map<String, Value>)> {
     prop::sample::select(rules().iter().collect::<Vec<_>>()).prop_flat_map(|rule| {
         let values: Vec<_> = rule.kwargs.iter().map(|name| prop_oneof![9 => fitting(name), 1 => anything()]).collect();
@@ -206,7 +206,7 @@ proptest! {
     }
 }
 
-/// Each case is what the metrics gave in Python; `scripts/reference/metrics.py` made them.
+/// Each case is a result of the metrics in Python, made by `scripts/reference/metrics.py`.
 #[test]
 fn metrics_of_ruler_and_longbench() {
     #[derive(serde::Deserialize)]

@@ -6,14 +6,14 @@ use rand_chacha::rand_core::SeedableRng as _;
 use super::tally::Tally;
 use super::{Estimate, mean, normal_cdf, normal_quantile};
 
-/// Resamples: the ends of a 95% interval then rest on 250 of them.
+/// Number of resamples: each end of a 95% interval then rests on 250 of them.
 const RESAMPLES: usize = 9_999;
 
 /// Mean with its bias-corrected and accelerated (BCa) bootstrap interval (Efron 1987; Efron &
 /// Tibshirani 1993, chapter 14). `None` without values.
 ///
-/// Where all values are equal, or there is only one, nothing can be resampled: the interval is the
-/// point itself, and says nothing about other examples.
+/// If all values are equal, or there is only one, resampling has no effect: the interval is the point itself and says
+/// nothing about other examples.
 pub fn mean_bca(values: &[f64], level: f64, seed: u64) -> Option<Estimate> {
     if values.is_empty() {
         return None;
@@ -27,8 +27,8 @@ pub fn mean_bca(values: &[f64], level: f64, seed: u64) -> Option<Estimate> {
     let mut means: Vec<f64> = (0..RESAMPLES).map(|_| tally.resampled_sum(&mut rng) / n as f64).collect();
     means.sort_unstable_by(f64::total_cmp);
 
-    // Bias: where the point lies among the resampled means. Ties count half; equal sums differ in
-    // their last bits by the order of summation.
+    // Bias: the place of the point among the resampled means. Ties count half; equal sums differ in their last bits by
+    // the order of summation.
     let slack = 1e-12 * values.iter().map(|value| value.abs()).fold(0.0, f64::max);
     let less = means.partition_point(|&resampled| resampled < point - slack);
     let not_more = means.partition_point(|&resampled| resampled <= point + slack);
@@ -36,8 +36,8 @@ pub fn mean_bca(values: &[f64], level: f64, seed: u64) -> Option<Estimate> {
     let edge = 1.0 / (RESAMPLES + 1) as f64;
     let bias = normal_quantile(share.clamp(edge, 1.0 - edge));
 
-    // Acceleration: skewness of the jackknife means. They deviate from their own mean by
-    // (mean - value) / (n - 1), and the factor cancels.
+    // Acceleration: the skewness of the jackknife means. They differ from their own mean by (mean - value) / (n - 1),
+    // and the factor cancels.
     let cubes: f64 = values.iter().map(|value| (value - point).powi(3)).sum();
     let squares: f64 = values.iter().map(|value| (value - point).powi(2)).sum();
     let acceleration = cubes / (6.0 * squares.powf(1.5));

@@ -1,19 +1,20 @@
-//! The earned score: how much was followed beyond what luck gives.
+//! The earned score: how much was followed beyond luck.
 //!
-//! A rule can be passed by an answer that never saw it: no commas in a short answer, no capital letters
-//! in noise. How often is seen on the answers to *other* prompts under the same condition, those that ask for no
-//! rule of its type (its donors). With `P` the share of rules passed and `Q` the share passed by luck, the earned score is
-//! `(P - Q) / (1 - Q)`: 0 is no better than luck, 1 is always followed. It is Cohen's kappa (1960) and
-//! Abbott's formula (1925), with the chance measured instead of assumed.
+//! An answer can pass a rule that it never saw: a short answer often has no commas, and noise has no capital letters.
+//! How often this happens is measured on the *donors* of a rule: the answers to *other* prompts under the same
+//! condition that ask for no rule of its type. With `P` the share of rules passed and `Q` the share passed by luck (the
+//! chance), the earned score is `(P - Q) / (1 - Q)`: 0 is no better than luck, 1 is always followed; `P` = 0.6 and `Q`
+//! = 0.2 give 0.5. This is Cohen's kappa (1960) and Abbott's formula (1925), with a measured chance instead of an
+//! assumed one.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Estimate, mean, t_interval};
 
-/// A rule that an example asks for, and the examples whose answers show its chance.
+/// A rule of an example, and the examples whose answers measure its chance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Asked {
-    /// The example that asks for it.
+    /// The example that asks for the rule.
     pub example: usize,
     /// Its donors, or a sample of them.
     pub donors: Vec<usize>,
@@ -21,30 +22,31 @@ pub struct Asked {
     pub n_donors: usize,
 }
 
-/// What the answers of one condition passed. Verdicts are fractions: the mean over repeats.
+/// The verdicts on the answers of one condition. They are fractions: means over repeats.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdicts {
-    /// By example: whether its answer is there, and scored.
+    /// For each example, whether it has a scored answer.
     pub answered: Vec<bool>,
-    /// By rule: its verdict on the answer to its own example.
+    /// For each rule, its verdict on the answer to its own example.
     pub own: Vec<f64>,
-    /// By rule and donor, in the order of [`Asked::donors`]: its verdict on the donor's answer.
+    /// For each rule and donor, in the order of [`Asked::donors`], the verdict on the donor's answer.
     pub donated: Vec<Vec<f64>>,
 }
 
-/// What each example adds to `P` and `Q` of one condition, times the number of examples: the mean of `own`
-/// is `P`, that of `given` and of `met` is `Q`.
+/// The contribution of each example to `P` and `Q` of one condition, times the number of examples: the mean of `own` is
+/// `P`, and the means of `given` and of `met` are `Q`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shares {
-    /// Through its own rules passed.
+    /// From the example's own rules that passed.
     pub own: Vec<f64>,
-    /// Through its answer, as a donor to the rules of others.
+    /// From its answer, as a donor to the rules of others.
     pub given: Vec<f64>,
-    /// Through the chance of its own rules.
+    /// From the chance of its own rules.
     pub met: Vec<f64>,
-    /// `given`, each verdict less the chance of its rule: what the answer alone moves.
+    /// The same as `given`, with the chance of its rule subtracted from each verdict: the influence of the answer
+    /// alone.
     pull: Vec<f64>,
-    /// 0 for an example that only donates; else the inverse of the share of those that ask.
+    /// 0 for an example that is only a donor; else the inverse of the share of examples that ask for rules.
     asks: Vec<f64>,
     /// Variance of `Q` that comes from sampling donors.
     sampling: f64,
@@ -59,15 +61,16 @@ pub struct Earned {
     pub chance: Estimate,
     /// `(P - Q) / (1 - Q)`.
     pub earned: Estimate,
-    /// Standard error of `Q` from sampling donors; 0 where all of them were asked.
+    /// Standard error of `Q` from sampling donors; 0 if all donors were used.
     pub sampling_error: f64,
 }
 
-/// Shares of several conditions on the examples that all of them answered. `None` where no rule has a donor among these.
+/// The contributions for several conditions, on the examples that all of them answered. `None` if no rule has a donor
+/// among these.
 pub fn shares(asked: &[Asked], conditions: &[&Verdicts]) -> Option<Vec<Shares>> {
     let n_examples = conditions.first()?.answered.len();
     let there: Vec<bool> = (0..n_examples).map(|k| conditions.iter().all(|condition| condition.answered[k])).collect();
-    // Rules of those examples, each with the places of the donors that are left.
+    // The rules of those examples, each with the places of its remaining donors.
     let left = |rule: &Asked| -> Vec<usize> {
         (0..rule.donors.len()).filter(|&place| there[rule.donors[place]]).collect::<Vec<usize>>()
     };
@@ -128,15 +131,15 @@ impl Shares {
         mean(&self.given)
     }
 
-    /// The earned score. `None` if everything is passed by luck.
+    /// The earned score; `None` if the chance is 1.
     pub fn score(&self) -> Option<f64> {
         let (p, q) = (self.passed(), self.chance());
         (q < 1.0 - 1e-9).then(|| (p - q) / (1.0 - q))
     }
 
-    /// Share passed, chance and earned score. Intervals are t intervals over examples on the influence of each
-    /// (linearization, as in Efron & Tibshirani 1993, chapter 21): what its rules demand, what its answer passes of them, and
-    /// what its answer passes of other examples' rules all go with the example.
+    /// Share passed, chance and earned score, with t intervals over examples on the influence of each (linearization,
+    /// as in Efron & Tibshirani 1993, chapter 21). The influence of an example contains its rules, what its answer
+    /// passes of them, and what its answer passes of other examples' rules.
     pub fn earned(&self, level: f64) -> Option<Earned> {
         let (p, q, score) = (self.passed(), self.chance(), self.score()?);
         let examples = 0..self.own.len();
@@ -161,26 +164,27 @@ impl Shares {
     }
 }
 
-/// A contrast of earned scores, `sum of weight times earned score`, example by example.
+/// A contrast of earned scores, `sum of weight times earned score`, by example.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Contrast {
-    /// Their mean is the contrast, exactly: for its interval.
+    /// Values whose mean is exactly the contrast; for its interval.
     pub by_example: Vec<f64>,
-    /// The same on a scale that exchanging the answers of an example between conditions leaves alone: for its test.
+    /// The same on a scale that does not change when an example's answers are exchanged between conditions; for its
+    /// test.
     pub tested: Vec<f64>,
-    /// By example and condition, what `tested` is the weighted sum of: for permutations.
+    /// For each example and condition, the terms whose weighted sum is `tested`; for permutations.
     pub parts: Vec<Vec<f64>>,
 }
 
-/// Contrasts the earned scores of conditions on the same examples, as [`shares`] gives them. With `Pm`, `Qm` the means over
-/// conditions, an earned score less that of the means is exactly
+/// Contrasts the earned scores of conditions on the same examples, as [`shares`] gives them. With `Pm`, `Qm` the means
+/// over conditions, an earned score minus that of the means is exactly
 /// `((1 - Qm)(P - Pm) - (1 - Pm)(Q - Qm)) / ((1 - Q)(1 - Qm))`, and `P` and `Q` are sums over examples. For two
 /// conditions with the weights -1 and 1 this is
-/// `((1 - Qm)(own_b - own_a) - (1 - Pm)(given_b - given_a)) / ((1 - Q_a)(1 - Q_b))`.
-/// `None` if some condition passes everything by luck.
+/// `((1 - Qm)(own_b - own_a) - (1 - Pm)(given_b - given_a)) / ((1 - Q_a)(1 - Q_b))`. `None` if the chance of some
+/// condition is 1.
 ///
 /// # Panics
-/// If there is not one weight a condition, or the weights do not sum to 0.
+/// If the number of weights is not that of conditions, or the weights do not sum to 0.
 pub fn contrast(conditions: &[Shares], weights: &[f64]) -> Option<Contrast> {
     assert_eq!(conditions.len(), weights.len(), "one weight a condition");
     assert!(weights.iter().sum::<f64>().abs() < 1e-9, "a contrast's weights sum to 0");

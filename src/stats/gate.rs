@@ -1,10 +1,10 @@
-//! Holm's correction over families of hypotheses that are each tested in order.
+//! Holm's correction over chains of hypotheses that are tested in order.
 
-/// Corrected p-values that hold the family-wise error rate over all chains together, whatever the dependence.
+/// Corrected p-values that control the family-wise error rate over all chains together, whatever the dependence.
 ///
-/// Each chain is tested in its order and stops at the first that is not rejected. It starts with an equal part of the
-/// level; once its last hypothesis is rejected, its part goes to the chains that are left (a graphical procedure:
-/// Bretz, Maurer, Brannath & Posch 2009). Chains of one hypothesis make it Holm's procedure (1979).
+/// Each chain is tested in its order and stops at the first hypothesis that is not rejected. It starts with an equal
+/// part of the level; once its last hypothesis is rejected, its part goes to the remaining chains (a graphical
+/// procedure: Bretz, Maurer, Brannath & Posch 2009). With chains of one hypothesis this is Holm's procedure (1979).
 pub fn holm_gated(chains: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let mut corrected: Vec<Vec<f64>> = chains.iter().map(|chain| vec![1.0; chain.len()]).collect();
     let mut at = vec![0; chains.len()];

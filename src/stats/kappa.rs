@@ -1,7 +1,7 @@
 //! Agreement between two raters.
 
-/// Cohen's kappa (1960) of two sets of yes/no verdicts on the same items. `None` without items, or
-/// where both raters always say the same one thing, which leaves no agreement by chance to correct for.
+/// Cohen's kappa (1960) of two sets of yes/no verdicts on the same items. `None` without items, or if both raters
+/// always give the same single verdict, so that there is no chance agreement to correct for.
 ///
 /// # Panics
 /// If the slices differ in length.

@@ -1,4 +1,4 @@
-//! Logistic regression on one variable, another held fixed, for observations in clusters.
+//! Logistic regression on one variable, with another held fixed, for observations in clusters.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,35 +8,35 @@ use super::{Estimate, mean};
 /// `log(p / (1 - p)) = intercept + slope x + (another slope) (held - mean of held)`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Logistic {
-    /// Log-odds at `x = 0`, at the mean of what is held fixed.
+    /// Log-odds at `x = 0` and at the mean of the variable held fixed.
     pub intercept: f64,
     /// Change of the log-odds per unit of `x`, with its interval over clusters.
     pub slope: Estimate,
     /// Standard error of the slope, robust to dependence within clusters.
     pub slope_se: f64,
-    /// Observations.
+    /// Number of observations.
     pub n: usize,
-    /// Clusters.
+    /// Number of clusters.
     pub clusters: usize,
 }
 
-/// Observations of a yes or no.
+/// Yes/no observations.
 #[derive(Debug, Clone, Default)]
 pub struct Observations {
     /// The variable.
     pub x: Vec<f64>,
-    /// Another variable that is held fixed; left out of the fit where it takes one value only.
+    /// Another variable, held fixed; it is left out of the fit if all its values are equal.
     pub held: Vec<f64>,
-    /// The outcome.
+    /// The outcome of each observation.
     pub y: Vec<bool>,
-    /// Which cluster it belongs to, such as the example: ascending or not.
+    /// The cluster of each observation, such as its example; in any order.
     pub cluster: Vec<usize>,
 }
 
 /// Fits by maximum likelihood (iteratively reweighted least squares). The standard error is the sandwich over clusters
-/// (Liang & Zeger 1986) with the correction `G / (G - 1) (n - 1) / (n - k)` for `G` clusters and `k` coefficients, the interval
-/// takes t with `G - 1` degrees of freedom. `None` where no finite estimate exists: one class, one `x` or one cluster only, or
-/// classes that can be separated.
+/// (Liang & Zeger 1986) with the correction `G / (G - 1) (n - 1) / (n - k)` for `G` clusters and `k` coefficients; the
+/// interval uses t with `G - 1` degrees of freedom. `None` if no finite estimate exists: only one class, one `x` or one
+/// cluster, or classes that can be separated.
 ///
 /// # Panics
 /// If the lists differ in length.
@@ -61,7 +61,7 @@ pub fn logistic(observations: &Observations, level: f64) -> Option<Logistic> {
     if clusters < 2 || x.len() <= k {
         return None;
     }
-    // What each cluster moves the slope by.
+    // The influence of each cluster on the slope.
     let moves = |sum: &Vec<f64>| sum.iter().zip(&fit.inverse[1]).map(|(sum, bread)| sum * bread).sum::<f64>();
     let meat: f64 = sums.values().map(|sum| moves(sum).powi(2)).sum();
     let correction = clusters as f64 / (clusters as f64 - 1.0) * (n - 1.0) / (n - k as f64);
@@ -73,7 +73,7 @@ pub fn logistic(observations: &Observations, level: f64) -> Option<Logistic> {
 
 struct Fit {
     coefficients: Vec<f64>,
-    /// Of the information matrix.
+    /// Inverse of the information matrix.
     inverse: Vec<Vec<f64>>,
 }
 
@@ -95,7 +95,7 @@ fn maximize(rows: &[Vec<f64>], y: &[bool]) -> Option<Fit> {
                 (0..k).for_each(|j| information[i][j] += weight * row[i] * row[j]);
             }
         }
-        // Fitted probabilities of 0 and 1 throughout mean separation, not convergence.
+        // If the fitted probabilities are 0 and 1 everywhere, the classes are separated and the fit has not converged.
         let separated = information[0][0] < 1e-6 * rows.len() as f64;
         let inverse = inverse(information)?;
         let step: Vec<f64> =
@@ -112,7 +112,7 @@ fn maximize(rows: &[Vec<f64>], y: &[bool]) -> Option<Fit> {
     None
 }
 
-/// The inverse of a symmetric positive definite matrix, by Gauss-Jordan elimination; `None` if it is none.
+/// The inverse of a symmetric positive definite matrix, by Gauss-Jordan elimination; `None` for any other matrix.
 fn inverse(mut matrix: Vec<Vec<f64>>) -> Option<Vec<Vec<f64>>> {
     let k = matrix.len();
     let scale: Vec<f64> = (0..k).map(|i| matrix[i][i]).collect();

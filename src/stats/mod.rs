@@ -1,8 +1,8 @@
 //! Statistics of an experiment: pure functions over numbers.
 //!
-//! The unit is the **example**: repeats are averaged before anything here sees them, so that every
-//! interval and test resamples examples (clusters), never trials. Comparisons are paired by example.
-//! What is random is seeded, so that a report says the same every time.
+//! The unit is the **example**: repeats are averaged before they get here, so that every interval and test resamples
+//! examples (clusters), never trials. Comparisons are paired by example. Random draws are seeded, so that a report
+//! always gives the same numbers.
 
 mod bootstrap;
 mod earned;
@@ -35,7 +35,7 @@ pub use wilcoxon::wilcoxon;
 
 use serde::{Deserialize, Serialize};
 
-/// A number with its interval.
+/// An estimate with its interval, such as 0.63 [0.58, 0.68].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// The estimate.
@@ -46,7 +46,7 @@ pub struct Estimate {
     pub high: f64,
     /// Confidence level, such as 0.95.
     pub level: f64,
-    /// Observations.
+    /// Number of observations.
     pub n: usize,
 }
 
@@ -64,7 +64,7 @@ pub fn standard_deviation(values: &[f64]) -> f64 {
     (squares / (values.len() - 1) as f64).sqrt()
 }
 
-/// Skewness: the third central moment over the 1.5th power of the second; 0 where all values are equal.
+/// Skewness: the third central moment over the 1.5th power of the second; 0 if all values are equal.
 pub fn skewness(values: &[f64]) -> f64 {
     let center = mean(values);
     let moment =

@@ -1,7 +1,7 @@
-//! Many comparisons at once.
+//! Correction for many comparisons.
 
-/// Holm's step-down correction (1979): p-values, in the order given, that hold the family-wise
-/// error rate whatever the dependence between the tests.
+/// Holm's step-down correction (1979): corrected p-values, in the given order, that control the family-wise error rate
+/// whatever the dependence between the tests.
 pub fn holm(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::tally::Tally;
 use super::{Estimate, mean, mean_interval, skewness, standard_deviation, wilcoxon};
 
-/// A paired comparison of `b` with `a`.
+/// A paired comparison of `b` with `a`, for example `random@0.5` with the full cache.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// Examples.
+    /// Number of examples.
     pub n: usize,
     /// Mean of `a`.
     pub mean_a: f64,
@@ -18,7 +18,7 @@ pub struct Comparison {
     pub mean_b: f64,
     /// Mean of `b - a` with its interval.
     pub difference: Estimate,
-    /// Two-sided p-value of the sign-flip permutation test: the headline test.
+    /// Two-sided p-value of the sign-flip permutation test, the main test.
     pub p_permutation: f64,
     /// Two-sided p-value of Wilcoxon's signed-rank test.
     pub p_wilcoxon: f64,
@@ -28,7 +28,7 @@ pub struct Comparison {
     pub cliffs_delta: f64,
     /// Standard deviation of the differences.
     pub sd_difference: f64,
-    /// Skewness of the differences: the sign-flip test takes them as symmetric.
+    /// Skewness of the differences; the sign-flip test assumes symmetric differences.
     pub skewness: f64,
 }
 
@@ -58,17 +58,18 @@ pub fn compare(a: &[f64], b: &[f64], level: f64, seed: u64) -> Option<Comparison
     })
 }
 
-/// Differences that are not 0 up to which all sign patterns are counted.
+/// Largest number of nonzero differences for which all sign patterns are counted.
 const EXACT: usize = 20;
-/// Random sign patterns beyond; fewer, but never fewer than these, where many values are all different.
+/// Number of random sign patterns for more differences. If many values are all different it is smaller, but at least
+/// `FEWEST_FLIPS`.
 const FLIPS: usize = 99_999;
 const FEWEST_FLIPS: usize = 9_999;
-/// Signs drawn one by one in all.
+/// Limit for the number of signs drawn one by one.
 const SIGNS: usize = 10_000_000;
 
-/// The sign-flip permutation test of a mean of 0 (Fisher 1935): under the null hypothesis each
-/// difference is as likely as its negative. Exact for up to 20 differences that are not 0, else
-/// Monte Carlo with the observed pattern counted in (Phipson & Smyth 2010), so that it is never 0.
+/// The sign-flip permutation test of a mean of 0 (Fisher 1935): under the null hypothesis each difference is as likely
+/// as its negative. Exact for up to 20 nonzero differences; else Monte Carlo with the observed pattern counted in
+/// (Phipson & Smyth 2010), so that the p-value is never 0.
 pub fn sign_flip(differences: &[f64], seed: u64) -> f64 {
     let moved: Vec<f64> = differences.iter().copied().filter(|&difference| difference != 0.0).collect();
     let total: f64 = moved.iter().sum();
@@ -80,7 +81,7 @@ pub fn sign_flip(differences: &[f64], seed: u64) -> f64 {
         let mut sum = total;
         for pattern in 0..1u32 << moved.len() {
             hits += u32::from(sum.abs() >= threshold);
-            // Gray code: one sign changes from pattern to pattern.
+            // Gray code: from one pattern to the next, one sign changes.
             let flipped = (pattern + 1).trailing_zeros() as usize;
             if let Some(difference) = moved.get(flipped) {
                 let negative_now = (gray(pattern) >> flipped) & 1 == 0;

@@ -3,10 +3,11 @@
 use super::Estimate;
 use super::student::t_quantile;
 
-/// A proportion of observations in clusters, given each cluster's successes and observations: Wilson's interval (1927) for as many
-/// independent observations as would vary as much (Korn & Graubard 1998), with t for `G - 1` degrees of freedom in place of the
-/// normal. Where all succeed or all fail, each cluster counts once; a single
-/// cluster says nothing, and the interval is everything. `n` counts observations.
+/// A proportion of observations in clusters, given as successes and observations of each cluster. The interval is
+/// Wilson's (1927) at the effective number of observations, the number of independent observations with the same
+/// variance (Korn & Graubard 1998), with t for `G - 1` degrees of freedom instead of the normal. If all observations
+/// succeed or all fail, each cluster counts once. A single cluster gives no information, and the interval is [0, 1].
+/// `n` is the number of observations.
 pub fn clustered_proportion(clusters: &[(usize, usize)], level: f64) -> Estimate {
     let g = clusters.len();
     let (successes, n) = clusters.iter().fold((0, 0), |(yes, n), cluster| (yes + cluster.0, n + cluster.1));

@@ -1,20 +1,19 @@
-//! A confidence sequence: an interval that may be looked at after every example.
+//! A confidence sequence: an interval that stays valid if you look at it after every example.
 
 use super::Estimate;
 
-/// Candidate means per unit of [0, 1]; differences are resolved to a thousandth.
+/// Number of candidate means in [0, 1]; differences are resolved to a thousandth.
 const GRID: usize = 2_000;
-/// A bet never risks more than this share of its capital.
+/// Largest share of its capital that a bet may risk.
 const MOST_AT_STAKE: f64 = 0.5;
 
-/// Confidence sequence on the mean of paired differences in [-1, 1], by betting: the hedged capital
-/// process with predictable plug-in bets (Waudby-Smith & Ramdas 2024, J. R. Stat. Soc. B 86:1-27,
-/// Theorem 3; arXiv 2010.09686). Whatever the distribution, the true mean
-/// lies in *all* its intervals at once with the probability `level`: one may look after every
-/// example and stop when one likes.
+/// Confidence sequence for the mean of paired differences in [-1, 1], by betting: the hedged capital process with
+/// predictable plug-in bets (Waudby-Smith & Ramdas 2024, J. R. Stat. Soc. B 86:1-27, Theorem 3; arXiv 2010.09686).
+/// Whatever the distribution, the true mean lies in *all* intervals at once with probability `level`: you may look
+/// after every example and stop at any time.
 ///
-/// Differences are rescaled to `x` in [0, 1]. Against every candidate mean `m`, one gambler bets
-/// that the mean is higher and one that it is lower:
+/// Differences are rescaled to `x` in [0, 1]. For every candidate mean `m`, one gambler bets that the true mean is
+/// higher, and another that it is lower:
 ///
 /// ```text
 /// up(m)   = prod_i 1 + min(bet_i, c / m)       (x_i - m)
@@ -24,16 +23,16 @@ const MOST_AT_STAKE: f64 = 0.5;
 /// variance_i = (1/4 + sum_(j <= i) (x_j - mean_j)^2) / (i + 1)
 /// ```
 ///
-/// If `m` is the mean, neither fortune is expected to grow, and by Ville's inequality either ever
-/// reaches `2/alpha` with probability `alpha` at most: then `m` is rejected for good. `up` falls in
-/// `m` and `down` rises, so what is left is an interval. Its ends are the nearest *rejected*
-/// candidates: what a grid leaves open counts as inside.
+/// If `m` is the true mean, neither gambler's capital is expected to grow, and by Ville's inequality the probability
+/// that one of the two ever reaches `2/alpha` is at most `alpha`. If one does, `m` is rejected for good. `up` falls
+/// with `m` and `down` rises, so the candidates that remain form an interval. Its ends are the nearest *rejected*
+/// candidates: what the grid leaves open counts as inside.
 #[derive(Debug, Clone)]
 pub struct ConfidenceSequence {
     level: f64,
     up: Vec<f64>,
     down: Vec<f64>,
-    /// The ends: every candidate outside is rejected, those strictly between are not.
+    /// The ends: all candidates outside are rejected, and those strictly between are not.
     low: usize,
     high: usize,
     n: usize,
@@ -42,13 +41,13 @@ pub struct ConfidenceSequence {
 }
 
 impl ConfidenceSequence {
-    /// Before the first example: everything from -1 to 1.
+    /// The state before the first example: the interval is [-1, 1].
     pub fn new(level: f64) -> Self {
         let one = vec![1.0; GRID + 1];
         ConfidenceSequence { level, up: one.clone(), down: one, low: 0, high: GRID, n: 0, sum: 0.0, squares: 0.0 }
     }
 
-    /// Takes the difference of one more example.
+    /// Adds the difference of one more example.
     ///
     /// # Panics
     /// If it is not in [-1, 1].
@@ -74,7 +73,7 @@ impl ConfidenceSequence {
         self.squares += (x - (0.5 + self.sum) / (i + 1.0)).powi(2);
     }
 
-    /// The mean difference so far, with the interval that all examples so far leave.
+    /// The mean difference so far, with the interval that remains after all examples so far.
     pub fn estimate(&self) -> Estimate {
         let end = |candidate: usize| (2 * candidate) as f64 / GRID as f64 - 1.0;
         let point = if self.n == 0 { 0.0 } else { 2.0 * self.sum / self.n as f64 - 1.0 };

@@ -1,4 +1,4 @@
-//! The slope of values on a dose, example by example, and its test.
+//! The slope of values against a dose, such as the fraction evicted, by example, and its test.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
@@ -6,12 +6,14 @@ use rand_chacha::rand_core::SeedableRng as _;
 use super::sign_flip;
 use crate::random::below;
 
-/// Permutations of a Monte Carlo test, and steps that they may take in all.
+/// Permutations of a Monte Carlo test; in large runs fewer, so that they take at most `STEPS` steps, but at least
+/// `FEWEST`.
 const PERMUTATIONS: usize = 9_999;
 const FEWEST: usize = 999;
 const STEPS: usize = 40_000_000;
 
-/// Weights that make the least-squares slope of values on their doses: `(x - mean) / sum of (x - mean)^2`. They sum to 0.
+/// Weights that give the least-squares slope of values on their doses: `(x - mean) / sum of (x - mean)^2`. Their
+/// sum is 0.
 ///
 /// # Panics
 /// If there are not two different doses.
@@ -22,12 +24,12 @@ pub fn slope_weights(doses: &[f64]) -> Vec<f64> {
     doses.iter().map(|dose| (dose - center) / squares).collect()
 }
 
-/// Two-sided p of no slope. `values` are by example, in the order of `doses`: under the null hypothesis they may
-/// be exchanged within an example.
+/// Two-sided p-value of the hypothesis that the slope is 0. `values` has one list per example, in the order of `doses`;
+/// under the null hypothesis the values of an example may be exchanged.
 ///
-/// Where doses lie symmetrically about their middle, as equally spaced ones do, reversing an example's values turns the sign
-/// of its slope: the sign-flip test, exact for few examples. Else labels are permuted within each example at random, the observed
-/// ones counted in (Phipson & Smyth 2010).
+/// If the doses are symmetric about their middle, as equally spaced ones are, reversing an example's values changes the
+/// sign of its slope. This gives the sign-flip test, which is exact for few examples. Else labels are permuted within
+/// each example at random, and the observed ones are counted in (Phipson & Smyth 2010).
 pub fn slope_test(values: &[Vec<f64>], doses: &[f64], seed: u64) -> f64 {
     let weights = slope_weights(doses);
     let weighted = |values: &[f64]| -> f64 { values.iter().zip(&weights).map(|(value, weight)| value * weight).sum() };
@@ -37,7 +39,7 @@ pub fn slope_test(values: &[Vec<f64>], doses: &[f64], seed: u64) -> f64 {
         return sign_flip(&slopes, seed);
     }
     let observed: f64 = values.iter().map(|values| weighted(values)).sum();
-    // What does not change with its labels adds nothing.
+    // An example whose values do not change with the labels adds nothing.
     let mut values: Vec<Vec<f64>> =
         values.iter().filter(|values| values.iter().any(|value| *value != values[0])).cloned().collect();
     let steps = values.len() * doses.len();

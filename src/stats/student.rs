@@ -4,10 +4,11 @@ use statrs::distribution::{ContinuousCDF as _, StudentsT};
 
 use super::{Estimate, mean, mean_bca, standard_deviation};
 
-/// Examples from which on a bootstrap interval covers what it says, whatever the skew.
+/// Number of examples from which on a bootstrap interval reaches its nominal coverage, whatever the skew.
 pub const ENOUGH: usize = 30;
 
-/// Mean with its interval: by t below 30 values, where the bootstrap covers too little, else [`mean_bca`]. `None` without values.
+/// Mean with its interval: by t below 30 values, where the bootstrap's coverage is too low, else by [`mean_bca`].
+/// `None` without values.
 pub fn mean_interval(values: &[f64], level: f64, seed: u64) -> Option<Estimate> {
     match values.len() {
         0 => None,
@@ -16,11 +17,11 @@ pub fn mean_interval(values: &[f64], level: f64, seed: u64) -> Option<Estimate> 
     }
 }
 
-/// Mean with its t interval: `mean ± t[(1 + level) / 2, n - 1] sd / sqrt(n)`. A single value has no
-/// spread to show: the interval is the point itself.
+/// Mean with its t interval: `mean ± t[(1 + level) / 2, n - 1] sd / sqrt(n)`. A single value has no spread, so its
+/// interval is the point itself.
 ///
 /// # Panics
-/// Without values.
+/// If there are no values.
 pub fn t_interval(values: &[f64], level: f64) -> Estimate {
     assert!(!values.is_empty(), "a mean of something");
     let (n, point) = (values.len(), mean(values));

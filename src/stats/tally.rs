@@ -1,15 +1,15 @@
-//! Values counted. Scores are fractions of a few instructions: thousands of examples share a dozen values,
-//! and drawing how often each value comes is the same as drawing every example, in a fraction of the time.
+//! Counts of equal values, for fast resampling. Scores are fractions of a few instructions, so thousands of examples
+//! share about ten values. Drawing how often each value occurs is equivalent to drawing every example, and much faster.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng as _;
 
 use crate::random::{binomial, heads};
 
-/// From so many equal values on, they are drawn together.
+/// Values that occur at least this often are drawn together.
 const FREQUENT: usize = 16;
 
-/// Values to be resampled again and again.
+/// Values that are resampled many times.
 pub struct Tally {
     /// Frequent values and how often each occurs, the most frequent first.
     frequent: Vec<(f64, u64)>,
@@ -39,13 +39,13 @@ impl Tally {
         self.rare.len()
     }
 
-    /// The sum of as many values drawn with replacement.
+    /// Draws as many values as there are, with replacement, and returns their sum.
     pub fn resampled_sum(&self, rng: &mut ChaCha8Rng) -> f64 {
         let rare = self.rare.len() as u64;
         let mut rest = rare + self.frequent.iter().map(|(_, count)| count).sum::<u64>();
         let (mut draws, mut sum) = (rest, 0.0);
         for &(value, count) in &self.frequent {
-            // Given those drawn so far, the others fall on this value as often as it is among the rest.
+            // Of the remaining draws, the share that gives this value is its share of the remaining values.
             let drawn = binomial(rng, draws, count, rest);
             sum += value * drawn as f64;
             draws -= drawn;
@@ -61,7 +61,7 @@ impl Tally {
         for chunk in self.rare.chunks(64) {
             let signs = rng.next_u64();
             for (index, value) in chunk.iter().enumerate() {
-                // The sign bit, flipped without a branch.
+                // Flips the sign bit without a branch.
                 sum += f64::from_bits(value.to_bits() ^ (((signs >> index) & 1) << 63));
             }
         }
@@ -69,13 +69,13 @@ impl Tally {
     }
 }
 
-/// The sum of so many values drawn with replacement: where a report spends its time.
+/// The sum of `draws` values drawn with replacement. A report spends most of its time here.
 fn drawn_sum(values: &[f64], draws: u64, rng: &mut ChaCha8Rng) -> f64 {
     if draws == 0 {
         return 0.0;
     }
     let bound = u32::try_from(values.len()).expect("fewer than 2^32 values");
-    // Unbiased, two draws a word (Lemire 2019, arXiv 1805.10941).
+    // Unbiased, with two draws per random word (Lemire 2019, arXiv 1805.10941).
     let threshold = bound.wrapping_neg() % bound;
     let (mut left, mut sums) = (draws, [0.0; 2]);
     while left > 0 {

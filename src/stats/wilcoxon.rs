@@ -2,7 +2,7 @@
 
 use super::normal_cdf;
 
-/// Pairs up to which the exact distribution is used, if no two differences are equal in size.
+/// Largest number of pairs for the exact distribution, which also needs differences of different sizes.
 const EXACT: usize = 50;
 
 /// Two-sided p-value of Wilcoxon's signed-rank test (1945), as `scipy.stats.wilcoxon` computes it:
@@ -33,7 +33,8 @@ pub fn wilcoxon(differences: &[f64]) -> f64 {
     (2.0 * normal_cdf(-(positive - expected).abs() / variance.sqrt())).min(1.0)
 }
 
-/// Counts, for every sum, the sets of ranks 1..=n that have it; each set is equally likely.
+/// The exact two-sided p-value: counts, for every sum, the sets of ranks 1..=n with this sum; all sets are equally
+/// likely.
 fn exact(n: usize, positive: usize) -> f64 {
     let most = n * (n + 1) / 2;
     let mut sets = vec![0.0f64; most + 1];

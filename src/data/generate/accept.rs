@@ -1,13 +1,13 @@
-//! What a written example must be to be taken.
+//! The requirements for a generated example.
 
 use super::super::load::{check, check_instruction};
 use super::super::near::{NEAR, Prompts};
 use crate::data::{Example, Instruction, RUBRIC};
 
-/// Instructions of an example.
+/// Number of instructions per example.
 pub(super) const INSTRUCTIONS: std::ops::RangeInclusive<usize> = 3..=8;
 
-/// All that is wrong with an example, in words its writer can act on; nothing if it is sound.
+/// All problems of an example, worded so that its writer can correct them; empty if the example is accepted.
 pub(super) fn problems(example: &Example, prompts: &Prompts) -> Vec<String> {
     let mut problems = Vec::new();
     let instructions = &example.instructions;

@@ -1,4 +1,4 @@
-//! The file that fills up: every example in it is whole, valid and safe.
+//! The file of generated examples: every example in it is complete, valid and on disk.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -17,7 +17,7 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    /// Opens or creates it. A last line that was cut off is dropped.
+    /// Opens or creates the file. An incomplete last line is dropped.
     pub fn open(path: &Path) -> Result<Self> {
         let (mut ids, mut kinds, mut prompts) = (HashSet::new(), BTreeMap::new(), Prompts::default());
         let (lines, torn) = Lines::open(path, |line| {
@@ -34,30 +34,30 @@ impl OpenFile {
         Ok(OpenFile { lines, ids, kinds, prompts })
     }
 
-    /// Appends an example; it is on the disk when this returns.
+    /// Appends an example; when this returns, it is on disk.
     pub fn append(&mut self, example: Example) -> Result<()> {
         self.lines.append(&example)?;
         remember(&mut self.ids, &mut self.kinds, &mut self.prompts, example);
         Ok(())
     }
 
-    /// How many examples it holds.
+    /// Number of examples in the file.
     pub fn examples(&self) -> usize {
         self.ids.len()
     }
 
-    /// An id that no example has.
+    /// An id that no example uses.
     pub fn free_id(&self) -> String {
         let ids = (self.examples() + 1..).map(|number| format!("gen-{number:03}"));
         ids.into_iter().find(|id| !self.ids.contains(id)).expect("there are more numbers than examples")
     }
 
-    /// How often it holds each type of instruction.
+    /// Number of instructions of each type.
     pub fn kinds(&self) -> &BTreeMap<String, usize> {
         &self.kinds
     }
 
-    /// Its prompts.
+    /// The prompts of the examples.
     pub fn prompts(&self) -> &Prompts {
         &self.prompts
     }

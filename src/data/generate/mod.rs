@@ -1,8 +1,8 @@
-//! New examples, written by a language model and taken only if they are sound.
+//! Generates new examples with a language model and accepts only valid ones.
 //!
-//! The model is asked for one example at a time, through a tool with a schema (`request`). What it
-//! hands in is checked (`accept`); it is told what is wrong and may mend it a few times. What is
-//! sound is on the disk (`file`) before the next is asked for, so that a rerun goes on from there.
+//! The model is asked for one example at a time, through a tool with a schema (`request`). Its example is checked
+//! (`accept`); if it has problems, the model is told which and may correct them a few times. An accepted example is on
+//! disk (`file`) before the next is requested, so that a rerun continues from there.
 
 mod accept;
 mod file;
@@ -21,43 +21,43 @@ use crate::{Error, Result, interrupt};
 
 pub use request::PROMPT_VERSION;
 
-/// The model that writes where none is named.
+/// The default model that writes examples.
 pub const DEFAULT_MODEL: &str = "claude-sonnet-4-5-20250929";
 
-/// How often the model may hand in one example: once, and then mended.
+/// How often the model may submit one example: once, and then with corrections.
 const TRIES: u32 = 4;
-/// So many examples in a row that could not be mended, and it is no use to go on.
+/// Examples in a row that could not be corrected, after which the command stops.
 const MAX_GIVEN_UP: usize = 5;
 
-/// What came of it.
+/// The result of a generation.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Outcome {
-    /// Examples in the file now.
+    /// Number of examples now in the file.
     pub examples: usize,
-    /// Of these, written now.
+    /// Number of examples written by this call.
     pub written: usize,
-    /// Examples that the model could not mend.
+    /// Number of examples that the model could not correct.
     pub given_up: usize,
     /// Tokens that were billed.
     pub usage: Usage,
-    /// What they cost in US dollars, where the price is known.
+    /// Their cost in US dollars; `None` if the price is not known.
     pub cost_usd: Option<f64>,
 }
 
-/// Hears what happens.
+/// Observes the generation.
 pub trait Observer {
-    /// The file holds so many examples of those wanted.
+    /// The file holds `examples` of the `wanted` examples.
     fn progress(&mut self, examples: usize, wanted: usize);
 
-    /// The model handed in an example that is not sound, for these reasons.
+    /// The model submitted an example with these problems.
     fn rejected(&mut self, problems: &[String]);
 }
 
-/// Fills `path` up to `wanted` examples, written by `model`. What the file already holds counts.
+/// Fills the file `path` up to `wanted` examples, written by `model`. Examples already in the file count.
 ///
 /// # Errors
-/// If the file holds anything but examples or is in use, if the API cannot be asked, or if the model
-/// fails again and again. What was written stays.
+/// If the file holds anything but examples or is in use, if the API cannot be reached, or if the model fails
+/// repeatedly. Examples written so far stay.
 pub fn generate(
     endpoint: &Endpoint,
     model: &str,
@@ -94,7 +94,7 @@ pub fn generate(
     Ok(Outcome { examples: file.examples(), written: file.examples() - held, given_up, usage, cost_usd })
 }
 
-/// The model at work.
+/// The state of a generation.
 struct Writer<'a> {
     client: Client,
     model: &'a str,
@@ -102,7 +102,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// One sound example, or what was wrong with the last attempt.
+    /// Returns a valid example, or the problems of the last attempt.
     fn write(
         &mut self,
         file: &OpenFile,
@@ -132,7 +132,7 @@ impl Writer<'_> {
         Ok(Err(problems))
     }
 
-    /// A message that calls the tool.
+    /// Requests a message that calls the tool.
     fn ask(&mut self, messages: &[Value]) -> Result<Value> {
         let Writer { client, model, usage: spent } = self;
         let answer = client.ask(MESSAGES, Some(&request::params(model, messages)), |answer| {

@@ -1,4 +1,5 @@
-//! What the model is told and how it hands in an example. Whoever changes a word here raises [`PROMPT_VERSION`].
+//! The text for the model, and the tool through which it submits an example. Raise [`PROMPT_VERSION`] with every change
+//! here.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,10 +13,10 @@ use crate::api::anthropic::with_tool;
 use crate::data::{Example, Instruction, Message, RUBRIC, Role};
 use crate::score::{Rule, rules};
 
-/// Part of the provenance of an example.
+/// Version of the prompt, recorded in the `source` of an example.
 pub const PROMPT_VERSION: u32 = 1;
 
-/// The tool through which the model hands in an example.
+/// The tool through which the model submits an example.
 pub(super) const TOOL: &str = "record_example";
 
 const MAX_TOKENS: u32 = 4096;
@@ -48,12 +49,12 @@ the context, order, what to leave out.
 The rules, what a response must do, and their kwargs:
 ";
 
-/// The rules that are offered: those of IFEval, which other data sets know as well.
+/// The rules that are offered: those of IFEval, which other data sets use as well.
 fn offered() -> impl Iterator<Item = &'static Rule> {
     rules().iter().filter(|rule| !rule.name.starts_with("kvllama:"))
 }
 
-/// Situations, so that examples differ from the start.
+/// Situations that make examples differ from each other.
 const SITUATIONS: [&str; 24] = [
     "a small hotel and a guest with a request",
     "a school: a letter to parents, a lesson, a worksheet",
@@ -81,7 +82,7 @@ const SITUATIONS: [&str; 24] = [
     "a summary of a meeting whose minutes are given",
 ];
 
-/// What the `turn`-th example is to be like. Types that the file holds seldom are asked for first.
+/// The description of the example number `turn`. Types that are rare in the file are requested first.
 pub(super) fn brief(turn: usize, kinds: &BTreeMap<String, usize>) -> String {
     let (least, most) = INSTRUCTIONS.into_inner();
     let mut names: Vec<&str> = offered().map(|rule| rule.name).collect();
@@ -155,7 +156,7 @@ struct Draft {
     question: Option<String>,
 }
 
-/// What the model handed in, as an example.
+/// Turns the model's tool call into an example.
 pub(super) fn read(input: &Value, id: String, model: &str) -> std::result::Result<Example, String> {
     let draft = Draft::deserialize(input).map_err(|error| format!("the input does not fit the schema: {error}"))?;
     let some = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
@@ -177,7 +178,7 @@ pub(super) fn read(input: &Value, id: String, model: &str) -> std::result::Resul
     })
 }
 
-/// The tool's answer to an example that is not sound.
+/// The reply to an example that is not accepted.
 pub(super) fn rejection(call: &Value, problems: &[String]) -> Value {
     let list: String = problems.iter().map(|problem| format!("\n- {problem}")).collect();
     let text = format!("The example was not taken. Mend this and hand in the whole example again:{list}");

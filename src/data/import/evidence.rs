@@ -1,4 +1,4 @@
-//! The sentence of a context that an answer stands in.
+//! Finds the sentence of a context that contains an answer.
 
 use crate::score::text::punkt;
 
@@ -10,7 +10,8 @@ impl<'a> Evidence<'a> {
         Evidence(context.lines().flat_map(punkt::sentences).filter(|sentence| !sentence.trim().is_empty()).collect())
     }
 
-    /// The only sentence with the answer, in any case. `None` if there are none or several, which nobody can tell apart.
+    /// The only sentence with the answer, in any case. `None` if there is none or several, because then the right one
+    /// is unknown.
     pub fn only(&self, answer: &str) -> Option<&'a str> {
         let mut with = self.with(answer);
         with.next().filter(|_| with.next().is_none())

@@ -36,7 +36,7 @@ pub(super) fn example(line: Line, format: &Format) -> Result<Example> {
         }
         _ => (user(line.prompt), None, "IFEval (Zhou et al. 2023, arXiv 2311.07911)"),
     };
-    // In both, the first message is the one that states the instructions.
+    // In both formats, the first message states the instructions.
     if let Some(first) = messages.first() {
         let spans = statement::find(&first.content, &instructions);
         for (instruction, span) in instructions.iter_mut().zip(spans) {

@@ -1,4 +1,4 @@
-//! LongBench (Bai et al. 2023, arXiv 2308.14508): what its F1 and ROUGE-L score.
+//! LongBench (Bai et al. 2023, arXiv 2308.14508): the sets that its F1 and ROUGE-L score.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -21,11 +21,11 @@ pub(super) struct Line {
     _id: Option<Value>,
 }
 
-/// How the sets of one kind are asked and scored.
+/// How the sets of one kind ask and score.
 struct Kind {
     datasets: &'static [&'static str],
     rule: &'static str,
-    /// LongBench takes the first line of an answer in sets whose prompts are worked examples.
+    /// Whether only the first line of an answer counts: LongBench does this for sets whose prompts are worked examples.
     first_line: bool,
     ask: fn(&str) -> String,
 }
@@ -56,7 +56,7 @@ const KINDS: [Kind; 5] = [
 ];
 
 pub(super) fn example(line: Line, number: usize, style: Style) -> Result<Example> {
-    // LongBench-E's files are named so.
+    // LongBench-E's files have names with this ending.
     let dataset = line.dataset.strip_suffix("_e").unwrap_or(&line.dataset);
     let kind = KINDS.iter().find(|kind| kind.datasets.contains(&dataset)).ok_or_else(|| {
         let known: Vec<&str> = KINDS.iter().flat_map(|kind| kind.datasets).copied().collect();

@@ -1,4 +1,4 @@
-//! Published data sets as examples, one file a family.
+//! Imports published data sets as examples, with one file per family.
 
 mod evidence;
 mod ifeval;
@@ -15,7 +15,7 @@ use super::recall::Style;
 use super::{Example, Message, Role};
 use crate::{Error, Result};
 
-/// A data set that can be imported.
+/// The format of a published data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Format {
     /// IFEval's `input_data.jsonl`: `{key, prompt, instruction_id_list, kwargs}`.
@@ -26,7 +26,7 @@ pub enum Format {
     Ruler {
         /// The form of the prompt.
         style: Style,
-        /// The task of lines that name none.
+        /// The task of lines that do not name one.
         task: Option<String>,
     },
     /// LongBench's English question answering and summaries: `{input, context, answers, dataset}`.
@@ -37,7 +37,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// What the ids of its examples begin with.
+    /// The prefix of its example ids.
     pub fn name(&self) -> &'static str {
         match self {
             Format::Ifeval => "ifeval",
@@ -86,7 +86,7 @@ fn parse(text: &str, name: &str, format: &Format) -> Result<Vec<Example>> {
     examples.collect()
 }
 
-/// A key of any JSON type, as part of an id.
+/// A key of any JSON type as text, for an id.
 fn shown(key: &Value) -> String {
     match key {
         Value::String(text) => text.clone(),

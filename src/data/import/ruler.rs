@@ -1,5 +1,5 @@
-//! RULER (Hsieh et al. 2024, arXiv 2404.06654) as its scripts write it, as it is published with context and question
-//! apart, and needle sets of the same form.
+//! RULER (Hsieh et al. 2024, arXiv 2404.06654): the output of its scripts, the published form with separate context and
+//! question, and needle sets in the same format.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -65,7 +65,7 @@ pub(super) fn example(line: Line, number: usize, style: Style, task: Option<&str
             let (context, question) = (context.trim_end().to_owned(), question.trim().to_owned());
             (format!("{context}\n{question}"), context, question)
         }
-        // RULER's templates end with the question, in a line of its own.
+        // RULER's templates end with the question, on a line of its own.
         (Some(input), None, None) => {
             let whole = input.trim_end();
             let (context, question) = whole.rsplit_once('\n').unwrap_or(("", whole));
@@ -87,7 +87,7 @@ pub(super) fn example(line: Line, number: usize, style: Style, task: Option<&str
         let text = answers.iter().find_map(|answer| evidence.only(answer));
         vec![instruction("ruler:string_match_part", &answers, text)]
     } else {
-        // One instruction an answer: their mean is the metric of all, and each has a survival of its own.
+        // One instruction per answer: their mean is RULER's metric, and survival is measured for each.
         let chain = task.starts_with("vt") || task.starts_with("variable_tracking");
         let text = |answer: &str| if chain { evidence.first(answer) } else { evidence.only(answer) };
         let all = answers.iter().map(|answer| {

@@ -36,7 +36,7 @@ fn ruler_is_imported_answer_by_answer_with_its_needles() {
     assert_eq!(example.messages[0].content, format!("{context}\n{question}"));
     assert!(one(&apart, &ruler(Style::Completion, None)).messages[0].content.ends_with("text? The numbers are"));
 
-    // As RULER's own scripts write it, where the file's name says the task.
+    // The output of RULER's own scripts, where the file's name gives the task.
     let whole =
         json!({"index": 3, "input": format!("{context}\n{question}"), "outputs": ["7301", "4415"], "length": 90});
     let example = one(&whole, &ruler(CHAT, Some("niah_multivalue")));
@@ -45,7 +45,7 @@ fn ruler_is_imported_answer_by_answer_with_its_needles() {
 
     let chain = json!({"input": "VAR AB = 5. Grass.\nVAR CD = VAR AB.\nWhich?", "outputs": ["AB", "CD"]});
     assert_eq!(texts(&one(&chain, &ruler(CHAT, Some("vt")))), [Some("VAR AB = 5."), Some("VAR CD = VAR AB.")]);
-    // Any of the answers will do, and an answer that stands in two places has no span.
+    // Any of the answers is accepted, and an answer that occurs in two places has no span.
     let qa = json!({"context": "Rome. Paris. Paris again.", "question": "Where?", "outputs": ["paris", "rome"], "task": "qa_1"});
     let example = one(&qa, &ruler(CHAT, None));
     assert_eq!((example.instructions.len(), texts(&example)), (1, vec![Some("Rome.")]));
@@ -116,7 +116,7 @@ proptest! {
         let longbench = parse(&line.to_string(), "x", &Format::Longbench { style });
         for examples in [ruler, longbench] {
             let lines = examples.unwrap_or_default().iter().map(|one| json!(one).to_string()).collect::<Vec<_>>().join("\n");
-            // What was imported is a data set.
+            // The imported lines form a valid data set.
             prop_assert!(lines.is_empty() || crate::data::parse(&lines, "x").is_ok());
         }
     }

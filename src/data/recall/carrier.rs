@@ -1,8 +1,8 @@
-//! The natural text that facts are hidden in: stories of the public domain, see data/README.md.
+//! The carrier: the natural text in which facts are hidden, public-domain stories (see data/README.md).
 
 use crate::score::text::punkt;
 
-/// One paragraph a line.
+/// One paragraph per line.
 const TEXT: &str = include_str!("../../../data/carrier.txt");
 
 /// The carrier, sentence by sentence.
@@ -14,7 +14,7 @@ pub(super) struct Carrier {
 struct Sentence {
     text: &'static str,
     words: usize,
-    /// Whether a paragraph begins with it.
+    /// Whether it begins a paragraph.
     begins: bool,
 }
 
@@ -30,17 +30,17 @@ impl Carrier {
         Carrier { sentences: sentences.collect() }
     }
 
-    /// All of it.
+    /// The whole text.
     pub fn text(&self) -> &'static str {
         TEXT
     }
 
-    /// How many sentences it has.
+    /// Number of sentences.
     pub fn len(&self) -> usize {
         self.sentences.len()
     }
 
-    /// The first `words` words from a sentence on; behind the last sentence comes the first again.
+    /// The first `words` words from a sentence on; after the last sentence it continues with the first.
     pub fn passage(&self, start: usize, words: usize) -> Passage {
         let mut passage = Passage { whole: Vec::new(), cut: None };
         let mut left = words;
@@ -58,21 +58,21 @@ impl Carrier {
     }
 }
 
-/// Some sentences of the carrier in a row, and the beginning of one more.
+/// Consecutive sentences of the carrier, and perhaps the beginning of one more.
 pub(super) struct Passage {
     whole: Vec<Sentence>,
-    /// The sentence that is not there whole, and how many of its words are.
+    /// The incomplete sentence, and how many of its words are included.
     cut: Option<(Sentence, usize)>,
 }
 
 impl Passage {
-    /// How many sentences it has, one that is cut included.
+    /// Number of sentences, including an incomplete one.
     pub fn sentences(&self) -> usize {
         self.whole.len() + usize::from(self.cut.is_some())
     }
 
-    /// The passage with each fact between two sentences, where the share of words before it is nearest to the
-    /// fact's depth in [0, 1]. Facts of one place stand in their order.
+    /// The passage with each fact between two sentences, at the place where the share of words before it is nearest to
+    /// the fact's depth in [0, 1]. Facts at the same place keep their order.
     pub fn with(&self, facts: &[String], depths: &[f64]) -> String {
         let cut = self.cut.map(|(sentence, words)| {
             let kept: Vec<&str> = sentence.text.split_whitespace().take(words).collect();
@@ -82,7 +82,7 @@ impl Passage {
         let whole = self.whole.iter().map(|sentence| (sentence.text, sentence.words, sentence.begins));
         let cut = cut.as_ref().map(|(text, words, begins)| (text.as_str(), *words, *begins));
         let sentences: Vec<(&str, usize, bool)> = whole.chain(cut).collect();
-        // The words before each place: one place more than there are sentences.
+        // The number of words before each place; there is one more place than sentences.
         let mut before = vec![0];
         for (_, words, _) in &sentences {
             before.push(before[before.len() - 1] + words);

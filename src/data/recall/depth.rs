@@ -1,4 +1,4 @@
-//! Where in a text facts stand, as shares of its length.
+//! The depths of facts in a text, as shares of its length.
 
 use std::str::FromStr;
 
@@ -7,12 +7,12 @@ use rand_chacha::ChaCha8Rng;
 use crate::random::below;
 use crate::{Error, Result};
 
-/// Where facts stand.
+/// How the depths of facts are chosen.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Depths {
-    /// Spread over the text: one fact in each of as many equal parts as there are facts, anywhere in its part.
+    /// Spread over the text: as many equal parts as there are facts, with one fact at a random place in each.
     Uniform,
-    /// Shares of the text in [0, 1], taken in turn: by the facts of an example, beginning one further in each example.
+    /// Shares of the text in [0, 1], used in turn by the facts of an example; each example starts one share further.
     Listed(Vec<f64>),
 }
 
@@ -34,7 +34,7 @@ impl FromStr for Depths {
 }
 
 impl Depths {
-    /// The depth of each fact of an example, ascending if the facts build on each other.
+    /// The depth of each fact of an example; ascending if the facts depend on each other.
     pub(super) fn draw(&self, example: usize, facts: usize, ascending: bool, rng: &mut ChaCha8Rng) -> Vec<f64> {
         const STEPS: u64 = 1 << 32;
         let mut depths: Vec<f64> = match self {
@@ -53,9 +53,9 @@ impl Depths {
     }
 }
 
-/// Reads a number, or `a..b:step`, which includes both ends.
+/// Reads a number, or a range `a..b:step` with both ends included.
 pub fn range(text: &str) -> Result<Vec<f64>> {
-    /// More than anyone means.
+    /// Upper limit, larger than any sensible value.
     const MOST: f64 = 10_000.0;
     let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
     let read = || match text.split_once("..") {
@@ -63,7 +63,7 @@ pub fn range(text: &str) -> Result<Vec<f64>> {
         Some((from, rest)) => {
             let (to, step) = rest.split_once(':')?;
             let (from, to, step) = (number(from)?, number(to)?, number(step)?);
-            // A step that does not quite reach the end for want of digits does.
+            // A step that misses the end only through lack of digits still reaches it.
             let steps = (step > 0.0 && from <= to).then(|| ((to - from) / step + 1e-9).floor())?;
             (steps <= MOST).then(|| (0..=steps as usize).map(|index| (from + index as f64 * step).min(to)).collect())
         }

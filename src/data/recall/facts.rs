@@ -7,18 +7,19 @@ use rand_chacha::ChaCha8Rng;
 use crate::random::below;
 use crate::{Error, Result};
 
-/// What is hidden and asked for, by RULER's names.
+/// What is hidden and what is requested, by RULER's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// One fact (`niah_single`).
     Single,
-    /// A code of each of several people; that of one is asked for (`niah_multikey`).
+    /// One code for each of several people; the code of one person is requested (`niah_multikey`).
     MultiKey,
-    /// Several codes of one person, all asked for (`niah_multivalue`).
+    /// Several codes of one person; all are requested (`niah_multivalue`).
     MultiValue,
-    /// A code of each of several people, all asked for (`niah_multiquery`).
+    /// One code for each of several people; all are requested (`niah_multiquery`).
     MultiQuery,
-    /// A chain of variables, each with the value of the one before; all that have the first one's value are asked for (`vt`).
+    /// A chain of variables, each with the value of the one before; the names of all that have the first one's value
+    /// are requested (`vt`).
     Variables,
 }
 
@@ -48,22 +49,23 @@ impl FromStr for Kind {
     }
 }
 
-/// What an example hides and asks.
+/// What an example hides and asks for.
 pub(super) struct Facts {
-    /// The line before the text, in chat.
+    /// The line before the text, in a chat prompt.
     pub announcement: String,
-    /// A sentence each; those that are asked for come first.
+    /// One sentence per fact; the requested ones come first.
     pub stated: Vec<String>,
-    /// What the answer must name, for each fact that is asked for.
+    /// The text that the answer must contain, for each requested fact.
     pub answers: Vec<String>,
-    /// In chat.
+    /// The question, in a chat prompt.
     pub question: String,
-    /// The beginning of the answer, in a completion. It stands nowhere else, so that it is found as the question.
+    /// The beginning of the answer, in a completion prompt. It occurs nowhere else, so that it can be found as the
+    /// question.
     pub stem: String,
 }
 
 impl Facts {
-    /// Draws names and codes that stand nowhere in the carrier.
+    /// Draws names and codes that do not occur in the carrier.
     pub fn draw(kind: Kind, count: usize, carrier: &str, rng: &mut ChaCha8Rng) -> Result<Self> {
         let count = if kind == Kind::Single { 1 } else { count };
         let people = if kind == Kind::MultiValue { 1 } else { count };
@@ -135,7 +137,7 @@ fn listed(names: &[&str]) -> String {
     }
 }
 
-/// Different texts that the carrier does not hold.
+/// Different texts that do not occur in the carrier.
 fn distinct(
     count: usize,
     carrier: &str,
@@ -152,17 +154,17 @@ fn distinct(
     drawn
 }
 
-/// Fisher-Yates.
+/// Shuffles in place (Fisher-Yates).
 pub(super) fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
     for last in (1..items.len()).rev() {
         items.swap(last, below(rng, last as u64 + 1));
     }
 }
 
-/// Facts of a text.
+/// Largest number of facts in a text.
 const MOST: usize = NAMES.len();
 
-/// Names that stand nowhere in the carrier.
+/// Names that do not occur in the carrier.
 const NAMES: [&str; 48] = [
     "Ada", "Amir", "Anya", "Bruno", "Carla", "Chloe", "Dario", "Diego", "Elena", "Emil", "Farah", "Felix", "Gina",
     "Goran", "Hanna", "Hugo", "Ingrid", "Ivan", "Jana", "Jorge", "Kai", "Katya", "Leila", "Luca", "Marco", "Mei",

@@ -1,9 +1,9 @@
 //! Recall tasks: facts hidden in a natural text, and a question about them after it.
 //!
 //! The kinds are those of RULER (Hsieh et al. 2024, arXiv 2404.06654): `niah_single`, `niah_multikey`,
-//! `niah_multivalue`, `niah_multiquery`, `vt`. Each fact that is asked for is an instruction of its own, whose
-//! `text` is the sentence that states it: how much of it survived is known fact by fact, and the mean over an
-//! example's instructions is RULER's `string_match_all`.
+//! `niah_multivalue`, `niah_multiquery`, `vt`. Each requested fact is an instruction of its own, whose `text` is the
+//! sentence that states it. So survival is measured for each fact, and the mean over an example's instructions is
+//! RULER's `string_match_all`.
 
 mod carrier;
 mod depth;
@@ -27,9 +27,9 @@ pub use facts::Kind;
 /// The form of the prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// A question to a model that chats.
+    /// A question to a chat model.
     Chat,
-    /// The beginning of the answer, for a model that goes on with a text: `... the special code of Ada is`.
+    /// The beginning of the answer, for a model that continues a text: `... the special code of Ada is`.
     Completion,
 }
 
@@ -45,30 +45,30 @@ impl FromStr for Style {
     }
 }
 
-/// What recall tasks are to be made. Examples take the kinds, the lengths and, where they are listed, the depths in turn.
+/// Settings for making recall tasks. Examples use the kinds, the lengths and, if they are a list, the depths in turn.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recall {
-    /// Lengths of the prompts, in the unit of the measure that [`generate`] is given. Not empty.
+    /// Lengths of the prompts, in the unit of the measure given to [`generate`]. Not empty.
     pub lengths: Vec<usize>,
-    /// The kinds. Not empty.
+    /// Kinds of task. Not empty.
     pub kinds: Vec<Kind>,
-    /// Facts in a text, those that nobody asks for included; [`Kind::Single`] has one.
+    /// Number of facts in a text, including those that are not requested; [`Kind::Single`] has one.
     pub facts: usize,
-    /// Where in the text they stand.
+    /// The depths of the facts in the text.
     pub depths: Depths,
     /// The form of the prompt.
     pub style: Style,
-    /// The same seed gives the same examples; the first of many are those of few.
+    /// The same seed gives the same examples; a set of 100 begins with the set of 10.
     pub seed: u64,
 }
 
-/// Makes `n` examples. `measure` says how long the prompt of an example is.
+/// Makes `n` examples. `measure` returns the length of an example's prompt.
 ///
 /// # Errors
-/// If the facts and the question alone are longer than a prompt is to be, or if there are more facts than names.
+/// If the facts and the question alone are longer than the requested prompt, or if there are more facts than names.
 pub fn generate(recall: &Recall, n: usize, measure: &dyn Fn(&Example) -> Result<usize>) -> Result<Vec<Example>> {
     let carrier = Carrier::bundled();
-    // Each text goes on where the one before stopped: they overlap only when the carrier is used up.
+    // Each text continues where the one before stopped, so texts overlap only when the carrier is used up.
     let mut start = crate::random::below(&mut recall.rng(None), carrier.len() as u64);
     (0..n)
         .map(|index| {
@@ -80,7 +80,7 @@ pub fn generate(recall: &Recall, n: usize, measure: &dyn Fn(&Example) -> Result<
 }
 
 impl Recall {
-    /// The stream of an example, or that of what they share.
+    /// The random stream of an example, or the one that all examples share.
     fn rng(&self, index: Option<usize>) -> ChaCha8Rng {
         let mut key = Sha256::new().chain_update(b"kvllama recall").chain_update(self.seed.to_le_bytes());
         if let Some(index) = index {
@@ -89,7 +89,7 @@ impl Recall {
         ChaCha8Rng::from_seed(key.finalize().into())
     }
 
-    /// One example, and how many sentences of the carrier it took.
+    /// Makes one example; also returns how many sentences of the carrier it used.
     fn example(
         &self,
         index: usize,
@@ -115,7 +115,7 @@ impl Recall {
                 self.id(index, kind)
             )));
         }
-        // The most words that fit, by bisection; a word is one token or more.
+        // Finds the largest number of words that fits, by bisection; a word is one token or more.
         let (mut fits, mut exceeds) = (0, length + 1);
         while exceeds - fits > 1 {
             let middle = fits.midpoint(exceeds);

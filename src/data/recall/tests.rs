@@ -30,10 +30,10 @@ proptest! {
                 let text = instruction.text.as_ref().unwrap();
                 prop_assert!(text.contains(answer));
                 prop_assert_eq!(example.places(text), 1);
-                // The next variable of a chain names the one before.
+                // The next variable of a chain contains the name of the one before.
                 let most = if kind == Kind::Variables { 2 } else { 1 };
                 prop_assert!(content.matches(answer).count() <= most, "{} in {}", answer, content);
-                // Scored by its own rule: the sentence itself is a right answer, the question is none.
+                // Scored by its own rule: the sentence itself is a right answer, the question is not.
                 let scored = |text: &str| crate::score::check(&instruction.kind, &instruction.kwargs, text).unwrap().score;
                 prop_assert_eq!((scored(text), scored(example.question.as_ref().unwrap())), (1.0, 0.0));
             }

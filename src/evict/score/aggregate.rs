@@ -1,4 +1,4 @@
-//! From scores per layer and head to one score per position.
+//! Combines the scores of layers and heads into one score per position.
 
 use super::Heads;
 use crate::evict::mode::words;
@@ -17,18 +17,18 @@ words! {
     }
 }
 
-/// Scores of a prompt under one policy.
+/// The scores of a prompt under one policy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scores {
-    /// By layer: its number in the model, and its scores by KV head and position.
+    /// For each layer: its number in the model, and its scores by KV head and position.
     pub layers: Vec<(u32, Heads)>,
 }
 
 impl Scores {
-    /// These scores, if all of them are numbers: a NaN would be ranked as if it were one.
+    /// The same scores, if none is NaN, because a NaN would be ranked like a number.
     ///
     /// # Errors
-    /// If one is not, by layer, KV head and position.
+    /// If a score is NaN; names layer, KV head and position.
     pub fn checked(self) -> Result<Self> {
         for (layer, heads) in &self.layers {
             for (head, scores) in heads.iter().enumerate() {
@@ -44,7 +44,7 @@ impl Scores {
         Ok(self)
     }
 
-    /// One score per position, over `layers`.
+    /// One score per position, from the layers that `layers` selects.
     pub fn aggregate(&self, how: Aggregate, layers: impl Fn(u32) -> bool) -> Vec<f64> {
         let heads: Vec<_> =
             self.layers.iter().filter(|(layer, _)| layers(*layer)).flat_map(|(_, heads)| heads).collect();
@@ -57,7 +57,7 @@ pub(in crate::evict) fn mean(heads: &Heads) -> Vec<f64> {
     aggregate(Aggregate::Mean, &heads.iter().collect::<Vec<_>>())
 }
 
-/// One score per position, over these heads.
+/// One score per position, from these heads.
 fn aggregate(how: Aggregate, heads: &[&Vec<f64>]) -> Vec<f64> {
     let len = heads.first().map_or(0, |head| head.len());
     match how {

@@ -1,8 +1,8 @@
-//! `expected-attention`: the attention that future queries are expected to pay (Devoto et al. 2025, arXiv 2510.00636).
+//! `expected-attention`: keeps what future queries are expected to attend to (Devoto et al. 2025, arXiv 2510.00636).
 //!
-//! Queries are taken as normally distributed with the mean and covariance of those seen (before RoPE), turned by the
-//! mean rotation of the next positions. The expected weight of a key k is then proportional to
-//! exp(k·μ/√d + k·Σk/(2d)), and is weighted by the norm of its value.
+//! Future queries are assumed to be normally distributed, with the mean and covariance of the queries seen so far
+//! (before RoPE), rotated by the mean rotation of the next positions. The expected attention weight of a key k is then
+//! proportional to exp(k·μ/√d + k·Σk/(2d)); the score is this weight times the norm of the value.
 
 use super::knorm::norm;
 use super::lagkv::softmax;
@@ -10,14 +10,14 @@ use super::{Family, Heads, Layer, Lowest, Needs, Parameter, Queries, Rope, Score
 
 /// Expected attention times the norm of the value.
 pub struct ExpectedAttention {
-    /// Next positions over which the rotation is averaged.
+    /// Number of next positions over which the rotation is averaged.
     pub future: usize,
 }
 
-/// First positions: always kept, and their queries left aside as outliers.
+/// Number of first positions: always kept, and their queries left out as outliers.
 const SINKS: usize = 4;
 
-/// `expected-attention`, as it is named.
+/// The name, summary and parameters of `expected-attention`.
 pub(in crate::evict) static EXPECTED_ATTENTION: Family = Family {
     name: "expected-attention",
     summary: "the attention expected of future queries, times the value's norm; 4 sinks are kept",
@@ -65,7 +65,7 @@ fn keys<'a>(layer: &'a Layer, head: usize) -> impl Iterator<Item = Vec<f64>> + '
     (SINKS..layer.len).map(move |at| layer.key(head, at).iter().copied().map(f64::from).collect())
 }
 
-/// k·μ/√d + k·Σk/(2d). Σ is symmetric: what lies left of its diagonal counts twice.
+/// k·μ/√d + k·Σk/(2d). Σ is symmetric, so the entries left of its diagonal count twice.
 fn logit(key: &[f64], mean: &[f64], covariance: &[f64]) -> f64 {
     let d = key.len();
     let rows = covariance.chunks(d).zip(key).enumerate();
@@ -73,7 +73,7 @@ fn logit(key: &[f64], mean: &[f64], covariance: &[f64]) -> f64 {
     dot(mean, key) / (d as f64).sqrt() + quadratic / (2.0 * d as f64)
 }
 
-/// The sum of products, in partial sums that vector units can take side by side. `b` is at least as long as `a`.
+/// The dot product, in partial sums that vector units can compute in parallel. `b` is at least as long as `a`.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     const LANES: usize = 16;
     let b = &b[..a.len()];
@@ -88,7 +88,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     rest + sums.iter().sum::<f64>()
 }
 
-/// The mean rotation of future positions: each pair of dimensions is turned and shrunk.
+/// The mean rotation of future positions: it rotates and shrinks each pair of dimensions.
 struct Rotation {
     /// `(i, j, cos, sin)`: x_i becomes cos x_i - sin x_j, and x_j becomes sin x_i + cos x_j.
     pairs: Vec<(usize, usize, f64, f64)>,
@@ -126,7 +126,7 @@ impl Rotation {
         (mean, covariance)
     }
 
-    /// Turns the vector of every `stride`-th value from `start` on.
+    /// Rotates the vector of every `stride`-th value from `start` on.
     fn turn(&self, values: &mut [f64], stride: usize, start: usize) {
         for &(i, j, cos, sin) in &self.pairs {
             let (i, j) = (start + i * stride, start + j * stride);

@@ -1,11 +1,11 @@
-//! `h2o`: heavy hitters, the positions that were attended to most (Zhang et al. 2023, arXiv 2306.14048).
+//! `h2o`: keeps heavy hitters, the positions with the most attention (Zhang et al. 2023, arXiv 2306.14048).
 
 use super::{Family, Heads, Layer, Lowest, Needs, Score};
 
 /// Attention weights summed over all queries, divided by the number of queries that can see the position.
 pub struct H2o;
 
-/// `h2o`, as it is named.
+/// The name and summary of `h2o`.
 pub(in crate::evict) static H2O: Family = Family {
     name: "h2o",
     summary: "heavy hitters: the mean attention of all queries that saw the position",

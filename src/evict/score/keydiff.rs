@@ -1,4 +1,4 @@
-//! `keydiff`: keys unlike the others are kept (Park et al. 2025, arXiv 2504.15364).
+//! `keydiff`: keeps keys unlike the others (Park et al. 2025, arXiv 2504.15364).
 
 use super::knorm::norm;
 use super::{Family, Heads, Layer, Lowest, Needs, Score};
@@ -6,7 +6,7 @@ use super::{Family, Heads, Layer, Lowest, Needs, Score};
 /// Minus the cosine between the key (after RoPE) and the mean of the unit-length keys.
 pub struct KeyDiff;
 
-/// `keydiff`, as it is named.
+/// The name and summary of `keydiff`.
 pub(in crate::evict) static KEYDIFF: Family = Family {
     name: "keydiff",
     summary: "keys that point away from the mean key are kept",

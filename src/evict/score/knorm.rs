@@ -1,11 +1,11 @@
-//! `knorm`: keys of small norm draw attention (Devoto et al. 2024, arXiv 2406.11430).
+//! `knorm`: keeps keys of small norm, which attract attention (Devoto et al. 2024, arXiv 2406.11430).
 
 use super::{Family, Heads, Layer, Lowest, Needs, Score};
 
 /// Minus the L2 norm of the key.
 pub struct KNorm;
 
-/// `knorm`, as it is named.
+/// The name and summary of `knorm`.
 pub(in crate::evict) static KNORM: Family = Family {
     name: "knorm",
     summary: "keys of small L2 norm are kept",

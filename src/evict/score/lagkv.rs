@@ -1,16 +1,17 @@
-//! `lagkv`: how much keys and values of a chunk vary beside the chunk that follows (Liang et al. 2025, arXiv 2504.04704).
+//! `lagkv`: keeps positions whose keys and values vary much relative to the next chunk (Liang et al. 2025, arXiv
+//! 2504.04704).
 
 use super::{Family, Heads, Layer, Lowest, Needs, Parameter, Score};
 
 /// Spread of keys and values, normalized by the range of the next chunk; ranked within each chunk.
 pub struct LagKv {
-    /// First positions that are always kept.
+    /// Number of first positions that are always kept.
     pub sinks: usize,
     /// Length of a chunk.
     pub lag: usize,
 }
 
-/// `lagkv`, as it is named.
+/// The name, summary and parameters of `lagkv`.
 pub(in crate::evict) static LAGKV: Family = Family {
     name: "lagkv",
     summary: "keys and values that vary more than the chunk after them; sinks and the last chunk are kept",
@@ -31,7 +32,7 @@ impl Score for LagKv {
         let (len, sinks, lag) = (layer.len, self.sinks, self.lag);
         layer.per_head(|head| {
             if len < sinks + 2 * lag {
-                // No chunk has a successor: recency, as kvpress does.
+                // No chunk has a next one: positions are scored by recency, as in kvpress.
                 let recency = |at: usize| (at - sinks) as f64 / (len - sinks) as f64;
                 return (0..len).map(|at| if at < sinks { 1.0 } else { recency(at) }).collect();
             }
@@ -52,9 +53,9 @@ impl Score for LagKv {
     }
 }
 
-/// Softmax over a chunk of the standard deviation of each vector, its dimensions scaled by the range they
-/// have in the next chunk. A dimension that has no range there counts 0: real models have such (Gemma 3 270M, where
-/// weights of its query and key norms are 0), and kvpress's 0/0 would make every score of the head a NaN.
+/// Softmax over a chunk of the standard deviation of each vector, with its dimensions scaled by their range in the next
+/// chunk. A dimension without range there counts 0. Real models have such dimensions (Gemma 3 270M, where weights of
+/// its query and key norms are 0), and kvpress's 0/0 would make every score of the head a NaN.
 fn spread<'a>(lag: usize, d: usize, vector: impl Fn(usize) -> &'a [f32]) -> Vec<f64> {
     let (mut low, mut high) = (vec![f64::INFINITY; d], vec![f64::NEG_INFINITY; d]);
     for at in lag..2 * lag {
@@ -77,7 +78,7 @@ fn spread<'a>(lag: usize, d: usize, vector: impl Fn(usize) -> &'a [f32]) -> Vec<
     softmax(&deviations)
 }
 
-/// exp(x) over their sum.
+/// exp(x) divided by the sum of all exp(x).
 pub(super) fn softmax(values: &[f64]) -> Vec<f64> {
     let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let powers: Vec<f64> = values.iter().map(|value| (value - max).exp()).collect();

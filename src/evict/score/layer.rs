@@ -1,9 +1,9 @@
-//! What a score may look at.
+//! The data of a layer from which a score is computed.
 
-/// What is to be seen of a sequence while it is read.
+/// Which tensors to read from the graph while a sequence is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// One attention sum for each of these, ascending: over the queries at that position and later ones.
+    /// First positions of attention sums, ascending: one sum for each, over the queries at that position and later.
     pub attention_from: Vec<i32>,
     /// Query statistics over the queries from this position on.
     pub queries_from: Option<i32>,
@@ -34,8 +34,8 @@ impl Needs {
         Needs { values: true, ..self }
     }
 
-    /// What serves both. Statistics of queries can start at one position only; of two the first is taken, and no two
-    /// policies differ there.
+    /// The needs of both. Query statistics can start at one position only, so those of the first are used; no two
+    /// policies differ in it.
     pub fn union(mut self, other: &Needs) -> Self {
         self.attention_from.extend(&other.attention_from);
         self.attention_from.sort_unstable();
@@ -49,7 +49,7 @@ impl Needs {
         self
     }
 
-    /// Whether attention weights are needed: flash attention does not show them.
+    /// Whether attention weights are needed; they do not exist with flash attention.
     pub fn weights(&self) -> bool {
         !self.attention_from.is_empty()
     }
@@ -59,16 +59,16 @@ fn position(at: usize) -> i32 {
     i32::try_from(at).expect("contexts are smaller than 2^31 positions")
 }
 
-/// What was seen of one layer while `len` positions were read.
+/// The tensors of one layer, read while `len` positions were decoded.
 #[derive(Debug)]
 pub struct Layer<'a> {
-    /// Its number in the model.
+    /// Number of the layer in the model.
     pub index: u32,
     /// Length of its sliding window; `None` for a global layer.
     pub window: Option<usize>,
     /// Positions that are scored.
     pub len: usize,
-    /// Where they stand in the sequence, ascending: `0..len` unless some were evicted before.
+    /// Their positions in the sequence, ascending: `0..len` unless some were evicted before.
     pub positions: &'a [i32],
     /// Query heads.
     pub heads: usize,
@@ -78,15 +78,15 @@ pub struct Layer<'a> {
     pub d_k: usize,
     /// Length of a value.
     pub d_v: usize,
-    /// Attention sums, as many as were asked for.
+    /// The requested attention sums.
     pub attention: Vec<Attention<'a>>,
-    /// Keys as cached (after RoPE): `[len][kv_heads][d_k]`; empty if not asked for.
+    /// Keys as cached (after RoPE): `[len][kv_heads][d_k]`; empty if not requested.
     pub keys: &'a [f32],
-    /// Values: `[len][kv_heads][d_v]`; empty if not asked for.
+    /// Values: `[len][kv_heads][d_v]`; empty if not requested.
     pub values: &'a [f32],
     /// Statistics of the queries.
     pub queries: Option<Queries<'a>>,
-    /// Rotary embedding, where the layer has one and queries were asked for.
+    /// Rotary embedding, if the layer has one and queries were requested.
     pub rope: Option<Rope<'a>>,
 }
 
@@ -103,7 +103,7 @@ impl Layer<'_> {
         &self.values[start..start + self.d_v]
     }
 
-    /// The attention of the queries from position `from` on, by KV head: asked for by [`Needs::attention`].
+    /// The attention of the queries from position `from` on, for each KV head; requested by [`Needs::attention`].
     pub fn attention_from(&self, from: usize) -> &[&[f64]] {
         let found = self.attention.iter().find(|attention| attention.from == position(from));
         &found.expect("the policy asked for it").sums
@@ -132,23 +132,23 @@ impl Layer<'_> {
 pub struct Attention<'a> {
     /// Position of the first query.
     pub from: i32,
-    /// By KV head, by position: the sum, averaged over the query heads of the group.
+    /// For each KV head and position: the sum, averaged over the query heads of the group.
     pub sums: Vec<&'a [f64]>,
 }
 
-/// Statistics of the queries before RoPE.
+/// Statistics of the queries before RoPE, for each query head.
 #[derive(Debug)]
 pub struct Queries<'a> {
-    /// `[heads][d_k]`.
+    /// Mean: `[heads][d_k]`.
     pub mean: &'a [f64],
-    /// `[heads][d_k][d_k]`, divided by the number of queries.
+    /// Covariance: `[heads][d_k][d_k]`, divided by the number of queries.
     pub covariance: &'a [f64],
 }
 
 /// Rotary embedding, as llama.cpp applies it (`ggml_rope_ext`).
 #[derive(Debug, Clone, Copy)]
 pub struct Rope<'a> {
-    /// How many of the dimensions are rotated.
+    /// Number of rotated dimensions.
     pub n_dims: usize,
     /// Dimension `i` is paired with `i + n_dims / 2`; otherwise `2i` with `2i + 1`.
     pub neox: bool,
@@ -158,12 +158,12 @@ pub struct Rope<'a> {
     pub freq_scale: f64,
     /// Factor on the rotated values.
     pub attn_factor: f64,
-    /// Divisors of the frequencies, `n_dims / 2` of them or none.
+    /// Divisors of the frequencies: `n_dims / 2` values, or none.
     pub freq_factors: &'a [f32],
 }
 
 impl Rope<'_> {
-    /// The angle by which pair `pair` is turned at a position, YaRN's mixing of frequencies left aside.
+    /// The angle by which pair `pair` is rotated at a position, in radians, without YaRN's mixing of frequencies.
     pub fn angle(&self, position: usize, pair: usize) -> f64 {
         let exponent = -2.0 * pair as f64 / self.n_dims as f64;
         let factor = self.freq_factors.get(pair).map_or(1.0, |&factor| f64::from(factor));

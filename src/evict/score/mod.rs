@@ -1,7 +1,8 @@
 //! Policies that rank positions by a score per layer and KV head.
 //!
-//! A policy is one file with an `impl Score` and a [`Family`], and one line in [`super::POLICIES`]. Scores are functions of
-//! a [`Layer`]: what was seen of it while the prompt was read. Higher is kept; ties go to the later position.
+//! A policy is one file with an `impl Score` and a [`Family`], and one line in [`super::POLICIES`]. A score is a
+//! function of a [`Layer`], the tensors read from the graph while the prompt was decoded. Higher scores are kept; of
+//! equal scores the later position is kept.
 
 mod aggregate;
 mod expected_attention;
@@ -26,19 +27,19 @@ pub(super) use tova::TOVA;
 
 use super::{Family, Parameter, Policy, View};
 
-/// Scores of one layer: by KV head, by position.
+/// Scores of one layer, `[kv_heads][len]`.
 pub type Heads = Vec<Vec<f64>>;
 
-/// Scores cached positions.
+/// Gives scores to cached positions.
 pub trait Score: Send + Sync {
-    /// What it needs to see of `len` positions while they are read.
+    /// The tensors it needs while `len` positions are read.
     fn needs(&self, len: usize) -> Needs;
 
-    /// The score of each position, by KV head.
+    /// The score of each position, for each KV head.
     fn score(&self, layer: &Layer) -> Heads;
 }
 
-/// A policy that evicts the lowest scores.
+/// A policy that evicts the positions with the lowest scores.
 pub struct Lowest<S>(pub S);
 
 impl<S: Score + 'static> Policy for Lowest<S> {
@@ -48,15 +49,15 @@ impl<S: Score + 'static> Policy for Lowest<S> {
 
     fn choose(&self, view: &View, n_evict: usize) -> Vec<usize> {
         let mut positions: Vec<_> = view.evictable().collect();
-        // A stable sort of ascending positions: of equal scores the earlier is evicted first.
+        // A stable sort of ascending positions: of equal scores the earlier position is evicted first.
         positions.sort_by(|&a, &b| view.scores[a].total_cmp(&view.scores[b]));
         positions.truncate(n_evict);
         positions
     }
 }
 
-/// Gives the `count` last positions of each head the maximum of the layer's others plus 1, as kvpress does: they are
-/// kept.
+/// Keeps the `count` last positions of each head: they get the maximum of the layer's other scores plus 1, as in
+/// kvpress.
 fn keep_last(heads: &mut [Vec<f64>], count: usize) {
     let first = heads[0].len() - count;
     let others = heads.iter().flat_map(|scores| &scores[..first]).copied();

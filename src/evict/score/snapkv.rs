@@ -1,10 +1,10 @@
-//! `snapkv`: what an observation window at the end of the prompt attends to (Li et al. 2024, arXiv 2404.14469).
+//! `snapkv`: keeps what an observation window at the end of the prompt attends to (Li et al. 2024, arXiv 2404.14469).
 
 use super::{Family, Heads, Layer, Lowest, Needs, Parameter, Score, keep_last};
 
 /// Attention of the last queries to the positions before them, smoothed.
 pub struct SnapKv {
-    /// Queries of the observation window. A prompt shorter than twice that has a window of half its length.
+    /// Queries of the observation window. For a prompt shorter than twice this number, the window is half the prompt.
     pub window: usize,
     /// Width of the average pooling.
     pub kernel: usize,
@@ -16,7 +16,7 @@ impl SnapKv {
     }
 }
 
-/// `snapkv`, as it is named.
+/// The name, summary and parameters of `snapkv`.
 pub(in crate::evict) static SNAPKV: Family = Family {
     name: "snapkv",
     summary: "what the last queries of the prompt attend to, pooled over neighbouring positions",
@@ -53,7 +53,7 @@ impl Score for SnapKv {
     }
 }
 
-/// Average pooling with zero padding: always divided by the whole kernel.
+/// Average pooling with zero padding; always divides by the full kernel width.
 fn pooled(values: &[f64], at: usize, kernel: usize) -> f64 {
     let start = at.saturating_sub(kernel / 2);
     let end = (at + kernel.div_ceil(2)).min(values.len());

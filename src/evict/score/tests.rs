@@ -1,5 +1,5 @@
-//! Formulas on cases small enough for paper. The whole chain, tap included, is held to an independent
-//! implementation by tests/scores.rs.
+//! Formulas on cases small enough to compute by hand. tests/scores.rs compares the whole chain, including the tap that
+//! reads the tensors, with an independent implementation.
 
 use super::h2o::H2o;
 use super::keydiff::KeyDiff;
@@ -73,7 +73,7 @@ fn a_score_that_is_no_number_is_an_error_and_no_rank() {
     assert!(scores(f64::NEG_INFINITY).checked().is_ok());
     let error = scores(f64::NAN).checked().unwrap_err().to_string();
     assert!(error.contains("position 1 in layer 7, KV head 1"), "{error}");
-    // What cannot be told apart does not become a rank on the way.
+    // Keys that cannot be compared do not get a rank.
     let keys = [f32::NAN, 5.0, 0.0, 5.0, 0.0, 5.0, 1.0, 5.0];
     let layer = layer(&keys, &[5.0; 8], Vec::new(), 4);
     assert!(LagKv { sinks: 0, lag: 2 }.score(&layer)[0][0].is_nan());
@@ -84,7 +84,7 @@ fn of_equal_scores_the_later_position_is_kept() {
     let budget = crate::evict::Budget::Window { keep_first: 0, keep_last: 3 };
     let view =
         View { scores: &[9.0, 1.0, 2.0, 2.0, 0.0], ..View::new(0..5, &[false; 5], budget, crate::evict::TrialSeed(0)) };
-    // The last always survives, whatever its score.
+    // The last position always survives, whatever its score.
     assert_eq!(super::super::evict(&Lowest(KNorm), 5, &view).unwrap().kept(), [0..1, 3..5]);
     let sinks = View { sinks: 1, scores: &[0.5, 1.0, 2.0, 2.0, 0.0], ..view };
     assert_eq!(super::super::evict(&Lowest(KNorm), 5, &sinks).unwrap().kept(), [0..1, 3..5]);

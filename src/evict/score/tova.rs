@@ -1,11 +1,12 @@
-//! `tova`: what the newest query attends to (Oren et al. 2024, "Transformers are multi-state RNNs", arXiv 2401.06104).
+//! `tova`: keeps what the newest query attends to (Oren et al. 2024, "Transformers are multi-state RNNs", arXiv
+//! 2401.06104).
 
 use super::{Family, Heads, Layer, Lowest, Needs, Score, keep_last};
 
 /// Attention weights of the last cached query, averaged over all query heads of the layer.
 pub struct Tova;
 
-/// `tova`, as it is named.
+/// The name and summary of `tova`.
 pub(in crate::evict) static TOVA: Family = Family {
     name: "tova",
     summary: "what the last query attends to, over all heads of a layer",

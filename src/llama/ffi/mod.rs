@@ -1,12 +1,11 @@
 //! The only unsafe code of the crate (this folder): thin owners of llama.cpp's raw handles.
 //!
-//! `llama-cpp-2` wraps the same handles but keeps them private, and kvllama needs them:
-//! loading from memory, `no_alloc` contexts, the abort and eval callbacks, cell counts. So the model and
-//! the context are owned here, over `llama-cpp-sys-2`; samplers, which need no
-//! handle, come from `llama-cpp-2`.
+//! `llama-cpp-2` wraps the same handles but keeps them private, and kvllama needs them for loading from memory,
+//! `no_alloc` contexts, the abort and eval callbacks, and cell counts. So this module owns the model and the context
+//! itself, over `llama-cpp-sys-2`. Samplers need no handle and come from `llama-cpp-2`.
 //!
-//! llama.cpp aborts the process on broken invariants, so every function here checks first
-//! what would break one.
+//! llama.cpp aborts the process on broken invariants, so every function here first checks its arguments for what would
+//! break one.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -29,7 +28,7 @@ mod kvtap {
     include!(concat!(env!("OUT_DIR"), "/kvtap.rs"));
 }
 
-/// Starts llama.cpp once: logs go to `tracing`, an abort becomes a sentence and an exit code.
+/// Starts llama.cpp once: its logs go to `tracing`, and an abort becomes a sentence and an exit code.
 fn start() {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
@@ -42,12 +41,12 @@ fn start() {
     });
 }
 
-/// The first line llama.cpp logged at level ERROR since the last [`take_error`]: the cause, for the
-/// sentence the user gets. Later lines only say that something failed.
+/// The first line that llama.cpp logged at level ERROR since the last [`take_error`]. It names the cause for the
+/// message to the user; later lines only say that something failed.
 static FIRST_ERROR: Mutex<String> = Mutex::new(String::new());
 static PARTIAL_LINE: Mutex<(sys::ggml_log_level, String)> = Mutex::new((sys::GGML_LOG_LEVEL_INFO, String::new()));
 
-/// llama.cpp's log callback. Lines may come in pieces; whole ones go on to `tracing`.
+/// llama.cpp's log callback. Lines may come in pieces; complete lines go to `tracing`.
 unsafe extern "C" fn log(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
     // SAFETY: llama.cpp passes a NUL-terminated string that lives for the call.
     let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
@@ -85,7 +84,7 @@ pub(super) fn take_error() -> String {
     }
 }
 
-/// llama.cpp's abort callback: whether the running decode is to stop at its next graph node.
+/// llama.cpp's abort callback: whether the running decode must stop at its next graph node.
 unsafe extern "C" fn stop(_: *mut c_void) -> bool {
     crate::interrupt::requested()
 }
@@ -103,7 +102,7 @@ pub(super) fn system_info() -> String {
     unsafe { CStr::from_ptr(sys::llama_print_system_info()) }.to_string_lossy().into_owned()
 }
 
-/// A device ggml can compute on.
+/// A device on which ggml can compute.
 pub(super) struct RawDevice {
     pub name: String,
     pub description: String,
@@ -224,7 +223,7 @@ impl RawModel {
         CStr::from_bytes_until_nul(&buffer).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
-    /// Why this model cannot be used here, if it cannot.
+    /// Why kvllama cannot use this model; `None` if it can.
     pub(super) fn unsuitable(&self) -> Option<&'static str> {
         // SAFETY: getters on a valid handle.
         unsafe {
@@ -259,7 +258,8 @@ impl RawModel {
         unsafe { sys::llama_model_n_layer(self.ptr()) }.unsigned_abs()
     }
 
-    /// KV heads of a layer's own cache (0: it has none), and whether it has a sliding window.
+    /// The number of KV heads in a layer's own cache (0 if it has no cache), and whether the layer has a sliding
+    /// window.
     pub(super) fn kv_heads(&self, layer: u32) -> (usize, bool) {
         let (layer, mut local) = (i32::try_from(layer).unwrap_or(0), false);
         // SAFETY: getter; `Model` passes layers it has; valid out pointer.
@@ -331,7 +331,7 @@ impl RawModel {
         tokens
     }
 
-    /// The bytes a token stands for; control tokens as their text if `special`.
+    /// The bytes of a token; for a control token its text if `special`, else nothing.
     pub(super) fn piece(&self, token: Token, special: bool) -> Vec<u8> {
         let mut buffer = vec![0u8; 64];
         let call = |buffer: &mut Vec<u8>| {
@@ -349,14 +349,14 @@ impl RawModel {
     }
 }
 
-/// How a decode failed.
+/// The reason why a decode failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DecodeFailure {
     /// No room in the KV cache.
     NoRoom,
     /// Stopped by [`crate::interrupt::request`].
     Interrupted,
-    /// Decoded, but positions that were to be hidden from single heads were not.
+    /// The batch was decoded, but positions that should be hidden from single heads were visible.
     NotHidden,
     /// Anything else, with llama.cpp's code.
     Code(i32),
@@ -403,7 +403,7 @@ impl RawContext {
         params.kv_unified = !settings.streams;
         params.no_perf = true;
         params.abort_callback = Some(stop);
-        // Without a tap llama.cpp computes its graphs undisturbed.
+        // Without a tap, llama.cpp computes its graphs without a callback.
         let tap = settings.tap.then(RawTap::new);
         if let Some(tap) = &tap {
             params.cb_eval = Some(kvtap::kvtap_eval);
@@ -423,7 +423,7 @@ impl RawContext {
         unsafe { sys::llama_get_memory(self.ptr()) }
     }
 
-    /// Positions of one sequence.
+    /// Number of positions of one sequence.
     pub(super) fn n_ctx(&self) -> u32 {
         // SAFETY: getter.
         unsafe { sys::llama_n_ctx_seq(self.ptr()) }
@@ -484,7 +484,8 @@ impl RawContext {
         unsafe { sys::llama_memory_seq_cp(self.memory(), source, target, -1, -1) }
     }
 
-    /// As [`RawContext::seq_rm`], in the cache of the sliding-window layers or in that of the others alone.
+    /// The same as [`RawContext::seq_rm`], only in the cache of the sliding-window layers or only in that of the
+    /// others.
     pub(super) fn seq_rm_half(&mut self, local: bool, seq: i32, from: i32, to: i32) -> bool {
         // SAFETY: valid handle; `Context` checked the id.
         unsafe { kvtap::kvtap_seq_rm(self.ptr(), local, seq, from, to) }
@@ -543,8 +544,8 @@ impl Drop for RawGrammar {
 }
 
 impl RawGrammar {
-    /// A GBNF grammar with the symbol `root`; `None` if it cannot be parsed. The caller keeps `model`
-    /// alive longer (`Grammar` holds an `Arc`).
+    /// Parses a GBNF grammar with the symbol `root`; `None` if it cannot be parsed. The caller keeps `model` alive
+    /// longer (`Grammar` holds an `Arc`).
     pub(super) fn new(model: &RawModel, grammar: &str) -> Option<Self> {
         let grammar = CString::new(grammar).ok()?;
         // SAFETY: valid vocabulary, NUL-terminated strings; a grammar that does not parse gives NULL.
@@ -552,7 +553,7 @@ impl RawGrammar {
         NonNull::new(raw).map(Self)
     }
 
-    /// Which of `tokens`, all of this vocabulary, may come next.
+    /// For each of `tokens`, all of this vocabulary, whether it may come next.
     pub(super) fn allows(&mut self, tokens: &[Token]) -> Vec<bool> {
         let mut data: Vec<_> = tokens.iter().map(|&id| sys::llama_token_data { id, logit: 0.0, p: 0.0 }).collect();
         let mut candidates =
@@ -562,7 +563,7 @@ impl RawGrammar {
         data.iter().map(|candidate| candidate.logit == 0.0).collect()
     }
 
-    /// Moves on by a token that [`RawGrammar::allows`] and that does not end the text: llama.cpp throws at others.
+    /// Accepts a token that [`RawGrammar::allows`] and that does not end the text; for other tokens llama.cpp throws.
     pub(super) fn accept(&mut self, token: Token) {
         // SAFETY: valid handle; the token was allowed.
         unsafe { sys::llama_sampler_accept(self.0.as_ptr(), token) }

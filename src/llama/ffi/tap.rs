@@ -1,11 +1,12 @@
-//! The tap beside llama.cpp's compute graph (`vendor/kvtap/tap.cpp`).
+//! The tap: a callback in llama.cpp's compute graph that reads tensors such as attention weights
+//! (`vendor/kvtap/tap.cpp`).
 
 use std::ptr::NonNull;
 
 use super::{RawContext, kvtap};
 use crate::evict::{Attention, Layer, Needs, Queries, Rope};
 
-/// Owns a tap. Its address is what the context's callback gets, so it outlives the context.
+/// Owns a tap. The context's callback holds its address, so the tap outlives the context.
 pub(in crate::llama) struct RawTap(NonNull<kvtap::kvtap_tap>);
 
 // SAFETY: the tap is owned; llama.cpp calls it only during a decode, which holds the context by `&mut`.
@@ -39,7 +40,7 @@ impl RawContext {
         self.tap.as_ref().expect("`Context` checks that there is a tap").ptr()
     }
 
-    /// Looks at a sequence from the next decode on.
+    /// Reads the tensors of a sequence from the next decode on.
     pub(in crate::llama) fn observe(&mut self, seq: i32, needs: &Needs) {
         let wants = kvtap::kvtap_wants {
             sums_from: needs.attention_from.as_ptr(),
@@ -52,13 +53,13 @@ impl RawContext {
         unsafe { kvtap::kvtap_observe(self.tap(), self.ptr(), seq, &raw const wants) }
     }
 
-    /// Stops looking and forgets what was seen.
+    /// Stops reading and discards what was read.
     pub(in crate::llama) fn look_away(&mut self) {
         // SAFETY: valid handles.
         unsafe { kvtap::kvtap_observe(self.tap(), self.ptr(), 0, std::ptr::null()) }
     }
 
-    /// Forgets entries but those at `kept`, and starts the attention sums anew.
+    /// Discards all entries except those at `kept`, and restarts the attention sums.
     pub(in crate::llama) fn retain(&mut self, kept: &[i32], attention_from: &[i32]) {
         // SAFETY: arrays are passed with their lengths and outlive the call.
         unsafe {
@@ -66,7 +67,7 @@ impl RawContext {
         }
     }
 
-    /// Shows what was seen, layer by layer. False if something that was asked for was not there to be seen.
+    /// Passes what was read to `show`, layer by layer. Returns `false` if the graph lacked a requested tensor.
     pub(in crate::llama) fn seen(&mut self, needs: &Needs, mut show: impl FnMut(&Layer)) -> bool {
         for index in 0.. {
             let (mut raw, mut complete) = (kvtap::kvtap_layer::default(), true);
@@ -89,7 +90,7 @@ impl RawContext {
         unsafe { kvtap::kvtap_hide(self.tap(), self.ptr(), seq, layer, head, hidden.as_ptr().cast(), hidden.len()) }
     }
 
-    /// Shows everything to a sequence again.
+    /// Ends all hiding in a sequence.
     pub(in crate::llama) fn show_all(&mut self, seq: i32) {
         if let Some(tap) = &self.tap {
             // SAFETY: valid handle.
@@ -98,7 +99,7 @@ impl RawContext {
     }
 }
 
-/// What the tap holds of a layer, borrowed from it.
+/// The tap's data of a layer, borrowed from the tap.
 fn layer<'a>(raw: &kvtap::kvtap_layer, needs: &'a Needs) -> Layer<'a> {
     let size = |value: i32| usize::try_from(value).unwrap_or(0);
     let (heads, kv_heads, d_k, d_v) = (size(raw.n_head), size(raw.n_head_kv), size(raw.d_k), size(raw.d_v));

@@ -23,7 +23,7 @@ pub(super) fn rules() -> Vec<Rule> {
 fn two_responses(_: &Kwargs) -> Result<Test> {
     Ok(Test::whether(|text| {
         let mut responses: Vec<&str> = text.split("******").map(strip).collect();
-        // A divider may open and close the text.
+        // A divider may be at the start and at the end of the text.
         if responses.last() == Some(&"") {
             responses.pop();
         }

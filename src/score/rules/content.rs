@@ -29,7 +29,7 @@ fn postscript(kwargs: &Kwargs) -> Result<Test> {
     let marker = expression(kwargs, "postscript_marker", |marker| match marker {
         "P.S." => r"p\.[\s\x1c-\x1f]?s\.".to_owned(),
         "P.P.S" => r"p\.[\s\x1c-\x1f]?p\.[\s\x1c-\x1f]?s".to_owned(),
-        // A quirk: any other marker is a regular expression, its full stops included.
+        // A quirk: any other marker is a regular expression, in which a full stop matches any character.
         other => other.to_lowercase(),
     })?;
     Ok(Test::whether(move |text| marker.is_match(&text.to_lowercase())))

@@ -53,7 +53,7 @@ fn forbidden_words(kwargs: &Kwargs) -> Result<Test> {
 }
 
 fn letter_frequency(kwargs: &Kwargs) -> Result<Test> {
-    // The official code of 2023 puts a random letter in the place of one outside a to z.
+    // The official code of 2023 replaces a letter outside a to z by a random one.
     let mut letter = kwargs.text("letter")?.chars();
     let (Some(letter), None) = (letter.next(), letter.next()) else {
         return Err(kwargs.wrong("letter", "must be a single character"));

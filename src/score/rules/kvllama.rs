@@ -1,4 +1,4 @@
-//! `kvllama:*`: our own, for demands that IFEval has no type for. Texts are literal, case is ignored.
+//! `kvllama:*`: kvllama's own types, for demands that IFEval has no type for. Texts are literal, and case is ignored.
 
 use super::super::text::python::strip;
 use super::{Kwargs, Result, Rule, Test};

@@ -47,7 +47,8 @@ fn number_paragraphs(kwargs: &Kwargs) -> Result<Test> {
     let number = kwargs.number("num_paragraphs")?;
     Ok(Test::whether(move |text| {
         let paragraphs: Vec<&str> = regex!(r"[\s\x1c-\x1f]?\*\*\*[\s\x1c-\x1f]?").split(text).collect();
-        // A divider may open and close the text, but nothing between two is not a paragraph.
+        // A divider may be at the start and at the end of the text, but an empty text between two dividers is not a
+        // paragraph.
         let is_blank = |paragraph: &&str| strip(paragraph).is_empty();
         match paragraphs.as_slice() {
             [] => false,
@@ -68,7 +69,7 @@ fn nth_paragraph_first_word(kwargs: &Kwargs) -> Result<Test> {
         return Err(kwargs.wrong("nth_paragraph", "must lie between 1 and `num_paragraphs`"));
     }
     Ok(Test::whether(move |text| {
-        // A quirk: blank paragraphs do not count for the number, but do for the place.
+        // A quirk: blank paragraphs do not count for the number of paragraphs, but they count for the place of the nth.
         let paragraphs: Vec<&str> = text.split("\n\n").collect();
         let filled = paragraphs.iter().filter(|paragraph| !strip(paragraph).is_empty()).count();
         let word = split(paragraphs.get(nth - 1).unwrap_or(&"")).next();
@@ -76,7 +77,7 @@ fn nth_paragraph_first_word(kwargs: &Kwargs) -> Result<Test> {
     }))
 }
 
-/// A word in lower case, without the quotes before it and from its first punctuation mark on.
+/// A word in lower case, without quotes before it, and only up to its first punctuation mark.
 fn bare(word: &str) -> String {
     let word = word.trim_start_matches('\'').trim_start_matches('"');
     let end = word.find(['.', ',', '?', '!', '\'', '"']).unwrap_or(word.len());

@@ -1,5 +1,5 @@
-//! `longbench:*`: the metrics of LongBench's English question answering and summaries (Bai et al. 2023,
-//! arXiv 2308.14508; `metrics.py`), for one answer: the best over the references.
+//! `longbench:*`: the metrics of LongBench's English question answering and summaries (Bai et al. 2023, arXiv
+//! 2308.14508; `metrics.py`) for one answer: the best score over the references.
 
 use std::collections::{HashMap, HashSet};
 
@@ -39,7 +39,7 @@ fn best(kwargs: &Kwargs, metric: fn(&str, &str) -> f64) -> Result<Test> {
     }))
 }
 
-/// `qa_f1_score`: both as bags of words.
+/// `qa_f1_score`: F1 of the two bags of words.
 fn qa_f1_score(answer: &str, reference: &str) -> f64 {
     let (answer, reference) = (normalized(answer), normalized(reference));
     let (answer, reference): (Vec<&str>, Vec<&str>) = (split(&answer).collect(), split(&reference).collect());
@@ -60,7 +60,7 @@ fn qa_f1_score(answer: &str, reference: &str) -> f64 {
     2.0 * precision * recall / (precision + recall)
 }
 
-/// In lower case, without ASCII punctuation, then without articles.
+/// The text in lower case, without ASCII punctuation and then without articles.
 fn normalized(text: &str) -> String {
     let text: String = text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
     let mut kept = String::with_capacity(text.len());
@@ -71,8 +71,8 @@ fn normalized(text: &str) -> String {
     kept
 }
 
-/// `rouge_score`: the F of `rouge_l_summary_level`. Sentences end at full stops; the words of the longest
-/// common subsequences of all pairs of sentences are one set, and so are those of each text.
+/// `rouge_score`: the F of `rouge_l_summary_level`. Sentences end at full stops. The words of the longest common
+/// subsequences of all pairs of sentences form one set, and the words of each text form another.
 fn rouge_score(answer: &str, reference: &str) -> f64 {
     let (answer, reference) = (sentences(answer), sentences(reference));
     if answer.is_empty() || reference.is_empty() {
@@ -88,14 +88,14 @@ fn rouge_score(answer: &str, reference: &str) -> f64 {
     2.0 * (precision * recall / (precision + recall + 1e-8))
 }
 
-/// The words of each sentence. A quirk: a sentence of white space alone has one word, which is empty.
+/// The words of each sentence. A quirk: a sentence of white space alone has one word, the empty one.
 fn sentences(text: &str) -> Vec<Vec<&str>> {
     let sentences = text.split('.').filter(|sentence| !sentence.is_empty());
     let words = sentences.map(|sentence| split(sentence).collect::<Vec<_>>());
     words.map(|words| if words.is_empty() { vec![""] } else { words }).collect()
 }
 
-/// A longest common subsequence; of several the one that leaves words of `b` out first, from the end.
+/// A longest common subsequence; of several, the one that leaves out words of `b` first, from the end.
 fn subsequence<'a>(a: &[&'a str], b: &[&'a str]) -> Vec<&'a str> {
     let width = b.len() + 1;
     let mut length = vec![0u32; (a.len() + 1) * width];

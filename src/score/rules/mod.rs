@@ -1,7 +1,7 @@
-//! The instruction types, one file a family.
+//! The instruction types, with one file per family.
 //!
-//! A type is a function from its kwargs to a test of one text. The tests do what the official
-//! code does, its quirks included; where a comment calls something a quirk, it is the official one.
+//! A type is a function from its kwargs to a test of one text. The tests do the same as the official code, including
+//! its quirks; "a quirk" in a comment is one of the official code.
 
 mod change_case;
 mod combination;
@@ -24,7 +24,7 @@ use super::kwargs::Kwargs;
 use super::{Rule, Test};
 use crate::Result;
 
-/// Every rule: IFEval's types, then kvllama's own, then the metrics of other sets.
+/// All rules: IFEval's types, then kvllama's own, then the metrics of other data sets.
 pub fn rules() -> &'static [Rule] {
     static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
         let families = [
@@ -46,7 +46,7 @@ pub fn rules() -> &'static [Rule] {
     &RULES
 }
 
-/// A kwarg that IFEval takes for a regular expression, compiled as `pattern` makes it from the kwarg.
+/// A kwarg that IFEval uses as a regular expression; `pattern` makes the expression from the kwarg.
 fn expression(kwargs: &Kwargs, name: &str, pattern: impl FnOnce(&str) -> String) -> Result<Regex> {
     Regex::new(&pattern(kwargs.text(name)?)).map_err(|error| not_an_expression(kwargs, name, &error))
 }

@@ -1,4 +1,4 @@
-//! `json.loads`, as far as to say whether it would succeed.
+//! Tells whether Python's `json.loads` would succeed.
 
 use serde::de::IgnoredAny;
 

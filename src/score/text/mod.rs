@@ -1,4 +1,4 @@
-//! What the official checks take from Python, NLTK and langdetect.
+//! The parts of Python, NLTK and langdetect that the official checks use.
 
 pub(super) mod json;
 pub(super) mod language;

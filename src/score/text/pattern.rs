@@ -1,5 +1,5 @@
-//! Keywords of a data set. The official code gives them to Python's `re` as they stand, so they
-//! are regular expressions, and case is ignored.
+//! Keywords as regular expressions. The official code passes the keywords of a data set to Python's `re` unchanged, and
+//! ignores case.
 
 use std::borrow::Cow;
 
@@ -29,9 +29,9 @@ impl Keyword {
 
 /// A keyword between word boundaries.
 pub enum WholeWord {
-    /// Plain text, between boundaries as Python sees them.
+    /// Plain text, with word boundaries as in Python.
     Plain(Regex),
-    /// Anything else, boundaries included, as Rust sees them: the difference is in combining marks.
+    /// Any other expression, with word boundaries as in Rust; they differ from Python's for combining marks.
     Expression(Regex),
 }
 
@@ -68,7 +68,7 @@ fn ignoring_case(pattern: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(&with_one_i(pattern)).case_insensitive(true).build()
 }
 
-/// Ignoring case, Python takes `İ` and `ı` for an `i`; Unicode's case folding, and so Rust, does not.
+/// When it ignores case, Python counts `İ` and `ı` as `i`; Unicode's case folding, and therefore Rust, does not.
 fn with_one_i(text: &str) -> Cow<'_, str> {
     if text.contains(['İ', 'ı']) { text.replace(['İ', 'ı'], "i").into() } else { text.into() }
 }

@@ -1,10 +1,9 @@
 //! NLTK's Punkt sentence splitter (Kiss and Strunk 2006) with its trained English parameters,
 //! as `nltk.tokenize.punkt` of NLTK 3.8.1 applies it.
 //!
-//! A `.`, `?` or `!` that is followed by a space or by closing punctuation may end a sentence.
-//! Whether it does is decided on its context, the word before it to the word after it: full stops
-//! of abbreviations, initials, ordinals and ellipses end a sentence only where what follows
-//! speaks for it.
+//! A `.`, `?` or `!` before a space or before closing punctuation may end a sentence. Whether it does depends on its
+//! context, from the word before it to the word after it: the full stops of abbreviations, initials, ordinals and
+//! ellipses end a sentence only if the next word suggests it.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -20,7 +19,7 @@ pub fn sentences(text: &str) -> Vec<&str> {
     let mut skip = 0;
     while let Some(piece) = pieces.next() {
         let start = piece.start + skip;
-        // Quotes and brackets that close a sentence stand at the head of the next piece.
+        // Quotes and brackets that close a sentence are at the beginning of the next piece.
         let closing = pieces.peek().and_then(|next| Some((next, closing(&text[next.clone()])?)));
         let end = closing.map_or(piece.end, |(next, closing)| next.start + closing.marks);
         skip = closing.map_or(0, |(_, closing)| closing.length);
@@ -31,7 +30,7 @@ pub fn sentences(text: &str) -> Vec<&str> {
     sentences
 }
 
-/// The text, cut behind each full stop that ends a sentence.
+/// The text, cut after each full stop that ends a sentence.
 fn pieces(text: &str) -> Vec<Range<usize>> {
     let mut pieces = Vec::new();
     let mut start = 0;
@@ -47,13 +46,13 @@ fn pieces(text: &str) -> Vec<Range<usize>> {
 
 #[derive(Clone, Copy)]
 struct Closing {
-    /// Bytes of closing marks.
+    /// Number of bytes of the closing marks.
     marks: usize,
-    /// Bytes of closing marks and the white space behind them.
+    /// Number of bytes of the closing marks and the white space after them.
     length: usize,
 }
 
-/// Closing quotes and brackets that stand alone at the head of a piece.
+/// Closing quotes and brackets that stand alone at the beginning of a piece.
 fn closing(piece: &str) -> Option<Closing> {
     let rest = piece.trim_start_matches(['"', '\'', ')', ']', '}']);
     let marks = piece.len() - rest.len();
@@ -64,20 +63,20 @@ fn closing(piece: &str) -> Option<Closing> {
 
 /// A `.`, `?` or `!` that may end a sentence.
 struct Stop {
-    /// From the word before it to the end of the word behind it.
+    /// From the word before it to the end of the word after it.
     context: Range<usize>,
     end: usize,
     /// Where the next sentence would begin.
     resume: usize,
 }
 
-/// All stops, the last of each run: in `Stop!!! Now` only the third mark counts.
+/// All stops. Of a run only the last counts: in `Stop!!! Now` the third mark.
 fn stops(text: &str) -> Vec<Stop> {
     let mut stops: Vec<Stop> = Vec::new();
     let mut word = 0..0;
     for (at, _) in text.match_indices(['.', '?', '!']) {
         let Some((resume, context_end)) = behind(text, at + 1) else { continue };
-        // NLTK looks for ASCII white space only, and not at the very first place.
+        // NLTK looks only for ASCII white space, and not at the very first place.
         let space = text[word.end..at].rfind([' ', '\t', '\n', '\r', '\x0b', '\x0c']).filter(|space| *space > 0);
         let start = space.map_or(word.start, |space| word.end + space + 1);
         if start < word.end {
@@ -89,7 +88,7 @@ fn stops(text: &str) -> Vec<Stop> {
     stops
 }
 
-/// What follows a stop: where the next sentence would begin, and where the context ends.
+/// The text after a stop: where the next sentence would begin, and where the context ends.
 fn behind(text: &str, end: usize) -> Option<(usize, usize)> {
     let rest = &text[end..];
     let next = rest.chars().next()?;
@@ -102,7 +101,7 @@ fn behind(text: &str, end: usize) -> Option<(usize, usize)> {
     (length > 0).then_some((resume, resume + length))
 }
 
-/// Whether the context holds the end of a sentence before its last token.
+/// Whether the context contains the end of a sentence before its last token.
 fn ends_sentence(context: &str) -> bool {
     let mut tokens: Vec<Token> = context.split('\n').flat_map(tokens).map(Token::new).collect();
     for i in 1..tokens.len() {
@@ -114,7 +113,7 @@ fn ends_sentence(context: &str) -> bool {
 
 struct Token<'a> {
     text: &'a str,
-    /// In lower case, all numbers alike.
+    /// The word in lower case, with all numbers replaced by the same mark.
     kind: String,
     is_abbreviation: bool,
     is_ellipsis: bool,
@@ -122,7 +121,7 @@ struct Token<'a> {
 }
 
 impl<'a> Token<'a> {
-    /// What the token says by itself.
+    /// Classifies the token by itself.
     fn new(text: &'a str) -> Self {
         let lower = text.to_lowercase();
         let is_number = regex!(r"^-?[.,]?\d[\d,.\-]*$").is_match(&lower);
@@ -142,7 +141,7 @@ impl<'a> Token<'a> {
         token
     }
 
-    /// What the next token says about this one.
+    /// Corrects the classification with the next token.
     fn reconsider(&mut self, next: &Token) {
         if !self.text.ends_with('.') {
             return;
@@ -175,7 +174,7 @@ impl<'a> Token<'a> {
         self.is_abbreviation = true;
     }
 
-    /// Whether the spelling says that a sentence starts here: `None` if it leaves that open.
+    /// Whether the spelling shows that a sentence starts here; `None` if it does not decide.
     fn starts_sentence(&self) -> Option<bool> {
         if matches!(self.text, ";" | ":" | "," | "." | "!" | "?") {
             return Some(false);
@@ -244,17 +243,17 @@ fn token_length(text: &str) -> Option<usize> {
     text.char_indices().map(|(at, _)| at).skip(1).find(|at| ends(*at)).or(Some(text.len()))
 }
 
-/// Whether a word is over where the rest begins, a comma aside.
+/// Whether a word ends where the rest begins, ignoring a comma.
 fn ends_word(rest: &str) -> bool {
     rest.starts_with(|c| is_space(c) || is_non_word(c)) || punctuation_length(rest).is_some()
 }
 
-/// Marks that cannot stand within a word.
+/// Marks that cannot be inside a word.
 fn is_non_word(c: char) -> bool {
     r#")";}]*:@'({[?!"#.contains(c)
 }
 
-/// The length of a dash `--` or an ellipsis `...` or `. . .` at the head of the text.
+/// The length of a dash `--` or an ellipsis `...` or `. . .` at the beginning of the text.
 fn punctuation_length(text: &str) -> Option<usize> {
     if !text.starts_with(['-', '.']) {
         return None;
@@ -262,13 +261,13 @@ fn punctuation_length(text: &str) -> Option<usize> {
     regex!(r"^(?:-{2,}|\.{2,}|(?:\.[\s\x1c-\x1f]){2,}\.)").find(text).map(|found| found.len())
 }
 
-/// How a word was seen in training, if ever in lower case.
+/// How a word occurred in training, if it ever occurred in lower case.
 enum Seen {
-    /// Also capitalised within a sentence.
+    /// Also with a capital within a sentence.
     Both,
-    /// Never capitalised within a sentence.
+    /// Never with a capital within a sentence.
     Lower,
-    /// Never capitalised at all, and in lower case at the start of a sentence.
+    /// Never with a capital at all, and in lower case at the start of a sentence.
     LowerFirst,
 }
 

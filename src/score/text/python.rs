@@ -17,8 +17,8 @@ pub fn split(text: &str) -> impl Iterator<Item = &str> {
     text.split(is_space).filter(|word| !word.is_empty())
 }
 
-/// `\w`: a letter, a number or an underscore. Rust's own `\w` takes combining marks too, and no `²`.
-/// In patterns: `[\p{L}\p{N}_]`.
+/// `\w`: a letter, a number or an underscore. Rust's own `\w` also contains combining marks, and lacks `²`. In
+/// patterns: `[\p{L}\p{N}_]`.
 pub fn is_word(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_alphanumeric() || c == '_';
@@ -33,17 +33,17 @@ pub fn is_word_boundary(text: &str, at: usize) -> bool {
     before != after
 }
 
-/// `str.isupper`: some upper case, and no lower or title case.
+/// `str.isupper`: at least one upper-case letter, and no lower-case or title-case letter.
 pub fn is_upper(text: &str) -> bool {
     text.contains(char::is_uppercase) && !text.contains(|c: char| c.is_lowercase() || is_title(c))
 }
 
-/// `str.islower`: some lower case, and no upper or title case.
+/// `str.islower`: at least one lower-case letter, and no upper-case or title-case letter.
 pub fn is_lower(text: &str) -> bool {
     text.contains(char::is_lowercase) && !text.contains(|c: char| c.is_uppercase() || is_title(c))
 }
 
-/// Unicode's category Lt, digraphs such as `ǅ`: all there are.
+/// Unicode's category Lt, digraphs such as `ǅ`, as a complete list.
 fn is_title(c: char) -> bool {
     matches!(c, 'ǅ' | 'ǈ' | 'ǋ' | 'ǲ' | '\u{1f88}'..='\u{1f8f}' | '\u{1f98}'..='\u{1f9f}'
         | '\u{1fa8}'..='\u{1faf}' | 'ᾼ' | 'ῌ' | 'ῼ')

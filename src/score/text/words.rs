@@ -12,8 +12,8 @@ pub fn count(text: &str) -> usize {
     regex!(r"[\p{L}\p{N}_]+").find_iter(text).count()
 }
 
-/// The tokens of a text as `nltk.word_tokenize` splits them (NLTK 3.8.1, `NLTKWordTokenizer`):
-/// sentence by sentence, by substitutions that put spaces between the tokens.
+/// The tokens of a text as `nltk.word_tokenize` splits them (NLTK 3.8.1, `NLTKWordTokenizer`): sentence by sentence,
+/// with substitutions that put spaces between the tokens.
 pub fn tokenize(text: &str) -> Vec<String> {
     let sentences = punkt::sentences(text).into_iter();
     sentences.flat_map(|sentence| python::split(&spaced(sentence)).map(str::to_owned).collect::<Vec<_>>()).collect()
@@ -34,7 +34,7 @@ struct Step {
 }
 
 impl Step {
-    /// `\b` at either end of the pattern is a word boundary as Python sees it.
+    /// `\b` at either end of the pattern is a word boundary as in Python.
     fn new(pattern: &str, replacement: &'static str) -> Self {
         let (inner, starts_at_boundary) = pattern.strip_prefix(r"\b").map_or((pattern, false), |inner| (inner, true));
         let (inner, ends_at_boundary) = inner.strip_suffix(r"\b").map_or((inner, false), |inner| (inner, true));
