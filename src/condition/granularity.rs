@@ -37,6 +37,16 @@ impl Axis for Granularity {
         (*self != Self::default()).then(|| format!("by {self}"))
     }
 
+    fn methods(&self, _condition: &Condition) -> Option<String> {
+        (*self != Self::default()).then(|| {
+            let unit = if *self == Granularity::Head { "each KV head of each layer" } else { "each layer" };
+            format!(
+                "By {self}, {unit} kept positions of its own and the others were hidden from its attention, which frees no \
+                 memory."
+            )
+        })
+    }
+
     fn check(&self, condition: &Condition) -> Result<()> {
         if *self == Self::default() { Ok(()) } else { needs_plain_modes(Self::NAME, self, condition) }
     }

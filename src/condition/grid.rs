@@ -96,7 +96,6 @@ mod tests {
                 "streaming@100+50/scope=system/protect=bos+sink:4",
                 "streaming@100+50/text/scope=system/protect=bos+sink:4",
                 "streaming@100+50/compact/scope=system/protect=bos+sink:4",
-                "streaming@100+50/compact/text/scope=system/protect=bos+sink:4",
             ]
         );
         assert_eq!(

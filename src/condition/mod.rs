@@ -283,7 +283,7 @@ impl Condition {
     }
 
     /// Whether all layers and heads keep the same positions.
-    fn everywhere(&self) -> bool {
+    pub fn everywhere(&self) -> bool {
         self.frees() && self.layers == Layers::All
     }
 

@@ -1,6 +1,6 @@
 //! The positions of the survivors after an eviction.
 
-use super::{Axis, AxisArgs, Condition};
+use super::{Axis, AxisArgs, Condition, Memory};
 use crate::Result;
 use crate::evict::words;
 
@@ -30,6 +30,13 @@ impl Axis for Positions {
 
     fn values(args: &AxisArgs) -> Result<Vec<Self>> {
         Ok(args.positions.positions.clone())
+    }
+
+    fn settle(condition: &mut Condition, _args: &AxisArgs) {
+        // A prompt of what is kept alone has no gaps to close.
+        if condition.memory == Memory::Text {
+            condition.positions = Positions::Keep;
+        }
     }
 
     fn suffix(&self, _condition: &Condition) -> Option<String> {

@@ -45,10 +45,12 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
         build.llama_cpp,
         if build.devices.is_empty() { build.platform.clone() } else { build.devices.join(", ") }
     ));
+    let evictions = run.manifest.conditions().into_iter().map(|(_, condition)| condition);
+    let everywhere = evictions.filter(|condition| !condition.is_full()).all(|condition| condition.everywhere());
     say(format!(
         "Each of {} of the data set {} (SHA-256 {}) was rendered with {} and read whole; then, before the \
-         last prompt token was decoded, entries of the KV cache were evicted in all layers and heads, so that every \
-         generated token saw the cut cache.",
+         last prompt token was decoded, entries of the KV cache were evicted{}, so that every generated token saw the cut \
+         cache.",
         count(analysis.n_examples, "example"),
         data.name,
         short(&data.sha256),
@@ -56,7 +58,8 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
             (Some(name), Some(sha256)) => format!("the chat template {name} (SHA-256 {})", short(sha256)),
             (_, Some(sha256)) => format!("another chat template than the model's own (SHA-256 {})", short(sha256)),
             (_, None) => "the model's own chat template".to_owned(),
-        }
+        },
+        if everywhere { " in all layers and heads" } else { "" }
     ));
     if let Some((preamble, prompts)) = preamble(run) {
         say(format!(
@@ -93,6 +96,12 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
         }
     }
     said.into_iter().for_each(&mut say);
+    if generation.parallel > 1 {
+        say(format!(
+            "Up to {} conditions of an example were answered side by side in a batch, which may change late tokens of an answer.",
+            generation.parallel
+        ));
+    }
     let sampling = &generation.sampling;
     say(if sampling.is_greedy() {
         format!("Answers of at most {} tokens were generated greedily", thousands(generation.n_predict))
@@ -123,13 +132,13 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
         ));
     }
     let judged = run.instructions.iter().any(|row| row.judge_score.is_some());
-    let ruled = run.instructions.iter().any(|row| row.pass_strict.is_some());
-    say(match (ruled, judged) {
-        (true, true) => "Instructions were scored by IFEval's strict rules where one exists, else by a judge.",
-        (false, true) => "Instructions were scored by a judge.",
-        _ => "Instructions were scored by IFEval's strict rules.",
-    }
-    .to_owned());
+    let ruled = rules(run);
+    say(match (ruled.is_empty(), judged) {
+        (false, true) => format!("Instructions were scored by {} where one exists, else by a judge.", list(&ruled)),
+        (true, true) => "Instructions were scored by a judge.".to_owned(),
+        (false, false) => format!("Instructions were scored by {}.", list(&ruled)),
+        (true, false) => "Instructions were not scored.".to_owned(),
+    });
     if facts.failed > 0 {
         let are = if facts.failed == 1 { "is" } else { "are" };
         say(format!("{} failed and {are} excluded.", count(facts.failed, "trial")));
@@ -214,4 +223,18 @@ fn statistics(runs: &[Run], analysis: &Analysis) -> String {
 /// The beginning of a checksum: enough to tell files apart in a paper.
 fn short(sha256: &str) -> &str {
     sha256.get(..12).unwrap_or(sha256)
+}
+
+/// The rules that scored a run, by their makers.
+fn rules(run: &Run) -> Vec<&'static str> {
+    const FAMILIES: [(&str, &str); 2] = [("ruler:", "RULER's string match"), ("longbench:", "LongBench's metrics")];
+    let mut found = Vec::new();
+    for row in run.instructions.iter().filter(|row| row.pass_strict.is_some()) {
+        let family = FAMILIES.iter().find(|(prefix, _)| row.kind.starts_with(prefix));
+        let words = family.map_or("IFEval's strict rules", |(_, words)| words);
+        if !found.contains(&words) {
+            found.push(words);
+        }
+    }
+    found
 }
