@@ -144,7 +144,7 @@ struct Cache<'a> {
     reader: Reader,
     lanes: Lanes<Trial<'a>>,
     context: ContextSettings,
-    /// A second reader, for the fidelity of conditions that cannot share the cells of the first.
+    /// A second reader, for the fidelity of conditions that cannot share cells with the full cache.
     aside: Option<Reader>,
 }
 
