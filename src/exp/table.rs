@@ -178,7 +178,7 @@ pub(super) fn scan<Row: DeserializeOwned>(path: &Path, mut visit: impl FnMut(Row
     Ok(())
 }
 
-/// Rewrites a file without the rows for which `keep` is false; the bytes of the others stay the same.
+/// Rewrites a file without the rows for which `keep` is false; the cells of the others stay the same.
 pub(super) fn retain<Row: DeserializeOwned>(path: &Path, keep: impl Fn(&Row) -> bool) -> Result<()> {
     let mut reader = strict().from_path(path).map_err(|error| unreadable(path, &error))?;
     let headers = reader.byte_headers().map_err(|error| unreadable(path, &error))?.clone();
