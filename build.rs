@@ -1,5 +1,5 @@
-//! Builds `vendor/kvtap` against the llama.cpp source inside the `llama-cpp-sys-2` crate,
-//! and records what the binary was built from.
+//! Builds `vendor/kvtap` against the llama.cpp source inside the `llama-cpp-sys-2` crate, and records the sources and
+//! settings of the binary.
 
 use std::{env, path::PathBuf, process::Command};
 
@@ -8,7 +8,7 @@ fn main() {
     let includes = ["include", "ggml/include", "src"].map(|dir| llama.join(dir));
 
     let mut kvtap = cc::Build::new();
-    // What rustc may use of the CPU (.cargo/config.toml), the C++ beside it may too.
+    // The C++ code may use the same CPU features as Rust (.cargo/config.toml).
     let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
     for feature in features.split(',').filter(|feature| ["avx2", "fma"].contains(feature)) {
         kvtap.flag_if_supported(format!("-m{feature}"));
@@ -47,7 +47,7 @@ fn main() {
     }
 }
 
-/// The crate exports no include path; cargo knows where its manifest is.
+/// The llama-cpp-sys-2 crate exports no include path, but cargo knows the place of its manifest.
 fn llama_cpp_source() -> PathBuf {
     let metadata = cargo_metadata::MetadataCommand::new()
         .other_options(["--locked".to_owned(), "--filter-platform".to_owned(), env::var("TARGET").unwrap()])
@@ -61,12 +61,12 @@ fn llama_cpp_source() -> PathBuf {
     package.manifest_path.with_file_name("llama.cpp").into_std_path_buf()
 }
 
-/// The commit built from, with `-dirty` if the tree differs; "unknown" outside a git checkout.
+/// The git commit, with `-dirty` if the tree differs; "unknown" outside a git checkout.
 fn git_commit() -> String {
     git(&["describe", "--always", "--dirty", "--abbrev=12"]).unwrap_or_else(|| "unknown".to_owned())
 }
 
-/// What a git command prints; nothing outside a checkout.
+/// The output of a git command; `None` outside a checkout.
 fn git(args: &[&str]) -> Option<String> {
     let output = Command::new("git").args(args).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())

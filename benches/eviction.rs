@@ -1,4 +1,4 @@
-//! `cargo bench`: what an eviction costs, on the embedded model; the table of `kvllama bench eviction`.
+//! `cargo bench`: the cost of an eviction on the embedded model, as the table of `kvllama bench eviction`.
 
 use kvllama::bench::{Table, eviction};
 use kvllama::llama::{LoadSettings, Model};

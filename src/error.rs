@@ -1,15 +1,15 @@
-//! The one error type, and the exit code each kind of failure ends in.
+//! The error type of the crate, and the exit code of each kind of failure.
 
 use std::path::Path;
 
-/// Result of everything in this crate that can fail.
+/// The result of every function in this crate that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, in one sentence meant for the person who typed the command.
+/// An error: one sentence for the person who typed the command.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The user can mend it: a bad argument, file, model or setting. Exit code 2.
+    /// The user can correct it: a bad argument, file, model or setting. Exit code 2.
     #[error("{0}")]
     Input(String),
     /// The work itself failed: a decode, a download, a lost file. Exit code 1.
@@ -18,9 +18,9 @@ pub enum Error {
     /// A file could not be read or written. Exit code 1.
     #[error("{what}: {source}")]
     Io {
-        /// What was being done, with the path.
+        /// The attempted action, with the path.
         what: String,
-        /// The system's own reason.
+        /// The system's reason.
         source: std::io::Error,
     },
     /// Stopped by the user; everything finished so far is on disk. Exit code 130.
@@ -29,7 +29,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// An error the user can mend. Say what, where, and how to mend it.
+    /// An error that the user can correct. The message says what is wrong, where, and how to correct it.
     pub fn input(message: impl Into<String>) -> Self {
         Error::Input(message.into())
     }
@@ -45,7 +45,7 @@ impl Error {
         move |source| Error::Io { what, source }
     }
 
-    /// The process exit code this error ends in.
+    /// The process exit code for this error.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Input(_) => 2,

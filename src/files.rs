@@ -1,4 +1,4 @@
-//! Files that are written whole or not at all, and checksums of large ones.
+//! Files that are written atomically, and checksums of large files.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Error, Result};
 
-/// Writes beside the target, syncs, then renames: a reader sees the old content or the new.
+/// Writes a temporary file beside the target, syncs it, then renames it: a reader sees the old content or the new.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let fail = || Error::io("cannot write", path);
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -24,17 +24,18 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// How the names of files begin that are not yet what they shall be.
+/// How the names of temporary files begin.
 const TEMPORARY: &str = ".kvllama-";
 
-/// As other files, and not for the owner alone.
+/// The permissions of ordinary files; those of temporary files allow only the owner.
 #[cfg(unix)]
 fn readable() -> std::fs::Permissions {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::Permissions::from_mode(0o666) // the process's umask takes from it
 }
 
-/// Removes what [`write_atomically`] left in a directory when its process was killed. Nobody else may write there.
+/// Removes the temporary files that a killed [`write_atomically`] left in a directory. No other process may write
+/// there.
 pub fn remove_unfinished(directory: &Path) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
@@ -43,10 +44,10 @@ pub fn remove_unfinished(directory: &Path) {
     }
 }
 
-/// Holds a file for this process until it is closed.
+/// Locks a file for this process until it is closed.
 ///
 /// # Errors
-/// If another process holds it.
+/// If another process has locked it.
 pub fn lock(file: &File, path: &Path) -> Result<()> {
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => Error::input(format!(
@@ -57,7 +58,7 @@ pub fn lock(file: &File, path: &Path) -> Result<()> {
     })
 }
 
-/// Refuses what is no plain file: a pipe would be waited for, for ever.
+/// Refuses everything that is not a plain file: reading a pipe could wait for ever.
 pub fn refuse_irregular(path: &Path) -> Result<()> {
     let metadata = std::fs::metadata(path).map_err(Error::io("cannot read", path))?;
     if metadata.is_file() {
@@ -66,10 +67,10 @@ pub fn refuse_irregular(path: &Path) -> Result<()> {
     Err(Error::input(format!("{} is not a regular file; move it away", path.display())))
 }
 
-/// Appends to a file in one write and syncs it. If that fails, the file is cut back to what it was.
+/// Appends to a file in one write and syncs it. If that fails, the file is cut back to its former length.
 ///
 /// # Errors
-/// If it cannot be written, or if `path` no longer names this file: then somebody has moved or deleted it.
+/// If it cannot be written, or if `path` no longer names this file, because somebody has moved or deleted it.
 pub fn append(file: &mut File, path: &Path, bytes: &[u8]) -> Result<()> {
     let fail = || Error::io("cannot write", path);
     if !is_at(file, path) {
@@ -108,8 +109,8 @@ pub fn sha256(path: &Path) -> Result<String> {
     }
 }
 
-/// As [`sha256`], remembered by path, size and modification time in `cache`, a JSON file. A cache
-/// that cannot be read or written is only slower.
+/// As [`sha256`], remembered by path, size and modification time in `cache`, a JSON file. If the cache cannot be read
+/// or written, the function is only slower.
 pub fn sha256_cached(path: &Path, cache: Option<&Path>) -> Result<String> {
     let metadata = std::fs::metadata(path).map_err(Error::io("cannot read", path))?;
     let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());

@@ -1,7 +1,7 @@
-//! The wish to stop: set by a Ctrl-C handler, read by everything that takes long.
+//! The request to stop: set by a Ctrl-C handler, read by everything that takes long.
 //!
-//! A decode on the CPU stops at its next graph node, a wait for an HTTP answer within a fraction of a second; each then
-//! returns [`Error::Interrupted`](crate::Error::Interrupted).
+//! A decode on the CPU stops at its next graph node, and a wait for an HTTP reply within a fraction of a second; both
+//! then return [`Error::Interrupted`](crate::Error::Interrupted).
 //!
 //! ```
 //! assert!(!kvllama::interrupt::requested());

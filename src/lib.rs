@@ -1,10 +1,9 @@
 //! What does a language model forget when its KV cache is cut?
 //!
-//! A prompt is read whole; a policy evicts positions from the KV cache; the model answers; each
-//! instruction of the prompt is scored. The `kvllama` command runs that as an experiment; this
-//! library is what it is made of.
+//! The model reads a whole prompt; a policy evicts positions from the KV cache; the model answers; each instruction of
+//! the prompt is scored. The `kvllama` command runs this as an experiment; this library contains its parts.
 //!
-//! A whole experiment, as `kvllama exp --policy random --ratio 0.5 --limit 2 --n-predict 16` runs it:
+//! A complete experiment, as `kvllama exp --policy random --ratio 0.5 --limit 2 --n-predict 16` runs it:
 //!
 //! ```
 //! use kvllama::exp::{Experiment, Observer, TrialRow};
@@ -54,26 +53,27 @@
 //! # Ok::<(), kvllama::Error>(())
 //! ```
 //!
-//! # The map
+//! # Modules
 //!
-//! - [`evict`]: which positions survive. Pure functions; a policy is one file and one line.
-//! - [`span`]: labelled token ranges of a prompt, which policies protect and survival is measured on.
+//! - [`evict`]: which positions survive. Pure functions; a policy is one file and one line in a list.
+//! - [`span`]: labelled token ranges of a prompt, which policies protect and for which survival is measured.
 //! - [`llama`]: the llama.cpp boundary: models, prompts, KV caches, sampling. All unsafe code is in `llama/ffi`.
-//! - [`engine`]: read a prompt, cut its cache, answer; one condition at a time or many side by side.
+//! - [`engine`]: reads a prompt, cuts its cache, answers; one condition at a time or many side by side.
 //! - [`data`]: examples and their instructions: bundled, loaded, checked, imported, generated.
 //! - [`score`]: rules that say whether an instruction was followed.
-//! - [`report`]: what a run says: terminal, page, figures.
+//! - [`report`]: the results of runs: terminal, page, figures.
 //! - [`stats`]: intervals and tests over examples. Pure functions.
-//! - [`models`]: the embedded model, the known ones, and how they are fetched.
-//! - [`condition`]: the columns of an experiment: one axis, one file; the grid that crosses them.
+//! - [`models`]: the embedded model, the models known by name, and their download.
+//! - [`condition`]: the columns of an experiment: one file per axis, and the grid that combines the axes.
 //! - [`exp`]: the experiment: the loop, durable rows.
-//! - [`api`]: language models behind an HTTP API: keys, patience, prices.
-//! - [`judge`]: language models that score what no rule can check.
-//! - [`mod@bench`]: how fast the engine is, and beside whom.
-//! - [`interrupt`]: the wish to stop, read by everything that takes long.
-//! - [`cli`]: the command line, one file a subcommand.
+//! - [`api`]: language models behind an HTTP API: keys, retries, prices.
+//! - [`judge`]: language models that score instructions that no rule can check.
+//! - [`mod@bench`]: how fast the engine is, compared with other programs.
+//! - [`interrupt`]: the request to stop, read by everything that takes long.
+//! - [`cli`]: the command line, one file per subcommand.
 //!
-//! Arrows point downwards only: `cli` -> `judge` -> `exp` -> `data` -> `api`, `score`; `exp` -> `engine` -> `llama` -> `evict`, `span`.
+//! A module may depend only on modules to its right: `cli` -> `judge` -> `exp` -> `data` -> `api`, `score`; `exp` ->
+//! `engine` -> `llama` -> `evict`, `span`.
 
 #![warn(missing_docs)]
 #![deny(unsafe_code)]

@@ -1,6 +1,6 @@
-//! Files of JSON lines that grow at their end: appended whole, read back strictly.
+//! Files of JSON lines that grow at their end: lines are appended whole and read strictly.
 //!
-//! What the end of the file cut off is dropped; any other line that cannot be read is refused with its number, and the
+//! A line that the end of the file cuts off is dropped; any other unreadable line is refused with its number, and the
 //! file stays as it is.
 
 use std::fs::{File, OpenOptions};
@@ -11,17 +11,17 @@ use serde::Serialize;
 
 use crate::{Error, Result, files};
 
-/// An open file of JSON lines. One process at a time holds it.
+/// An open file of JSON lines. Only one process at a time can have it open.
 pub struct Lines {
     path: PathBuf,
     file: File,
 }
 
 impl Lines {
-    /// Opens or makes the file and shows each line to `visit`; says whether a last line was dropped.
+    /// Opens or makes the file and calls `visit` for each line; returns whether a last line was dropped.
     ///
     /// # Errors
-    /// If another process holds it, or if `visit` refuses a line that the end of the file does not cut.
+    /// If another process has it open, or if `visit` refuses a line that is not cut off by the end of the file.
     pub fn open(path: &Path, mut visit: impl FnMut(&str) -> Result<()>) -> Result<(Self, bool)> {
         let fail = |what| Error::io(what, path);
         if path.exists() {
@@ -44,7 +44,7 @@ impl Lines {
             return Ok((lines, false));
         }
         match text(tail).and_then(visit) {
-            // Only the line feed is missing, as other programs leave it.
+            // Only the line feed is missing, as in files of other programs.
             Ok(()) => files::append(&mut lines.file, path, b"\n").map(|()| (lines, false)),
             Err(_) if tail.starts_with(b"{") || tail.iter().all(|&byte| byte == 0) => {
                 lines.file.set_len(whole.len() as u64).map_err(fail("cannot mend"))?;
@@ -54,7 +54,7 @@ impl Lines {
         }
     }
 
-    /// Appends a line; it is on the disk when this returns.
+    /// Appends a line; it is on disk when this returns.
     ///
     /// # Errors
     /// If it cannot be written; the file is then as it was before.
@@ -115,7 +115,7 @@ mod tests {
             let cut = cut * whole.len() / 80;
             std::fs::write(&path, &whole[..cut]).unwrap();
             let (seen, torn) = read(&path).unwrap();
-            // A line that lacks nothing but its line feed is whole.
+            // A line that lacks only its line feed is whole.
             let n = (cut + 1) / width;
             prop_assert_eq!(seen, (10..10 + n as u32).collect::<Vec<_>>());
             prop_assert_eq!(torn, cut > n * width);

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 pub(crate) fn below(rng: &mut ChaCha8Rng, bound: u64) -> usize {
     loop {
         let wide = u128::from(rng.next_u64()) * u128::from(bound);
-        // The remainder is below `bound`, so the slow division is hardly ever needed.
+        // The remainder is below `bound`, so the slow division is rarely needed.
         if (wide as u64) >= bound || (wide as u64) >= bound.wrapping_neg() % bound {
             return (wide >> 64) as usize;
         }

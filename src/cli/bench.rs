@@ -1,4 +1,4 @@
-//! `kvllama bench`: the performance tables, reproducible.
+//! `kvllama bench`: measures the tables of performance.
 
 use std::path::PathBuf;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! `--config FILE.toml`: a file of long options, which become arguments before the ones that were typed.
+//! `--config FILE.toml`: a file of long options, which are inserted before the typed arguments.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,13 +10,13 @@ use toml::{Table, Value};
 use super::Cli;
 use crate::{Error, Result};
 
-/// The process's arguments, with those of `exp --config FILE` put in. What was typed wins.
+/// The arguments of the process, with those of `exp --config FILE` inserted. A typed argument wins.
 pub(super) fn arguments() -> Result<Vec<OsString>> {
     merge(std::env::args_os().collect())
 }
 
 fn merge(typed: Vec<OsString>) -> Result<Vec<OsString>> {
-    // Usage errors are reported by the parse that follows.
+    // The parse that follows reports usage errors.
     let Ok(matches) = Cli::command().try_get_matches_from(&typed) else { return Ok(typed) };
     let Some(("exp", exp)) = matches.subcommand() else { return Ok(typed) };
     let Some(path) = exp.get_one::<std::path::PathBuf>("config") else { return Ok(typed) };
@@ -84,8 +84,8 @@ fn text_of_item(path: &Path, key: &str, item: &Value) -> Result<String> {
     }
 }
 
-/// The default build is tuned for the CPU it was built on. Elsewhere it may lack instructions and
-/// would die of SIGILL; this says so instead.
+/// Checks that this CPU has the instructions that the build uses. The default build is tuned for the CPU that built it;
+/// without this message it would end with SIGILL on a CPU that lacks some of them.
 pub(super) fn cpu_matches_build() -> Result<()> {
     #[cfg(target_arch = "x86_64")]
     {

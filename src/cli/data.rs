@@ -1,4 +1,4 @@
-//! `kvllama data`: data sets checked, imported, written.
+//! `kvllama data`: checks, imports and writes data sets.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -265,7 +265,7 @@ fn write_recall(args: &GenerateRecall, quiet: bool) -> Result<()> {
         style: args.style,
         seed: args.seed,
     };
-    // A completion prompt is read as it is.
+    // The model reads a completion prompt without a chat template.
     let template = (args.style == Style::Completion).then(|| Template::named("raw")).flatten();
     let template = template.map(|template| template.source().to_owned());
     let model = args.model.as_deref().map(|name| vocabulary(name, template)).transpose()?;
@@ -286,7 +286,7 @@ fn write_recall(args: &GenerateRecall, quiet: bool) -> Result<()> {
     Ok(())
 }
 
-/// A model to count tokens with. A `template` replaces its own.
+/// A model to count tokens with. `template` replaces its chat template.
 fn vocabulary(name: &str, template: Option<String>) -> Result<Arc<Model>> {
     let settings = LoadSettings { dry: true, ..LoadSettings::default() };
     match models::resolve(name, &models::directory())? {
@@ -297,7 +297,7 @@ fn vocabulary(name: &str, template: Option<String>) -> Result<Arc<Model>> {
 
 /// The lengths of `--tokens`.
 fn lengths(text: &str) -> Result<Vec<usize>> {
-    /// More than models read.
+    /// More tokens than any model reads.
     const MOST: f64 = 2e6;
     let numbers = text.split(',').map(recall::range).collect::<Result<Vec<_>>>()?.concat();
     let length = |number: &f64| match number.fract() == 0.0 && (1.0..=MOST).contains(number) {
@@ -337,7 +337,7 @@ fn outcome_text(outcome: &Outcome, out: &Path) -> String {
     )
 }
 
-/// Warnings that are shown; JSON has them all.
+/// Number of warnings that are shown; JSON has all.
 const SHOWN: usize = 20;
 
 fn survey_text(survey: &Survey) -> String {
@@ -382,12 +382,12 @@ fn percent(part: usize, whole: usize) -> String {
 
 fn say(quiet: bool, text: &str) {
     if !quiet {
-        // Nobody may be listening; the file is what counts.
+        // Stderr may be closed; the file matters.
         let _ = writeln!(anstream::stderr(), "{text}");
     }
 }
 
-/// Shows the writing on stderr, a line a step.
+/// Shows the progress of writing on stderr, one line per step.
 struct Progress {
     quiet: bool,
 }

@@ -1,4 +1,4 @@
-//! `kvllama doctor`: what this build and this machine can do, and whether a model fits.
+//! `kvllama doctor`: the abilities of this build and this machine, and whether a model fits.
 
 use std::fmt::Write as _;
 
@@ -93,7 +93,7 @@ pub(super) fn execute(args: Args) -> Result<()> {
     print(&out)
 }
 
-/// A few lines on a prediction.
+/// A prediction of memory, in a few lines.
 pub(super) fn memory_text(memory: &MemoryUse, n_ctx: u32) -> String {
     let line = |place: &str, memory: &Memory| {
         format!(
@@ -115,13 +115,13 @@ pub(super) fn memory_text(memory: &MemoryUse, n_ctx: u32) -> String {
     out
 }
 
-/// Whether the machine has that much.
+/// Whether the machine has enough free memory.
 pub(super) fn fits(memory: &MemoryUse, free: u64) -> bool {
     let gpu_free: u64 = llama::devices().iter().filter(|device| device.is_gpu).map(|device| device.free).sum();
     memory.host.total() <= free && memory.device.total() <= gpu_free.max(u64::from(memory.device.total() == 0))
 }
 
-/// Memory that a new process may take.
+/// Bytes of memory that a new process may take.
 pub(super) fn free_memory() -> u64 {
     let mut system = System::new();
     system.refresh_memory();

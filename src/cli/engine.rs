@@ -1,4 +1,4 @@
-//! Options of every subcommand that loads a model.
+//! The options of every subcommand that loads a model.
 
 use std::sync::Arc;
 
@@ -98,7 +98,7 @@ impl EngineArgs {
         }
     }
 
-    /// What the manifest records of the model file.
+    /// The manifest's description of the model file.
     pub fn model_file(&self, model: &Model) -> Result<ModelFile> {
         ModelFile::of(&self.source()?, self.model.as_deref().unwrap_or(models::EMBEDDED), model)
     }

@@ -1,4 +1,4 @@
-//! `kvllama exp`: the experiment.
+//! `kvllama exp`: runs the experiment.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -143,7 +143,7 @@ enum Parallel {
 }
 
 impl Parallel {
-    /// Beyond this many lanes a batch gains little more, even on a GPU.
+    /// With more lanes than this a batch gains little, even on a GPU.
     const ENOUGH: u32 = 64;
 
     fn lanes(self, trials_per_example: usize) -> u32 {
@@ -214,7 +214,7 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let settings = args.settings()?;
     let judging = args.judge.check()?;
     let (examples, data) = args.examples()?;
-    // What can be known without the weights comes first.
+    // What is known without the weights is checked first.
     let dry = args.engine.load(true)?;
     dry.template()?;
     let mut plan = Plan::new(settings, examples, &dry, args.engine.ctx)?;
@@ -377,7 +377,7 @@ impl Args {
         exp::examples_named(name)
     }
 
-    /// The run directory: as asked, the latest run that matches, or a new one.
+    /// The run directory: the one given, the latest run that matches, or a new one.
     fn directory(&self, manifest: &Manifest) -> Result<PathBuf> {
         let results = Path::new("results");
         if let Some(directory) = &self.out {
@@ -408,7 +408,7 @@ impl Args {
     }
 }
 
-/// `I/N`, or Slurm's array variables.
+/// Parses `I/N`, or reads Slurm's array variables for `auto`.
 fn shard(text: &str) -> Result<(u32, u32)> {
     let bad = || {
         Error::input(format!(
@@ -429,14 +429,14 @@ fn shard(text: &str) -> Result<(u32, u32)> {
     if (1..=count).contains(&index) { Ok((index, count)) } else { Err(bad()) }
 }
 
-/// The run under `results` with the same settings that started last.
+/// The run under `results` with the same settings that was started last.
 fn latest_match(results: &Path, manifest: &Manifest) -> Result<Option<PathBuf>> {
     let Ok(entries) = std::fs::read_dir(results) else { return Ok(None) };
     let mut found: Option<(String, PathBuf)> = None;
     for entry in entries {
         let directory = entry.map_err(Error::io("cannot list", results))?.path();
         let Ok(earlier) = Manifest::read(&directory.join("manifest.json")) else { continue };
-        // Among runs that can go on, the one that planned something of this: a run may have grown since.
+        // A run may have grown, so it is enough if it planned some of these conditions.
         let planned = earlier.conditions();
         let overlaps = manifest.conditions().iter().any(|(_, now)| planned.iter().any(|(_, then)| then == now));
         let same = earlier.schema == manifest.schema && earlier.run_id == manifest.run_id && overlaps;
@@ -448,7 +448,7 @@ fn latest_match(results: &Path, manifest: &Manifest) -> Result<Option<PathBuf>> 
     Ok(found.map(|(_, directory)| directory))
 }
 
-/// Tokens a second, as measured.
+/// Measured speed in tokens per second.
 struct Speed {
     reading: f64,
     generating: f64,
@@ -466,7 +466,7 @@ impl Speed {
         Ok(Speed { reading: prompt.n_cached() as f64 / start.elapsed().as_secs_f64(), generating })
     }
 
-    /// Of a plan, if every answer is as long as it may be: reading each prompt once, and generating.
+    /// Seconds for a plan in which all answers have full length: reading each prompt once, and generating.
     fn seconds(&self, plan: &Plan) -> f64 {
         let prompts: usize = plan.prompt_tokens.iter().sum();
         let answers = plan.n_trials() as f64 * plan.settings.generation.n_predict as f64;

@@ -1,4 +1,4 @@
-//! Ctrl-C: the first stops the current trial cleanly, the second ends the process at once.
+//! Ctrl-C: the first one stops the current trial cleanly, the second one ends the process at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

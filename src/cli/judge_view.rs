@@ -1,4 +1,4 @@
-//! What eyes see of the judging: the plan, its progress, the result.
+//! The text output of judging: the plan, the progress, the result.
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::judge::stage::{self, Outcome, Plan, Spent};
 
-/// What will be asked, in a line.
+/// The planned requests, in one line.
 pub(super) fn plan_text(plan: &Plan) -> String {
     let cost = plan.cost_usd.map_or(String::new(), |cost| format!(", about ${cost:.4}"));
     format!(
@@ -24,7 +24,7 @@ fn spent_text(spent: &Spent) -> String {
     format!("{} verdicts asked, {} tokens in, {} out{cost}", spent.requests, spent.usage.read(), spent.usage.output)
 }
 
-/// What the judging came to, for eyes.
+/// The result of judging, as text.
 pub(super) fn outcome_text(outcome: &Outcome) -> String {
     let mut text = format!("judge     {}\n", outcome.judge);
     if outcome.judged + outcome.unjudged == 0 {
@@ -49,15 +49,15 @@ pub(super) fn outcome_text(outcome: &Outcome) -> String {
     text
 }
 
-/// Shows the judging on stderr: a live bar on a terminal, now and then a plain line elsewhere.
+/// Shows the progress of judging on stderr: a live bar on a terminal, a plain line from time to time elsewhere.
 pub(super) struct Progress {
     quiet: bool,
     bar: Option<ProgressBar>,
-    /// What was planned, once it is.
+    /// The plan, as soon as it is known.
     pub plan: Option<Plan>,
 }
 
-/// Replies between two plain lines.
+/// Number of replies between two plain lines.
 const LINE_EVERY: usize = 100;
 
 impl Progress {
@@ -67,7 +67,7 @@ impl Progress {
 
     fn line(&self, text: &str) {
         if !self.quiet {
-            // Nobody may be listening; the rows are what counts.
+            // Stderr may be closed; the rows matter.
             let _ = writeln!(anstream::stderr(), "{text}");
         }
     }

@@ -1,11 +1,11 @@
-//! Mean scores by condition, for eyes and for machines.
+//! Mean scores by condition, as text and as JSON.
 
 use serde_json::{Value, json};
 
-/// A condition's name, its mean score, its finished trials.
+/// A condition's name, its mean score, the number of its finished trials.
 pub(super) type Mean = (String, Option<f64>, usize);
 
-/// A table with a line a condition.
+/// A table with one line per condition.
 pub(super) fn table(means: &[Mean]) -> String {
     let width = means.iter().map(|(name, ..)| name.len()).max().unwrap_or(0).max(9);
     let mut text = format!("{:width$}  trials   score\n", "condition");
@@ -16,7 +16,7 @@ pub(super) fn table(means: &[Mean]) -> String {
     text
 }
 
-/// An object a condition.
+/// One JSON object per condition.
 pub(super) fn objects(means: &[Mean]) -> Vec<Value> {
     let object = |(name, mean, trials): &Mean| json!({"condition": name, "mean_score": mean, "trials": trials});
     means.iter().map(object).collect()

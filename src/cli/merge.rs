@@ -1,4 +1,4 @@
-//! `kvllama merge`: shards become one run.
+//! `kvllama merge`: combines shards into one run.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The command line: one file a subcommand. Arguments become calls into the library; no logic lives here.
+//! The command line: one file per subcommand. It turns arguments into calls of the library and contains no other logic.
 
 mod bench;
 mod config;
@@ -108,17 +108,17 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Crates whose log is nobody's: `ureq` dumps raw requests at trace level, and with them keys and tokens; the others warn of
-/// lines without length in our own figures.
+/// Crates whose log is never shown: `ureq` logs raw requests at trace level, and with them keys and tokens; the others
+/// warn of lines without length in our own figures.
 const SILENCED: [&str; 4] = ["ureq", "resvg", "usvg", "tiny_skia"];
 
-/// clap prints its own usage errors, help and version; their exit codes are ours already.
+/// Handles usage errors, help and version: clap prints them itself, and its exit codes equal ours.
 fn usage(error: clap::Error) -> Error {
     error.exit()
 }
 
 fn fail(error: &Error) -> ExitCode {
-    // A closed pipe downstream (`| head`) is no failure of ours.
+    // A pipe closed by its reader (`| head`) is not a failure.
     if let Error::Io { source, .. } = error
         && source.kind() == std::io::ErrorKind::BrokenPipe
     {

@@ -1,4 +1,4 @@
-//! `kvllama models`: what is known, and what is here.
+//! `kvllama models`: the known models, and those on this machine.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -44,7 +44,7 @@ fn table(list: &[Listed]) -> String {
     out
 }
 
-/// Each licence with the families of models it is of.
+/// Each licence with its families of models.
 fn licences(list: &[Listed]) -> Vec<(&'static str, Vec<&str>)> {
     let mut licences: Vec<(&str, Vec<&str>)> = Vec::new();
     for (licence, name) in list.iter().filter_map(|model| Some((model.licence?, model.name.as_str()))) {

@@ -1,4 +1,4 @@
-//! `kvllama policies`: the policies there are.
+//! `kvllama policies`: lists the eviction policies.
 
 use serde_json::json;
 

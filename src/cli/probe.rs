@@ -1,4 +1,4 @@
-//! `kvllama probe`: one prompt under one eviction, for eyes and for tests.
+//! `kvllama probe`: shows one prompt under one eviction, for people and for tests.
 
 use std::path::{Path, PathBuf};
 
@@ -81,7 +81,7 @@ pub(super) struct Args {
     engine: EngineArgs,
 }
 
-/// Ranges say themselves what is evicted.
+/// Options that `--evict` excludes, because its ranges already say what is evicted.
 const EXCLUDED_BY_RANGES: [&str; 9] =
     ["policy", "ratio", "keep_first", "keep_last", "rolling", "granularity", "aggregate", "fair", "block"];
 
@@ -140,7 +140,7 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
             None => forgetting(&condition, &prompt, seed, &model, scores.as_ref())?,
             Some(ranges) => {
                 let keep = KeepSet::without_ranges(prompt.n_cached(), &parse_ranges(ranges)?)?;
-                // Without a policy the condition is the full cache, where these say nothing.
+                // Without a policy the condition is the full cache, which has no use for these options.
                 let axes = &args.axes;
                 let positions = one("positions", &axes.positions.positions)?;
                 let memory = one("memory", &axes.memory.memory)?;
@@ -148,7 +148,7 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
                 Forgetting { positions, memory, layers, ..Forgetting::new(keep) }
             }
         };
-        // The full cache first, for the eyes: the cut answer means little alone.
+        // The full cache comes first: it is what the cut answer is compared with.
         if !args.json && n_predict > 0 && forgetting.n_kept() < prompt.n_cached() {
             let mut sampler = Sampler::new(&sampling, seed.sampler());
             let all = Forgetting::new(KeepSet::all(prompt.n_cached()));
@@ -193,14 +193,14 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
 }
 
 struct Outcome {
-    /// The cut as it was before the last prompt token.
+    /// The cut cache before the last prompt token.
     cut: Cut,
     answer: Answer,
     logits: Vec<f32>,
 }
 
 impl Outcome {
-    /// Reads the prompt, cuts it, feeds the forced tokens and goes on from there.
+    /// Reads the prompt, cuts it, feeds the forced tokens and continues from there.
     fn of(
         reader: &mut Reader,
         prompt: &Prompt,
@@ -224,7 +224,7 @@ impl Outcome {
 }
 
 impl Args {
-    /// `--continue ""` is the same as leaving it out.
+    /// `--continue ""` means no forced tokens.
     fn forced_tokens(&self) -> Result<Vec<Token>> {
         let items = self.forced.iter().flatten().map(|item| item.trim()).filter(|item| !item.is_empty());
         items
@@ -269,7 +269,7 @@ impl Args {
     }
 }
 
-/// The one value of an option that takes a list.
+/// The only value of an option that accepts a list.
 fn one<T: Copy>(option: &str, values: &[T]) -> Result<T> {
     match values {
         [only] => Ok(*only),
@@ -281,7 +281,7 @@ fn pairs(ranges: &[std::ops::Range<usize>]) -> Vec<[usize; 2]> {
     ranges.iter().map(|range| [range.start, range.end]).collect()
 }
 
-/// By layer, for each KV head the ranges it keeps.
+/// By layer and KV head: the kept ranges.
 fn kept_by_head(heads: &HeadKeeps) -> Value {
     let layers = heads.layers.iter().map(|(layer, keeps)| {
         let keeps: Vec<_> = keeps.iter().map(|keep| pairs(&keep.kept())).collect();
@@ -290,7 +290,7 @@ fn kept_by_head(heads: &HeadKeeps) -> Value {
     Value::Object(layers.collect())
 }
 
-/// What `--scores` writes: higher is kept, over the positions that were read before the eviction.
+/// The content of `--scores`: higher is kept, over the positions that were read before the eviction.
 fn score_file(condition: &Condition, scores: &Scores, model: &Model) -> Value {
     let forgetful: Vec<_> =
         model.kv_layers().into_iter().filter(|layer| condition.layers.include(layer.local)).collect();
@@ -299,7 +299,7 @@ fn score_file(condition: &Condition, scores: &Scores, model: &Model) -> Value {
     json!({"policy": condition.policy.to_string(), "aggregate": aggregate, "per_head": per_head.collect::<Map<_, _>>()})
 }
 
-/// By label, the fraction of its tokens that survived.
+/// By label: the fraction of its tokens that survived.
 fn survival(prompt: &Prompt, forgetting: &Forgetting) -> Value {
     let by_label = labels(&prompt.spans).into_iter().map(|label| {
         let spans: Vec<&Span> = prompt.spans.iter().filter(|span| span.label == label).collect();
@@ -310,7 +310,7 @@ fn survival(prompt: &Prompt, forgetting: &Forgetting) -> Value {
     Value::Object(by_label.collect::<Map<_, _>>())
 }
 
-/// Writes rows of `n_vocab` float32 as `.npy`.
+/// Writes rows of `n_vocab` float32 values as `.npy`.
 fn write_npy(path: &Path, values: &[f32], n_vocab: usize) -> Result<()> {
     use npyz::WriterBuilder as _;
     let fail = |error| Error::io("cannot write", path)(error);

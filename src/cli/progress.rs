@@ -9,7 +9,7 @@ use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, P
 
 use crate::exp::{Observer, TrialRow};
 
-/// Shows a run on stderr.
+/// Shows the progress of a run on stderr.
 pub(super) struct Progress {
     quiet: bool,
     terminal: Option<Terminal>,
@@ -23,14 +23,14 @@ struct Terminal {
     bar: ProgressBar,
     /// One line for each of the first conditions of the plan.
     means: Vec<(String, ProgressBar)>,
-    /// Says how many conditions have no line.
+    /// The line with the number of conditions that have no line.
     more: Option<ProgressBar>,
 }
 
-/// More lines of means than this push the bar off a small window.
+/// Largest number of lines of means: more would push the bar off a small window.
 const MEANS: usize = 16;
 
-/// What was done since this process started: rows of an earlier start say nothing about the time that is left.
+/// The work since this process started: the rows of an earlier start say nothing about the remaining time.
 struct Session {
     start: Instant,
     trials: u32,
@@ -38,10 +38,10 @@ struct Session {
 }
 
 impl Session {
-    /// A guess is shown from here on.
+    /// From this time on an estimate is shown.
     const WARM_UP: Duration = Duration::from_secs(2);
 
-    /// `3m 10s to go, 41 tokens/s`, a dash for what is not known yet.
+    /// `3m 10s to go, 41 tokens/s`, with a dash for what is not known yet.
     fn outlook(&self, left: usize) -> String {
         let elapsed = self.start.elapsed();
         if self.trials == 0 || elapsed < Self::WARM_UP {
@@ -54,7 +54,7 @@ impl Session {
 }
 
 impl Progress {
-    /// `conditions` are the names of the plan's, in its order.
+    /// `conditions` are the names of the plan's conditions, in its order.
     pub fn new(directory: &Path, conditions: &[String], quiet: bool, terminal: bool) -> Self {
         let terminal = (terminal && !quiet).then(|| {
             let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
@@ -92,7 +92,7 @@ impl Progress {
         }
     }
 
-    /// Says something, unless nothing is to be said.
+    /// Prints a message, unless output is off.
     pub fn say(&self, text: &str) {
         if !self.quiet {
             Self::line(text);
@@ -100,7 +100,7 @@ impl Progress {
     }
 
     fn line(text: &str) {
-        // Nobody may be listening; the rows are what counts.
+        // Stderr may be closed; the rows matter.
         let _ = writeln!(anstream::stderr(), "{text}");
     }
 }

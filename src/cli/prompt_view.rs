@@ -1,4 +1,4 @@
-//! What `probe` shows to eyes: the prompt with its evicted tokens struck out, survival per span, the answers.
+//! The text output of `probe`: the prompt with its evicted tokens struck out, survival per span, the answers.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use crate::span::labels;
 const EVICTED: Style = Style::new().strikethrough().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
 const HEAD: Style = Style::new().bold();
 
-/// Renders everything as text with ANSI styles; where styles will be stripped, brackets `[-so-]` mark evictions.
+/// Renders everything as text with ANSI styles; if styles will be stripped, brackets `[-so-]` mark evictions.
 pub(super) fn render(
     prompt: &Prompt,
     forgetting: &Forgetting,
@@ -55,12 +55,12 @@ pub(super) fn render(
     out
 }
 
-/// A system prompt that the template adds, in words.
+/// Describes a system prompt that the template adds.
 pub(super) fn preamble_view(preamble: &Preamble) -> String {
     format!("it adds a system prompt of its own, {} tokens (\"{}\")", preamble.tokens, preamble.text)
 }
 
-/// The prompt's text, evicted runs marked.
+/// The prompt's text, with marked evicted runs.
 fn marked(prompt: &Prompt, keep: &KeepSet, colour: bool) -> String {
     let mut out = String::new();
     let mut position = 0;

@@ -1,4 +1,4 @@
-//! `kvllama pull`: gets a model from the Hugging Face hub.
+//! `kvllama pull`: downloads a model from the Hugging Face hub.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -53,7 +53,7 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     print(&format!("{}\n", pulled?.display()))
 }
 
-/// The hub as the environment names it.
+/// The hub that the environment variables describe.
 fn hub() -> Result<Hub> {
     let read = |name: &str| match std::env::var(name) {
         Ok(value) => Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty())),
@@ -67,12 +67,12 @@ fn hub() -> Result<Hub> {
     Ok(hub)
 }
 
-/// Shows a pull on stderr: a live bar on a terminal, now and then a plain line elsewhere.
+/// Shows the progress of a download on stderr: a live bar on a terminal, a plain line from time to time elsewhere.
 struct Progress {
     quiet: bool,
     name: String,
     bar: Option<ProgressBar>,
-    /// When the bytes began to flow, and how many were here then.
+    /// The time of the first received byte, and the number of bytes that were here before.
     began: Option<(Instant, u64)>,
     last_line: Instant,
 }
@@ -96,7 +96,7 @@ impl Progress {
         if self.quiet {
             return;
         }
-        // Nobody may be listening; the file is what counts.
+        // Stderr may be closed; the file matters.
         let write = || drop(writeln!(anstream::stderr(), "{text}"));
         match &self.bar {
             Some(bar) => bar.suspend(write),
@@ -142,7 +142,7 @@ impl Observer for Progress {
 
     fn note(&mut self, text: &str) {
         self.line(text);
-        // A pause or a restart would falsify the speed.
+        // A pause or a restart would falsify the measured speed.
         self.began = None;
     }
 }

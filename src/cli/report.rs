@@ -88,7 +88,7 @@ pub(super) fn execute(args: Args) -> Result<()> {
     print(&text)
 }
 
-/// The run's own directory, or one named after all runs beside the first.
+/// The run's own directory; for several runs a directory beside the first, named after all of them.
 fn beside(runs: &[Run]) -> PathBuf {
     let first = &runs[0].directory;
     if runs.len() == 1 {

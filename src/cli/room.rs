@@ -1,4 +1,4 @@
-//! How many conditions answer side by side: as many as fit into memory, and as gain anything.
+//! How many conditions answer side by side: as many as fit into memory and still increase the speed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -42,8 +42,8 @@ impl fmt::Display for Size {
     }
 }
 
-/// Sets how many conditions of a plan answer side by side, and returns what the process will then take. `dry` is the
-/// model, loaded [dry](crate::llama::LoadSettings::dry).
+/// Sets the number of conditions of a plan that answer side by side, and returns the memory that the process will then
+/// take. `dry` is the model, loaded [dry](crate::llama::LoadSettings::dry).
 ///
 /// # Errors
 /// As [`MemoryUse::predict`].
@@ -64,11 +64,12 @@ pub(super) fn set(
     Ok(all.expect("a plan has conditions"))
 }
 
-/// Chooses how many conditions of a plan answer side by side: no more than it asks for; if that was left to us, as many
-/// as fit into `limit`, or, without one, into the memory that is free. Returns what the process will take.
+/// Chooses the number of conditions of a plan that answer side by side. It never exceeds the plan's own number; with
+/// `ours_to_choose` it is the largest that fits into `limit`, or, without one, into the free memory. Returns the memory
+/// that the process will take.
 ///
 /// # Errors
-/// If what was asked for exceeds the limit, or if not even one condition fits it.
+/// If the plan's number exceeds the limit, or if not even one condition fits.
 pub(super) fn fit(
     plan: &mut Plan,
     dry: &Arc<Model>,
@@ -89,7 +90,7 @@ pub(super) fn fit(
     }
     let mut least = asked;
     if ours_to_choose {
-        // More lanes never take less.
+        // More lanes never take less memory.
         let (mut fitting, mut too_many) = (0, asked);
         while too_many - fitting > 1 {
             let middle = fitting.midpoint(too_many);
@@ -102,7 +103,7 @@ pub(super) fn fit(
         least = 1;
     }
     let memory = predict(plan, least)?;
-    // What the system calls free is a guess; a limit is not.
+    // The free memory that the system reports is a guess; a limit is exact.
     let Some(limit) = limit else { return Ok(memory) };
     let needed = Size(memory.total());
     let conditions = if least == 1 { "one condition".to_owned() } else { format!("{least} conditions side by side") };
@@ -112,12 +113,13 @@ pub(super) fn fit(
     )))
 }
 
-/// Fewer lanes are not worth measuring.
+/// With fewer lanes than this, measuring is not worth its time.
 const FEW: u32 = 8;
-/// How many times as fast twice the lanes must be.
+/// The required speedup for twice as many lanes.
 const GAIN: f64 = 1.1;
 
-/// How many of at most `most` lanes are worth it: twice as many as long as they decode a tenth more tokens a second.
+/// The number of lanes, at most `most`, that is worth using: it doubles as long as this decodes a tenth more tokens per
+/// second.
 ///
 /// # Errors
 /// If decoding fails.

@@ -1,4 +1,4 @@
-//! `kvllama score`: verdicts on responses that are there already.
+//! `kvllama score`: scores existing responses.
 
 use std::path::{Path, PathBuf};
 

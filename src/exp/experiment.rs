@@ -1,4 +1,4 @@
-//! A whole experiment as one call.
+//! A complete experiment as one call.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,28 +15,28 @@ use crate::llama::{ContextSettings, LoadSettings, Model, default_threads};
 use crate::models::{self, ModelSource};
 use crate::{Error, Result};
 
-/// A model, examples, and what is to be done with them.
+/// A model, examples, and the settings of a run. The crate's front page has an example.
 pub struct Experiment {
     /// The model.
     pub model: Arc<Model>,
-    /// What the manifest says of its file.
+    /// The manifest's description of the model file.
     pub model_file: ModelFile,
     /// The examples.
     pub examples: Vec<Example>,
-    /// What the manifest says of them.
+    /// The manifest's description of the examples.
     pub data: DataFacts,
-    /// Conditions, repeats, seed, sampling, ...
+    /// Conditions, repeats, seed, sampling and so on.
     pub settings: Settings,
-    /// Where and how llama.cpp computes; positions and sequences are set by what the plan needs.
+    /// How llama.cpp computes; the plan sets the numbers of positions and sequences.
     pub context: ContextSettings,
 }
 
 impl Experiment {
-    /// An experiment with the defaults of `kvllama exp`. `model` and `data` are names or paths as `--model` and `--data`
-    /// take them, `conditions` the options of the axes: `--policy random --ratio 0.5`.
+    /// An experiment with the defaults of `kvllama exp`. `model` and `data` are names or paths as for `--model` and
+    /// `--data`; `conditions` are the options of the axes, such as `--policy random --ratio 0.5`.
     ///
     /// # Errors
-    /// If the model, the data or the conditions cannot be had.
+    /// If the model or the data cannot be read, or if a condition is invalid.
     pub fn new(model: &str, data: &str, conditions: &str) -> Result<Self> {
         let source = models::resolve(model, &models::directory())?;
         let load = LoadSettings::default();
@@ -54,7 +54,7 @@ impl Experiment {
         })
     }
 
-    /// Runs it into a run directory, or goes on where an earlier start stopped.
+    /// Runs the experiment in a run directory, or continues the run that is there.
     ///
     /// # Errors
     /// As [`Plan::new`], [`open`] and [`run()`].
@@ -69,18 +69,18 @@ impl Experiment {
     }
 }
 
-/// A run directory, ready for rows.
+/// An open run directory.
 pub struct Opened {
-    /// Takes the rows.
+    /// Appends the rows.
     pub store: Store,
-    /// What it held before.
+    /// The earlier content of the directory.
     pub resumed: Resumed,
     /// The prompts of the plan.
     pub prompts: Vec<PromptRow>,
 }
 
-/// Tries what the conditions need on a few tokens, opens the run directory, writes the prompts, and says on the log what
-/// of an earlier start is to be done again.
+/// Tries the needs of the conditions on a few tokens, opens the run directory, writes the prompts, and logs which
+/// trials of an earlier start are run again.
 ///
 /// # Errors
 /// If a condition cannot run on this model, or as [`Store::open`].
@@ -108,10 +108,10 @@ pub fn open(
     Ok(Opened { store, resumed, prompts })
 }
 
-/// The examples of a bundled set or of a JSONL file, and what a manifest says of them.
+/// The examples of a bundled set or of a JSONL file, and the manifest's description of them.
 ///
 /// # Errors
-/// If there are none of that name, or if a line is no example.
+/// If there is no set or file of that name, or if a line is not an example.
 pub fn examples_named(name: &str) -> Result<(Vec<Example>, DataFacts)> {
     let text = match bundled::find(name) {
         Some(set) => set.jsonl.to_owned(),
@@ -137,7 +137,7 @@ impl ModelSource {
     pub fn load(&self, settings: &LoadSettings, template: Option<String>) -> Result<Arc<Model>> {
         match self {
             ModelSource::Embedded => {
-                // Nothing to gain from a prediction for a megabyte.
+                // A prediction is not worth its time for a model of one megabyte.
                 let settings = LoadSettings { dry: false, ..settings.clone() };
                 Model::from_bytes(models::EMBEDDED, models::EMBEDDED_GGUF, &settings, template)
             }
@@ -145,10 +145,10 @@ impl ModelSource {
         }
     }
 
-    /// Bytes of the model file.
+    /// Size of the model file in bytes.
     ///
     /// # Errors
-    /// If it is not there.
+    /// If the file does not exist.
     pub fn file_size(&self) -> Result<u64> {
         match self {
             ModelSource::Embedded => Ok(models::EMBEDDED_GGUF.len() as u64),

@@ -1,4 +1,4 @@
-//! From a condition and a prompt to what is done to the cache.
+//! Turns a condition and a prompt into an eviction: what the engine does to the KV cache.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use crate::llama::{ContextSettings, FlashAttn, KvLayer, Model, Prompt};
 use crate::span::Label;
 use crate::{Error, Result};
 
-/// What a set of conditions asks of the engine.
+/// What a set of conditions requires of the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demands {
     /// Whether the context needs a tap.
     pub tap: bool,
-    /// Flash attention: off where attention weights are looked at or changed.
+    /// Flash attention; it is off if attention weights are read or changed.
     pub flash_attn: FlashAttn,
 }
 
 impl Demands {
-    /// Of these conditions, with flash attention as asked for.
+    /// The demands of these conditions. `flash_attn` is the setting of the user.
     ///
     /// # Errors
-    /// If attention weights are needed and cannot be had.
+    /// If a condition needs attention weights and the settings rule them out.
     pub fn of(conditions: &[Condition], flash_attn: FlashAttn) -> Result<Self> {
         let tap = conditions.iter().any(|condition| condition.score().is_some() || !condition.frees());
         let weights = conditions
@@ -55,11 +55,11 @@ pub fn read_before(condition: &Condition, prompt: &Prompt) -> Result<usize> {
     })
 }
 
-/// What a condition does to a prompt. `scores` are those of its policy, where it has any, over the positions
-/// [`read_before`] the eviction.
+/// The eviction that a condition makes on a prompt. `scores` are those of its policy, if it has any, over the positions
+/// that are [read before](read_before) the eviction.
 ///
 /// # Errors
-/// If the condition's scope names a span the prompt lacks, if the model has no such layers, or if the budget
+/// If the condition's scope names a span that the prompt lacks, if the model has no such layers, or if the budget
 /// cannot be met.
 pub fn forgetting(
     condition: &Condition,
@@ -94,7 +94,7 @@ pub fn forgetting(
     })
 }
 
-/// Whether a condition can be met on a prompt: what can be known before anything is read.
+/// Checks whether a condition can be met on a prompt, as far as this is known before the prompt is read.
 ///
 /// # Errors
 /// As [`forgetting`].
@@ -113,17 +113,18 @@ pub fn check(condition: &Condition, prompt: &Prompt, model: &Model) -> Result<()
     })
 }
 
-/// Tries on a few tokens whether the model shows what the conditions look at, and lets single heads forget.
+/// Tries on a few tokens whether the model provides the tensors that the conditions need, and whether single heads can
+/// evict.
 ///
 /// # Errors
-/// If a condition cannot run, by its name.
+/// If a condition cannot run; the message names it.
 pub fn rehearse(
     conditions: &[Condition],
     prompt: &Prompt,
     model: &Arc<Model>,
     context: &ContextSettings,
 ) -> Result<()> {
-    /// Tokens are enough to see every tensor by its name.
+    /// Few tokens are enough: every tensor of the graph appears with them.
     const TOKENS: usize = 16;
     let taps = |condition: &&Condition| condition.score().is_some() || !condition.frees();
     let mut tried: Vec<&Condition> = Vec::new();
@@ -169,7 +170,7 @@ pub fn rehearse(
     Ok(())
 }
 
-/// Shows what a policy may look at on a prompt, but for scores.
+/// Calls `look` with what a policy may see of a prompt, except scores.
 fn with_view<T>(
     condition: &Condition,
     prompt: &Prompt,
@@ -187,12 +188,13 @@ fn with_view<T>(
     })
 }
 
-/// The first positions that survive by `sinks+POLICY`; `streaming` chooses its own.
+/// The number of first positions that survive by `sinks+POLICY`. It is 0 for `streaming`, which chooses its sinks
+/// itself.
 pub(super) fn wrapper_sinks(condition: &Condition) -> usize {
     condition.sinks().filter(|_| condition.policy.is_wrapped()).unwrap_or(0)
 }
 
-/// The layers that forget under a condition.
+/// The layers in which a condition evicts.
 fn forgetful(condition: &Condition, model: &Model) -> Result<Vec<KvLayer>> {
     let layers: Vec<_> = model.kv_layers().into_iter().filter(|layer| condition.layers.include(layer.local)).collect();
     if layers.is_empty() {
@@ -205,7 +207,7 @@ fn forgetful(condition: &Condition, model: &Model) -> Result<Vec<KvLayer>> {
     Ok(layers)
 }
 
-/// By policy and number of positions read, the scores that some conditions need of one prompt.
+/// The scores that some conditions need of one prompt, by policy and number of positions read.
 #[derive(Default)]
 pub struct Sights(Vec<Sight>);
 
@@ -216,7 +218,7 @@ struct Sight {
 }
 
 impl Sights {
-    /// Notes what a condition needs.
+    /// Records the scores that a condition needs.
     pub fn need(&mut self, condition: &Condition, prompt: &Prompt) -> Result<()> {
         let read = read_before(condition, prompt)?;
         // Under a rolling budget the prompt is read and scored by the trial itself.
@@ -226,7 +228,7 @@ impl Sights {
         Ok(())
     }
 
-    /// Reads the prompt as often as it is cut at different places, the whole last, and scores it.
+    /// Reads the prompt once for each place at which it is cut, the longest part last, and computes the scores.
     pub fn look(&mut self, reader: &mut crate::engine::Reader, prompt: &Prompt) -> Result<()> {
         self.0.sort_by_key(|sight| sight.read);
         for group in self.0.chunk_by_mut(|a, b| a.read == b.read) {

@@ -16,8 +16,8 @@ use crate::{Error, Result, files, llama, models};
 /// Version of the layout of a run directory.
 pub const SCHEMA: u32 = 2;
 
-/// What is written to `manifest.json`: a fixed part, which must not change, and a growing list of sessions. No secrets,
-/// ever.
+/// The content of `manifest.json`: a fixed part, which must not change, and a growing list of sessions. It never holds
+/// a secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of the layout of the run directory.
@@ -34,7 +34,7 @@ pub struct Manifest {
     pub shard: Option<(u32, u32)>,
     /// Every start of `exp` on this directory.
     pub sessions: Vec<Session>,
-    /// In a run of schema 1, the conditions whose names in its files are not today's.
+    /// The conditions of a run of schema 1 whose names in its files differ from today's names.
     #[serde(skip)]
     pub(super) renamed: Vec<(String, Condition)>,
 }
@@ -46,17 +46,17 @@ pub struct Session {
     pub started: String,
     /// The command line.
     pub command: Vec<String>,
-    /// What ran.
+    /// The program and the machine that ran it.
     pub build: Build,
-    /// The conditions it planned, the baseline first if there is one.
+    /// The planned conditions, the baseline first if there is one.
     pub conditions: Vec<Condition>,
-    /// Trials of each (example, condition) it planned.
+    /// Planned trials of each (example, condition).
     pub repeats: u32,
-    /// The ids of the examples it planned; empty in a run of schema 1, which did not write them.
+    /// The ids of the planned examples; empty in a run of schema 1, which did not record them.
     pub examples: Vec<String>,
-    /// Where each of them stands in the data set, counted from 0.
+    /// The index of each of them in the data set, counted from 0.
     pub places: Vec<usize>,
-    /// How many examples it planned.
+    /// Number of planned examples.
     pub n_examples: usize,
 }
 
@@ -80,7 +80,7 @@ pub struct Build {
 }
 
 impl Build {
-    /// What of it may change low bits of the logits, by name.
+    /// The facts that may change low bits of the logits, by name.
     fn facts(&self) -> [(&'static str, String); 6] {
         [
             ("kvllama", self.kvllama.clone()),
@@ -92,7 +92,7 @@ impl Build {
         ]
     }
 
-    /// In what this build differs from another in a way that may change low bits: `(name, other, this)`.
+    /// The facts that may change low bits and differ between two builds: `(name, other, this)`.
     pub fn differences(&self, other: &Build) -> Vec<(&'static str, String, String)> {
         let pairs = self.facts().into_iter().zip(other.facts());
         pairs.filter(|(now, then)| now != then).map(|((name, now), (_, then))| (name, then, now)).collect()
@@ -120,18 +120,18 @@ impl Build {
 /// The model file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelFile {
-    /// The name or path it was asked for by.
+    /// The name or path given by the user.
     pub name: String,
     /// Size of the file in bytes.
     pub file_size: u64,
     /// SHA-256 of the file.
     pub sha256: String,
-    /// What the GGUF says of itself.
+    /// The metadata of the GGUF.
     pub gguf: Value,
 }
 
 impl ModelFile {
-    /// Describes a model that was asked for by `name`.
+    /// Describes a model that the user named `name`.
     ///
     /// # Errors
     /// If its file cannot be read.
@@ -144,7 +144,7 @@ impl ModelFile {
         Ok(ModelFile { name: name.to_owned(), file_size: source.file_size()?, sha256, gguf })
     }
 
-    /// The file's name. What a GGUF calls itself is often unreadable, or the name of a directory.
+    /// The file's name. The name inside a GGUF is often unreadable, or that of a directory.
     pub fn file_name(&self) -> &str {
         match self.name.as_str() {
             models::EMBEDDED => "kvllama's embedded model",
@@ -152,7 +152,7 @@ impl ModelFile {
         }
     }
 
-    /// How people know it: `smollm2-135m-instruct-q4_1.gguf (98 MB)`.
+    /// The name shown to people: `smollm2-135m-instruct-q4_1.gguf (98 MB)`.
     pub fn shown(&self) -> String {
         format!("{} ({})", self.file_name(), megabytes(self.file_size))
     }
@@ -170,15 +170,15 @@ pub fn megabytes(bytes: u64) -> String {
 /// The data set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataFacts {
-    /// The name or path it was asked for by.
+    /// The name or path given by the user.
     pub name: String,
     /// SHA-256 of the JSONL.
     pub sha256: String,
-    /// Examples in it.
+    /// Number of examples in it.
     pub n_examples: usize,
 }
 
-/// Where checksums of model files are remembered.
+/// The file that stores checksums of model files.
 fn checksum_cache() -> Option<PathBuf> {
     let base =
         std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cache")))?;
@@ -224,24 +224,24 @@ impl Manifest {
         manifest
     }
 
-    /// Draws the fingerprint from the fixed part.
+    /// Computes the fingerprint from the fixed part.
     pub(super) fn identify(&mut self) {
         let facts: Vec<_> = self.determinants().into_iter().map(|(name, value, _)| (name, value)).collect();
         let text = serde_json::to_string(&facts).expect("plain data");
         self.run_id = crate::hex(&Sha256::digest(text)[..6]);
     }
 
-    /// When the run was first started.
+    /// The time of the run's first start.
     pub fn started(&self) -> &str {
         self.sessions.first().map_or("", |session| &session.started)
     }
 
-    /// What ran last.
+    /// The build of the last session.
     pub fn build(&self) -> &Build {
         &self.sessions.last().expect("a manifest has a session").build
     }
 
-    /// Every condition that was planned, in the order in which they first were, by its name in the run's files.
+    /// Every planned condition with its name in the run's files, in the order in which they were first planned.
     pub fn conditions(&self) -> Vec<(String, Condition)> {
         let mut conditions: Vec<(String, Condition)> = Vec::new();
         for condition in self.sessions.iter().flat_map(|session| &session.conditions) {
@@ -254,12 +254,12 @@ impl Manifest {
         conditions
     }
 
-    /// How many trials of each (example, condition) were planned at most.
+    /// The largest number of planned trials of one (example, condition).
     pub fn repeats(&self) -> u32 {
         self.sessions.iter().map(|session| session.repeats).max().unwrap_or(0)
     }
 
-    /// How many trials were planned: the union over the sessions.
+    /// Number of planned trials: the union over the sessions.
     pub fn n_planned(&self) -> usize {
         let mut planned: HashMap<(&str, &Condition), u32> = HashMap::new();
         let mut unnamed = 0;
@@ -277,8 +277,8 @@ impl Manifest {
         unnamed + planned.values().map(|&repeats| repeats as usize).sum::<usize>()
     }
 
-    /// In what the sessions' builds and devices differ, by name: `(name, values)`. Such rows are of one run, but of mixed
-    /// origin.
+    /// The facts in which the builds and devices of the sessions differ: `(name, values)`. Their rows belong to one
+    /// run, but have different origins.
     pub fn mixed(&self) -> Vec<(&'static str, Vec<String>)> {
         let facts: Vec<_> = self.sessions.iter().map(|session| session.build.facts()).collect();
         let Some(first) = facts.first() else { return Vec::new() };
@@ -294,7 +294,7 @@ impl Manifest {
         values.filter(|(_, values)| values.len() > 1).collect()
     }
 
-    /// The fields that determine the outcome of a trial, by name, each with the words for a message.
+    /// The fields that determine the outcome of a trial: name, value, and text for a message.
     fn determinants(&self) -> Vec<(&'static str, Value, String)> {
         let Manifest { generation, model, data, .. } = self;
         let fact = |name, value: Value| {
@@ -318,7 +318,7 @@ impl Manifest {
             fact("flash-attn", json(&generation.flash_attn)),
             fact("swa-full", json(&generation.swa_full)),
             fact("batch", json(&generation.n_batch)),
-            // Which conditions meet in a batch varies anyway; one at a time is another computation.
+            // The conditions that share a batch vary anyway; one condition at a time is a different computation.
             fact("parallel", json(&if generation.parallel > 1 { "more than 1" } else { "1" })),
             fact("fidelity", json(&generation.fidelity)),
             fact("gpu-layers", json(&generation.gpu_layers)),
@@ -327,7 +327,7 @@ impl Manifest {
         ]
     }
 
-    /// What determines outcomes and differs from `earlier`: `(name, earlier, now)`.
+    /// The fields that determine outcomes and differ from `earlier`: `(name, earlier, now)`.
     pub fn differences(&self, earlier: &Manifest) -> Vec<(&'static str, String, String)> {
         self.determinants()
             .into_iter()
@@ -337,11 +337,11 @@ impl Manifest {
             .collect()
     }
 
-    /// This run after one more start, `now`: with the session that begins. Another build or device goes on with a warning
-    /// that the sessions record.
+    /// This run with one more session, that of `now`. A different build or device is allowed with a warning, and the
+    /// sessions record it.
     ///
     /// # Errors
-    /// If anything that determines outcomes differs, by name; or if this run is of an earlier schema.
+    /// If a field that determines outcomes differs (the message names it), or if this run has an earlier schema.
     pub fn grown(mut self, now: &Manifest, directory: &Path) -> Result<Self> {
         if self.schema != now.schema {
             return Err(Error::input(format!(
@@ -402,7 +402,7 @@ impl Manifest {
         }
     }
 
-    /// A run of kvllama 0.1.0: one frozen plan instead of sessions.
+    /// Reads the manifest of kvllama 0.1.0, which had one fixed plan instead of sessions.
     fn of_schema_1(value: &Value) -> std::result::Result<Self, String> {
         fn field<T: serde::de::DeserializeOwned>(value: &Value, name: &str) -> std::result::Result<T, String> {
             serde_json::from_value(value[name].clone()).map_err(|error| format!("{name}: {error}"))
@@ -438,9 +438,9 @@ impl Manifest {
         })
     }
 
-    /// A run of schema 1 may have grown beyond its manifest: then its rows say by what.
+    /// Adds the conditions and repeats that only the rows show: a run of schema 1 may have grown beyond its manifest.
     fn grow_by_rows(&mut self, trials: &Path) {
-        // What is wrong with the rows is said where they are read.
+        // Errors in the rows are reported by the code that reads the rows.
         let Ok(mut reader) = csv::Reader::from_path(trials) else { return };
         let Ok(columns) = reader.headers().cloned() else { return };
         let mut known: HashSet<String> = self.conditions().into_iter().map(|(name, _)| name).collect();
@@ -464,7 +464,7 @@ impl Manifest {
         }
     }
 
-    /// Writes it, whole or not at all.
+    /// Writes the file atomically.
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut text = serde_json::to_string_pretty(self).expect("plain data");
         text.push('\n');
@@ -472,7 +472,7 @@ impl Manifest {
     }
 }
 
-/// It was one for the whole run.
+/// The types of the KV cache in schema 1: one setting for the whole run.
 fn kv_type_of_schema_1(value: &Value) -> KvTypes {
     value["settings"]["generation"]["kv_type"].as_str().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
@@ -487,7 +487,7 @@ pub(super) mod tests {
     use crate::exp::Generation;
     use crate::llama::{FlashAttn, Sampling};
 
-    /// A manifest for tests of what surrounds it.
+    /// A manifest for tests of other modules.
     pub(crate) fn manifest() -> Manifest {
         let generation = Generation {
             seed: 1,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Plan, Resumed, TrialRow};
 
-/// By condition, in the order of the rows: mean score, finished trials.
+/// By condition, in the order of the rows: name, mean score, number of finished trials.
 pub fn means(trials: &[TrialRow]) -> Vec<(String, Option<f64>, usize)> {
     let mut means = Means { by_condition: BTreeMap::new(), finished: 0 };
     let mut order: Vec<&str> = Vec::new();

@@ -1,4 +1,4 @@
-//! Several runs become one: shards of a run, or runs of the same model and data that planned different conditions.
+//! Merges runs into one: shards of a run, or runs of the same model and data with different conditions.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -11,22 +11,22 @@ use super::{InstructionRow, Key, Manifest, PromptRow, Rows, Store, TrialRow, rea
 use crate::condition::Condition;
 use crate::{Error, Result};
 
-/// What a merge came to.
+/// The result of a merge.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Merged {
-    /// Trials in the merged run.
+    /// Number of trials in the merged run.
     pub trials: usize,
-    /// Failed ones among them: the merged run tries them again.
+    /// Number of failed trials among them; the merged run tries them again.
     pub failed: usize,
-    /// Trials that more than one run held; the first run's row counts.
+    /// Number of trials that are in more than one run; the first run's row counts.
     pub repeated: usize,
-    /// Those of them whose answers differ.
+    /// Number of those whose answers differ.
     pub conflicting: usize,
-    /// How many trials were planned and are in no run.
+    /// Number of trials that were planned and are in no run.
     pub missing: usize,
-    /// By condition, how many of them.
+    /// The number of missing trials, by condition.
     pub missing_by_condition: Vec<(String, usize)>,
-    /// In what builds and devices of the runs differ.
+    /// The facts in which the builds and devices of the runs differ: `(name, values)`.
     pub mixed: Vec<(&'static str, Vec<String>)>,
 }
 
@@ -38,11 +38,13 @@ struct Part {
     prompts: Vec<PromptRow>,
 }
 
-/// Merges runs into `out`. A run that is there already is the first of them, so that the same merge made twice changes
-/// nothing. With `force`, runs of different models, data or settings are merged too, under the first run's description.
+/// Merges runs into `out`. If `out` already holds a run, this run is the first of them, so that repeating a merge
+/// changes nothing. With `force`, runs of different models, data or settings are merged too, under the first run's
+/// description.
 ///
 /// # Errors
-/// If a directory holds no run, if another process writes to one, or if the runs differ in what determines results.
+/// If a directory holds no run, if another process writes to one, or if the runs differ in a field that determines
+/// results.
 pub fn merge(directories: &[PathBuf], out: &Path, force: bool) -> Result<Merged> {
     let known = Store::exists(out).then(|| out.to_owned());
     if known.is_none() && std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
@@ -103,7 +105,7 @@ pub fn merge(directories: &[PathBuf], out: &Path, force: bool) -> Result<Merged>
             }
         }
         prompts.extend(part.prompts.into_iter().filter(|row| with_prompt.insert(row.example_id.clone())));
-        // The judge's replies are worth money; those of one key are the same.
+        // The judge's replies cost money, so all are kept; replies with the same key are equal.
         copy_verdicts(&part.directory, out)?;
     }
     failed.retain(|key, _| !finished.contains_key(key));
@@ -115,7 +117,7 @@ pub fn merge(directories: &[PathBuf], out: &Path, force: bool) -> Result<Merged>
     merged.trials = trials.len();
     count_missing(&manifest, &finished, &mut merged);
     std::fs::create_dir_all(out).map_err(Error::io("cannot make", out))?;
-    // The manifest last: without it the directory is no run, and a merge that was cut off is made again.
+    // The manifest is written last: without it the directory is not a run, and an interrupted merge is repeated.
     table::rewrite(&out.join(INSTRUCTIONS), &instructions)?;
     table::rewrite(&out.join(TRIALS), &trials)?;
     write_prompts(out, &prompts)?;
@@ -127,7 +129,7 @@ fn same_place(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// Refuses runs that differ from the first in what determines results; a shard is no such difference here.
+/// Refuses runs that differ from the first in a field that determines results; the shard may differ here.
 fn refuse_different(parts: &[Part]) -> Result<()> {
     let Some((first, others)) = parts.split_first() else {
         return Err(Error::input("name the runs to merge"));
@@ -151,7 +153,7 @@ fn refuse_different(parts: &[Part]) -> Result<()> {
     Ok(())
 }
 
-/// The description of the whole: the first run's fixed part without its shard, and the sessions of all.
+/// The merged description: the first run's fixed part without its shard, and the sessions of all runs.
 fn manifest_of(parts: &[Part]) -> Manifest {
     let mut manifest = parts[0].manifest.clone();
     manifest.schema = super::manifest::SCHEMA;
@@ -161,7 +163,7 @@ fn manifest_of(parts: &[Part]) -> Manifest {
         part.manifest.sessions.iter().map(|session| {
             let mut session = session.clone();
             if session.examples.is_empty() {
-                // Schema 1 did not write them; its prompts are those of all examples it planned.
+                // Schema 1 did not record the examples; the file of prompts has all planned ones.
                 session.examples = part.prompts.iter().map(|row| row.example_id.clone()).collect();
                 session.places = (0..session.examples.len()).collect();
             }
@@ -180,7 +182,7 @@ fn manifest_of(parts: &[Part]) -> Manifest {
     manifest
 }
 
-/// The conditions of a run by the names they have in its files.
+/// The conditions of a run, with the names that they have in its files.
 struct Names(Vec<(String, Condition)>);
 
 impl Names {
@@ -188,7 +190,7 @@ impl Names {
         Names(manifest.conditions())
     }
 
-    /// Gives a condition today's name.
+    /// Replaces a condition's name in an older run by its present name.
     fn mend(&self, name: &mut String) -> Result<()> {
         let Some((_, condition)) = self.0.iter().find(|(known, _)| known == name) else {
             return Err(Error::input(format!(
@@ -205,7 +207,8 @@ impl Names {
     }
 }
 
-/// Where examples stand in the data and conditions in the manifest: the order of rows in an unsharded run.
+/// The index of each example in the data and of each condition in the manifest: this gives the row order of an
+/// unsharded run.
 struct Places {
     examples: HashMap<String, usize>,
     conditions: HashMap<String, usize>,
@@ -254,7 +257,7 @@ fn count_missing(manifest: &Manifest, finished: &HashMap<Key, usize>, merged: &m
     merged.missing_by_condition = missing;
 }
 
-/// Adds the lines of a run's `verdicts.jsonl` that the merged one lacks.
+/// Adds the lines of a run's `verdicts.jsonl` that the merged run lacks.
 fn copy_verdicts(from: &Path, out: &Path) -> Result<()> {
     const VERDICTS: &str = "verdicts.jsonl";
     let path = from.join(VERDICTS);

@@ -1,13 +1,13 @@
 //! The experiment: a grid of conditions x examples x repeats, run trial by trial into a run directory.
 //!
-//! - [`Experiment`]: a whole one, as one call.
-//! - [`Settings`]: everything that identifies a run; [`Manifest`] is what of it is written down.
-//! - [`Plan`]: the settings met with a model and a data set: prompts, trials, sizes.
+//! - [`Experiment`]: a complete experiment as one call.
+//! - [`Settings`]: everything that identifies a run; [`Manifest`]: its record on disk.
+//! - [`Plan`]: the settings applied to a model and a data set: prompts, trials, sizes.
 //! - [`Store`]: the run directory: durable rows, resume, lock.
-//! - [`run`]: the loop.
-//! - [`merge()`]: shards become one run.
-//! - [`stop`]: when it may end early.
-//! - [`Rows`]: a finished run's rows in memory, to be scored anew; [`rescore`] does it by rule.
+//! - [`run`]: the loop over trials.
+//! - [`merge()`]: combines shards into one run.
+//! - [`stop`]: early stopping.
+//! - [`Rows`]: a finished run's rows in memory, to be scored again; [`rescore`] does this by rule.
 
 mod experiment;
 mod forget;

@@ -1,4 +1,4 @@
-//! The settings met with a model and a data set.
+//! The plan of a run: the settings applied to a model and a data set.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,18 +11,19 @@ use crate::llama::{ContextSettings, Mark, Model, Prompt, Turn};
 use crate::span::Label;
 use crate::{Error, Result};
 
-/// What a run will do.
+/// The trials of a run, and their sizes.
 #[derive(Debug)]
 pub struct Plan {
     /// The settings.
     pub settings: Settings,
     /// The examples of this run, in order.
     pub examples: Vec<Example>,
-    /// Where each of them stands in the data set.
+    /// The index of each of them in the data set.
     places: Vec<usize>,
-    /// Prompt tokens, by example.
+    /// Number of prompt tokens, by example.
     pub prompt_tokens: Vec<usize>,
-    /// By condition, the most tokens that a trial of it reads alone, largest first.
+    /// By condition: the largest number of tokens that one of its trials reads outside the shared prompt. Sorted,
+    /// largest first.
     own_tokens: Vec<(usize, Memory)>,
 }
 
@@ -30,8 +31,8 @@ impl Plan {
     /// Selects the examples and measures their prompts.
     ///
     /// # Errors
-    /// If a prompt cannot be rendered, if nothing is selected, or if prompt and answer exceed `n_ctx`
-    /// (or, without one, what the model was trained for).
+    /// If a prompt cannot be rendered, if nothing is selected, or if prompt and answer exceed `n_ctx` (without `n_ctx`:
+    /// the context length of the model's training).
     pub fn new(settings: Settings, examples: Vec<Example>, model: &Model, n_ctx: Option<u32>) -> Result<Self> {
         let (places, examples): (Vec<_>, Vec<_>) = examples
             .into_iter()
@@ -76,9 +77,9 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Positions the context must hold, of each sequence if it [has streams](Plan::streams): a prompt and an answer.
-    /// Otherwise the longest prompt, shared; for each lane an answer and what it alone reads; a second prompt where
-    /// examples overlap.
+    /// Number of positions that the context must hold. If it [has streams](Plan::streams), this is per sequence: a
+    /// prompt and an answer. Otherwise it is the longest prompt, shared; for each lane an answer and the tokens that it
+    /// reads itself; and a second prompt if examples overlap.
     pub fn n_ctx(&self) -> u32 {
         let longest = self.longest_prompt();
         if self.streams() {
@@ -86,7 +87,8 @@ impl Plan {
         }
         let Generation { parallel, fidelity, .. } = self.settings.generation;
         let lanes = parallel as usize + usize::from(fidelity);
-        // One by one, a trial with `--memory text` reads what it keeps into the cells of the prompt.
+        // If trials run one by one, a trial with `--memory text` reuses the cells of the prompt for the text that it
+        // reads.
         let own = self.own_tokens.iter().filter(|(_, memory)| parallel > 1 || *memory == Memory::Kv);
         let mut own = own.map(|(tokens, _)| *tokens);
         let more = if self.overlaps() {
@@ -97,24 +99,24 @@ impl Plan {
         u32::try_from(self.positions(longest, lanes).saturating_add(more)).unwrap_or(u32::MAX)
     }
 
-    /// The context that this plan needs: positions, streams, tap and flash attention are set.
+    /// The context that this plan needs: sets positions, streams, tap and flash attention.
     pub fn context(&self, demands: Demands, context: ContextSettings) -> ContextSettings {
         let Demands { tap, flash_attn } = demands;
         ContextSettings { n_ctx: self.n_ctx(), streams: self.streams(), tap, flash_attn, ..context }
     }
 
-    /// Whether each lane needs cells of its own: conditions that are compacted move theirs.
+    /// Whether each lane needs its own cells: conditions with `--positions compact` move theirs.
     pub fn streams(&self) -> bool {
         let conditions = &self.settings.conditions;
         let moves =
             |condition: &Condition| condition.positions == Positions::Compact && condition.budget.rolling().is_none();
-        // Positions are hidden from single heads in a shared cache only.
+        // Hiding positions from single heads works only in a shared cache.
         self.settings.generation.parallel > 1 && conditions.iter().any(moves) && conditions.iter().all(Condition::frees)
     }
 
-    /// Whether the next prompt is read while lanes of the one before still answer, so that the batch does not run dry.
-    /// It is where every condition answers from the shared reading, and where a second prompt takes little memory
-    /// beside the answers.
+    /// Whether the next prompt is read while lanes of the previous one still answer, so that batches stay full. This is
+    /// so if every condition answers from the shared reading, and if a second prompt takes little memory compared with
+    /// the answers.
     pub fn overlaps(&self) -> bool {
         let Generation { parallel, fidelity, n_predict, .. } = self.settings.generation;
         let streams = self.streams();
@@ -135,7 +137,8 @@ impl Plan {
         self.prompt_tokens.iter().max().copied().unwrap_or(0)
     }
 
-    /// Positions for a prompt and `answers` side by side. A rolling budget bounds what it needs.
+    /// Number of positions for a prompt and `answers` side by side. A rolling budget limits the positions of its
+    /// answers.
     fn positions(&self, prompt: usize, answers: usize) -> usize {
         let conditions = &self.settings.conditions;
         let rolling =
@@ -160,7 +163,7 @@ impl Plan {
         self.examples = order.iter().map(|&index| self.examples[index].clone()).collect();
     }
 
-    /// The session that runs this plan from now on.
+    /// A session of this plan that starts now.
     pub fn session(&self, build: Build) -> Session {
         let mut planned: Vec<_> =
             self.places.iter().copied().zip(self.examples.iter().map(|example| example.id.clone())).collect();
@@ -173,7 +176,7 @@ impl Plan {
         self.examples.len().saturating_mul(self.trials_per_example())
     }
 
-    /// The KV cache types of the conditions, each once, the first condition's first: each needs a cache of its own.
+    /// The distinct KV cache types of the conditions, in order of appearance; each needs its own cache.
     pub fn kv_types(&self) -> Vec<KvTypes> {
         let mut types: Vec<KvTypes> = Vec::new();
         for condition in &self.settings.conditions {
@@ -184,17 +187,17 @@ impl Plan {
         types
     }
 
-    /// How many instructions each example of this plan has.
+    /// Number of instructions, by example.
     pub fn instructions(&self) -> HashMap<&str, usize> {
         self.examples.iter().map(|example| (example.id.as_str(), example.instructions.len())).collect()
     }
 
-    /// How many trials each example has.
+    /// Number of trials of each example.
     pub(super) fn trials_per_example(&self) -> usize {
         self.settings.conditions.len().saturating_mul(self.settings.repeats as usize)
     }
 
-    /// Those of some trials that belong to this plan.
+    /// The trials in `trials` that belong to this plan.
     pub(super) fn of_those<'a, T>(&'a self, trials: &'a HashMap<Key, T>) -> impl Iterator<Item = (&'a Key, &'a T)> {
         let examples: HashSet<&str> = self.examples.iter().map(|example| example.id.as_str()).collect();
         let conditions: HashSet<String> = self.settings.conditions.iter().map(Condition::to_string).collect();
@@ -220,14 +223,15 @@ impl Plan {
     }
 }
 
-/// The most tokens that a trial reads by itself: what follows its scope, or what it was ever to hear.
+/// The largest number of tokens that a trial reads itself: with `--memory kv` the part after its scope, with `text` the
+/// kept text.
 fn own_tokens(condition: &Condition, prompt: &Prompt) -> usize {
     let cached = prompt.n_cached();
-    // A scope that the prompt lacks is the trial's own failure.
+    // If the prompt lacks the scope, the trial itself fails.
     let late = read_before(condition, prompt).map_or(0, |read| cached - read);
     match condition.memory {
         Memory::Kv => late,
-        // Beside the budget the last position survives; a scope or protection may save more.
+        // The last position survives in addition to the budget; a scope or protection may keep more.
         Memory::Text if late == 0 && condition.protect.is_none() => {
             condition.budget.survivors(cached).saturating_add(1).min(cached)
         }
@@ -235,8 +239,8 @@ fn own_tokens(condition: &Condition, prompt: &Prompt) -> usize {
     }
 }
 
-/// Whether an example belongs to shard `i` of `n` (from 1): all its conditions stay together, and
-/// more examples or conditions reshuffle nothing.
+/// Whether an example belongs to shard `i` of `n` (from 1). All conditions of an example are in one shard, and adding
+/// examples or conditions moves no example to another shard.
 fn in_shard(id: &str, (index, count): (u32, u32)) -> bool {
     use sha2::{Digest as _, Sha256};
     let digest = Sha256::digest(id.as_bytes());

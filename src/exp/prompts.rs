@@ -1,6 +1,6 @@
-//! `prompts.jsonl`: the prompts of a run as the model read them, one line an example.
+//! `prompts.jsonl`: the prompts of a run as the model read them, one line per example.
 //!
-//! Rows name evicted positions; this file says which words those were.
+//! Rows give evicted positions as numbers; with this file the words at these positions can be shown.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -20,8 +20,8 @@ pub const PROMPTS: &str = "prompts.jsonl";
 pub struct PromptRow {
     /// The example's id.
     pub example_id: String,
-    /// The text of each token; together they are the prompt. A character that is spread over
-    /// several tokens stands in the last of them.
+    /// The text of each token; together they are the prompt. A character that spans several tokens is in the last of
+    /// them.
     pub pieces: Vec<String>,
     /// Labelled ranges over `pieces`.
     pub spans: Vec<Span>,
@@ -41,7 +41,7 @@ impl PromptRow {
     }
 }
 
-/// Writes the prompts into a run directory, whole or not at all; prompts of other examples that are there stay.
+/// Writes the prompts into a run directory atomically; prompts of other examples in the file stay.
 pub fn write_prompts(directory: &Path, rows: &[PromptRow]) -> Result<()> {
     let new: HashSet<_> = rows.iter().map(|row| row.example_id.as_str()).collect();
     let mut earlier = read_prompts(directory)?.unwrap_or_default();
@@ -77,7 +77,7 @@ pub fn read_prompts(directory: &Path) -> Result<Option<Vec<PromptRow>>> {
     rows.collect::<Result<_>>().map(Some)
 }
 
-/// The instructions of a run's examples, by example: what scoring or judging it anew needs.
+/// The instructions of a run's examples, by example id: needed to score or judge the run again.
 ///
 /// # Errors
 /// If the run was made by a version of kvllama that did not write them.
@@ -91,7 +91,7 @@ pub fn instructions_of(directory: &Path) -> Result<HashMap<String, Vec<Instructi
     Ok(rows.into_iter().map(|row| (row.example_id, row.instructions)).collect())
 }
 
-/// Bytes as text, piece by piece: an unfinished character waits for the piece that completes it.
+/// Converts bytes to text, piece by piece; the bytes of an unfinished character move to the piece that completes it.
 fn texts(pieces: &[Vec<u8>]) -> Vec<String> {
     let mut waiting: Vec<u8> = Vec::new();
     let mut texts: Vec<String> = Vec::with_capacity(pieces.len());
@@ -107,7 +107,7 @@ fn texts(pieces: &[Vec<u8>]) -> Vec<String> {
     texts
 }
 
-/// How many bytes at the end begin a character that is not complete.
+/// Number of bytes at the end that belong to an unfinished character.
 fn unfinished(bytes: &[u8]) -> usize {
     let mut end = 0;
     for chunk in bytes.utf8_chunks() {

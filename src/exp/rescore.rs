@@ -1,4 +1,4 @@
-//! Scores a finished run by the rules again, without generating.
+//! Scores a finished run again by its rules, without generating.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,18 +8,18 @@ use crate::data::{Instruction, RUBRIC};
 use crate::score::Checker;
 use crate::{Error, Result};
 
-/// What scoring anew came to.
+/// The result of scoring a run again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rescored {
     /// Instructions checked by a rule.
     pub checked: usize,
-    /// Those whose verdict is now another.
+    /// Instructions whose verdict has changed.
     pub changed: usize,
-    /// By condition: mean score, finished trials.
+    /// By condition: name, mean score, number of finished trials.
     pub means: Vec<(String, Option<f64>, usize)>,
 }
 
-/// Checks every response by its rules, then draws all scores and means anew. A judge's verdicts stay.
+/// Checks every response by its rules, then computes all scores and means again. A judge's verdicts stay.
 ///
 /// # Errors
 /// If the directory holds no run, or if a row names an example or an instruction that `prompts.jsonl` lacks.
@@ -51,7 +51,7 @@ pub fn rescore(directory: &Path) -> Result<Rescored> {
     Ok(Rescored { checked, changed, means: means(&rows.trials) })
 }
 
-/// By example and instruction: its rule, if it has one.
+/// By example and instruction index: the rule, if the instruction has one.
 fn checkers(instructions: &HashMap<String, Vec<Instruction>>) -> Result<HashMap<(&str, usize), Option<Checker>>> {
     let checker = |instruction: &Instruction| match instruction.kind.as_str() {
         RUBRIC => Ok(None),

@@ -1,4 +1,4 @@
-//! The rows of a run in memory, to be scored anew and written back.
+//! The rows of a run in memory, to be scored again and written back.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use super::table;
 use super::{InstructionRow, Key, MANIFEST, Manifest, TrialRow};
 use crate::{Error, Result};
 
-/// All rows of a run directory. Nobody else writes there as long as this lives.
+/// All rows of a run directory. While this value lives, no other process can write to the directory.
 pub struct Rows {
     /// The rows of `trials.csv`, failed trials included.
     pub trials: Vec<TrialRow>,
@@ -64,8 +64,7 @@ impl Rows {
         self.trials.iter().filter(|row| row.error.is_empty()).map(|row| (row.key(), row)).collect()
     }
 
-    /// Draws all scores and means from the verdicts in the rows, and writes both files, each whole or
-    /// not at all.
+    /// Computes all scores and means from the verdicts in the rows, and writes both files, each atomically.
     pub fn settle(&mut self) -> Result<()> {
         let mut by_trial: HashMap<Key, Vec<&InstructionRow>> = HashMap::new();
         self.instructions.iter_mut().for_each(InstructionRow::settle);
@@ -75,13 +74,14 @@ impl Rows {
         for row in self.trials.iter_mut().filter(|row| row.error.is_empty()) {
             row.settle(by_trial.get(&row.key()).into_iter().flatten().copied());
         }
-        // The means last: a crash between the two leaves them to the next time, and loses no verdict.
+        // The trials with their means come last: after a crash between the two writes no verdict is lost, and the next
+        // call computes the means.
         table::rewrite(&self.directory.join(INSTRUCTIONS), &self.instructions)?;
         table::rewrite(&self.directory.join(TRIALS), &self.trials)
     }
 }
 
-/// Refuses rows of which `instructions.csv` has lost some: each finished trial has as many as the others of its example.
+/// Refuses a run if `instructions.csv` has lost rows: all finished trials of an example must have equally many.
 pub(crate) fn check_complete(directory: &Path, trials: &[TrialRow], instructions: &[InstructionRow]) -> Result<()> {
     let mut rows: HashMap<(&str, &str, u32), usize> = HashMap::new();
     for row in instructions {

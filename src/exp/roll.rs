@@ -1,4 +1,4 @@
-//! A condition with a rolling budget, carried out.
+//! Runs a trial under a rolling budget.
 
 use super::forget::wrapper_sinks;
 use crate::Result;
@@ -7,8 +7,8 @@ use crate::engine::{Answer, Cut, Forgetting, Reader, Rolling};
 use crate::evict::{self, RollingBudget, Scores, TrialSeed, View};
 use crate::llama::{Prompt, Sampler};
 
-/// Reads the prompt, cuts the cache down to the condition's rolling budget and generates under it. What is returned of
-/// the eviction is the first cut, over the prompt.
+/// Reads the prompt, cuts the cache down to the condition's rolling budget and generates under it. The returned
+/// eviction is the first cut, over the prompt.
 ///
 /// # Errors
 /// If the budget cannot be met, or as [`Reader::roll`].

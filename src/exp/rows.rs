@@ -1,5 +1,5 @@
-//! The rows of `trials.csv` and `instructions.csv`, and how scores are drawn from verdicts. The order
-//! of the fields is the order of the columns.
+//! The rows of `trials.csv` and `instructions.csv`, and the computation of scores from verdicts. The order of the
+//! fields is the order of the columns.
 
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeStruct as _;
@@ -19,7 +19,7 @@ pub struct Key {
     pub repeat: u32,
 }
 
-/// Declares the row of a trial: each column once, and those of the axes in the place marked `..`.
+/// Declares the row of a trial: each column once. `..` marks the place of the columns of the axes.
 macro_rules! trial_row {
     (
         $(#[$meta:meta])*
@@ -33,8 +33,8 @@ macro_rules! trial_row {
         #[derive(Debug, Clone, Default, PartialEq)]
         pub struct $name {
             $($(#[$doc])* pub $field: $type,)+
-            /// The cells of the condition's axes, in [`Condition::columns`]. They are written and not read: a condition
-            /// is known by its name, which the manifest explains.
+            /// The cells of the condition's axes, in the order of [`Condition::columns`]. They are written but not
+            /// read: the name identifies a condition, and the manifest explains the name.
             pub axes: Vec<String>,
             $($(#[$later_doc])* pub $later: $later_type,)+
         }
@@ -94,8 +94,8 @@ macro_rules! trial_row {
 }
 
 trial_row! {
-    /// One trial. Empty cells are what does not apply or was not measured. A column that an older version did not write
-    /// reads as empty.
+    /// One trial. A cell is empty if it does not apply or was not measured, or if an older version did not write its
+    /// column.
     pub struct TrialRow {
         /// Fingerprint of everything that determines the outcome.
         pub run_id: String,
@@ -110,15 +110,16 @@ trial_row! {
         pub seed: u64,
         /// Tokens of the prompt.
         pub n_prompt: usize,
-        /// Cached positions that survived (in each head, where heads differ); with `n_evicted` this makes `n_prompt - 1`.
+        /// Cached positions that survived (in each head, if heads differ); together with `n_evicted` this is `n_prompt
+        /// - 1`.
         pub n_kept: usize,
         /// Cached positions that were evicted.
         pub n_evicted: usize,
-        /// Which, as half-open ranges: `3..9,15..16`; empty where heads differ.
+        /// The evicted positions as half-open ranges: `3..9,15..16`; empty if heads differ.
         pub evicted_ranges: String,
         /// Bytes of keys and values of all cached positions.
         pub kv_bytes_full: u64,
-        /// Bytes of keys and values of the surviving ones.
+        /// Bytes of keys and values of the surviving positions.
         pub kv_bytes_kept: u64,
         /// Tokens of the answer.
         pub n_generated: usize,
@@ -128,17 +129,18 @@ trial_row! {
         pub rule_score: Option<f64>,
         /// Mean of the judge's scores.
         pub judge_score: Option<f64>,
-        /// Mean over the instructions that were scored, by rule where there is one.
+        /// Mean over the scored instructions: the rule's score if there is a rule, else the judge's.
         pub mean_score: Option<f64>,
-        /// Share of the answer's 4-grams of words that stand in it before: from 0.5 on the answer has broken down.
+        /// Share of the answer's word 4-grams that occur earlier in it; from 0.5 on the answer has broken down.
         pub repetition: Option<f64>,
-        /// Bytes of the answer over its bytes compressed: prose has 1 to 2.5, a loop 5 and more.
+        /// Bytes of the answer divided by its compressed bytes: prose has 1 to 2.5, a loop 5 and more.
         pub compression: Option<f64>,
         /// Negative log-likelihood of the baseline's answer, per token.
         pub nll: Option<f64>,
         /// Mean KL divergence from the full cache, per token of the baseline's answer.
         pub kl_mean: Option<f64>,
-        /// Fraction of its tokens at which the most likely next token is that of the full cache.
+        /// Fraction of the tokens of the baseline's answer at which the most likely next token is that of the full
+        /// cache.
         pub top1_agree: Option<f64>,
         /// Milliseconds to read the prompt.
         pub prefill_ms: f64,
@@ -150,7 +152,7 @@ trial_row! {
         pub tokens_per_s: Option<f64>,
         /// The answer.
         pub response: String,
-        /// Why the trial failed; such a row has no scores and is tried again at resume.
+        /// Why the trial failed; such a row has no scores, and the trial is run again at resume.
         pub error: String,
     }
 }
@@ -161,7 +163,7 @@ impl TrialRow {
         Key { example: self.example_id.clone(), condition: self.condition.clone(), repeat: self.repeat }
     }
 
-    /// Draws the means from the trial's instructions.
+    /// Computes the means from the trial's instructions.
     pub fn settle<'a>(&mut self, instructions: impl IntoIterator<Item = &'a InstructionRow> + Clone) {
         let mean_of =
             |value: fn(&InstructionRow) -> Option<f64>| mean(instructions.clone().into_iter().filter_map(value));
@@ -171,7 +173,7 @@ impl TrialRow {
     }
 }
 
-/// Who gave an instruction its score.
+/// The source of an instruction's score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scorer {
@@ -199,19 +201,19 @@ pub struct InstructionRow {
     pub n_tokens: Option<usize>,
     /// Fraction of them that survived.
     pub survival: Option<f64>,
-    /// How far the rule was followed, in [0, 1]. Empty in runs of older versions, whose rules know 0 and 1 alone.
+    /// How far the rule was followed, in [0, 1]. Empty in runs of older versions, whose rules gave only 0 and 1.
     pub rule_score: Option<f64>,
-    /// 1 if the rule was followed wholly, 0 if not.
+    /// 1 if the rule was followed completely, 0 if not.
     pub pass_strict: Option<u8>,
-    /// As `pass_strict`, under IFEval's lenient reading of the response.
+    /// The same under IFEval's lenient reading of the response.
     pub pass_loose: Option<u8>,
     /// The judge's score in [0, 1].
     pub judge_score: Option<f64>,
-    /// The judge's reason; `unjudged: ...` where a judge was asked for and gave no verdict.
+    /// The judge's reason; `unjudged: ...` if a judge was asked and gave no verdict.
     pub judge_reason: String,
-    /// The rule's verdict where there is one, else the judge's; empty if neither spoke.
+    /// The rule's score if there is a rule, else the judge's; empty if there is neither.
     pub score: Option<f64>,
-    /// Which of the two spoke.
+    /// The source of this score.
     pub scored_by: Option<Scorer>,
 }
 
@@ -221,7 +223,7 @@ impl InstructionRow {
         Key { example: self.example_id.clone(), condition: self.condition.clone(), repeat: self.repeat }
     }
 
-    /// Takes a rule's verdict, or that no rule speaks of this instruction.
+    /// Stores a rule's verdict, or `None` if the instruction has no rule.
     pub(super) fn take(&mut self, verdict: Option<Verdict>) {
         self.rule_score = verdict.map(|verdict| verdict.score);
         self.pass_strict = verdict.map(|verdict| u8::from(verdict.strict));
@@ -233,7 +235,7 @@ impl InstructionRow {
         self.rule_score.or(self.pass_strict.map(f64::from))
     }
 
-    /// Draws the score from the verdicts: the rule's where there is one, else the judge's.
+    /// Computes the score from the verdicts: the rule's if there is one, else the judge's.
     pub fn settle(&mut self) {
         let rule = self.by_rule().map(|score| (score, Scorer::Rule));
         let judge = self.judge_score.map(|score| (score, Scorer::Judge));

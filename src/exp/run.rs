@@ -16,44 +16,44 @@ use crate::{Error, Result};
 
 /// Watches a run.
 pub trait Observer {
-    /// The run starts: so many trials in all, so many of them finished earlier.
+    /// The run starts, with the number of all trials and of those finished earlier.
     fn started(&mut self, trials: usize, finished: usize);
-    /// A trial is on the disk. `mean` is the running mean of its condition.
+    /// A trial is on disk. `mean` is the running mean of its condition.
     fn trial(&mut self, row: &TrialRow, mean: Option<f64>);
-    /// All trials of an example are on the disk, now or earlier. Breaking ends the run here.
+    /// All trials of an example are on disk, now or earlier. `Break` ends the run here.
     fn settled(&mut self, example: &str) -> ControlFlow<()> {
         let _ = example;
         ControlFlow::Continue(())
     }
-    /// Whether [`Observer::settled`] may break.
+    /// Whether [`Observer::settled`] may return `Break`.
     fn may_break(&self) -> bool {
         false
     }
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
-    /// Trials finished, now or earlier.
+    /// Number of finished trials, now or earlier.
     pub finished: usize,
-    /// Trials that failed now; their rows say why.
+    /// Number of trials that failed now; their rows state the reason.
     pub failed: usize,
-    /// By condition, in the order of the plan: mean score, its trials.
+    /// By condition, in the order of the plan: name, mean score, number of trials.
     pub means: Vec<(String, Option<f64>, usize)>,
     /// The first failure.
     pub first_failure: Option<String>,
-    /// Time that llama.cpp computed.
+    /// Time that llama.cpp spent computing.
     pub computing: Duration,
 }
 
-/// Trials of one example that are held in memory at once.
+/// Largest number of trials of one example that are in memory at once.
 const AT_ONCE: usize = 10_000;
 
-/// Runs what of the plan is not yet in the store.
+/// Runs the trials of the plan that are not yet in the store.
 ///
 /// # Errors
-/// [`Error::Interrupted`] after [`crate::interrupt::request`]; otherwise if the context cannot be made
-/// or a row cannot be written. A failing trial is no error of the run: it gets a row that says so.
+/// [`Error::Interrupted`] after [`crate::interrupt::request`]; otherwise if the context cannot be made or a row cannot
+/// be written. A failed trial does not end the run: its row holds the error.
 pub fn run(
     plan: &Plan,
     model: &Arc<Model>,
@@ -65,7 +65,7 @@ pub fn run(
 ) -> Result<Outcome> {
     let generation = &plan.settings.generation;
     let means = Means::new(plan, &resumed);
-    // An observer that may end the run after an example must not find the next one half done.
+    // If the observer may end the run after an example, the next example must not be half done by then.
     let overlap = plan.overlaps() && !observer.may_break();
     let (outcome, unsettled) = (Outcome::default(), VecDeque::new());
     let lost = false;
@@ -88,7 +88,7 @@ pub fn run(
             }
             let (before, from) = caches.split_at_mut(index);
             let cache = run.cache(&mut from[0], kv_type)?;
-            // Fidelity is measured against the full cache of the first type.
+            // Fidelity is measured against the full cache of the first KV cache type.
             let mut full = match before.first_mut().filter(|_| generation.fidelity) {
                 Some(first) => Some(&mut run.cache(first, kv_types[0])?.reader),
                 None => None,
@@ -106,7 +106,7 @@ pub fn run(
                 kv_bytes_per_position,
                 fidelity: None,
             });
-            // All of them, unless there are millions.
+            // One pass takes all of them, unless there are very many.
             loop {
                 let some: Vec<_> = trials.by_ref().take(AT_ONCE).collect();
                 if some.is_empty() {
@@ -139,12 +139,12 @@ pub fn run(
     Ok(outcome)
 }
 
-/// What holds the KV cache of one type.
+/// The reader and the lanes of one KV cache type.
 struct Cache<'a> {
     reader: Reader,
     lanes: Lanes<Trial<'a>>,
     context: ContextSettings,
-    /// For the fidelity of conditions that are read anew, beside the reader that holds the full cache.
+    /// A second reader, for the fidelity of conditions that cannot share cells with the full cache.
     aside: Option<Reader>,
 }
 
@@ -155,39 +155,39 @@ impl Cache<'_> {
     }
 }
 
-/// A run that goes on.
+/// The state of a run.
 struct Run<'a> {
     model: &'a Arc<Model>,
     context: ContextSettings,
     generation: &'a Generation,
-    /// Whether the next prompt may be read while lanes of the one before still answer.
+    /// Whether the next prompt may be read while lanes of the previous one still answer.
     overlap: bool,
     means: Means,
     outcome: Outcome,
-    /// Whether a row could not be written: then nothing goes on.
+    /// Whether a row could not be written; the run then ends.
     lost: bool,
-    /// Examples begun, each with how many of its trials are not on the disk.
+    /// The examples that were begun, each with the number of its trials that are not on disk yet.
     unsettled: VecDeque<(&'a str, usize)>,
     store: &'a mut Store,
     observer: &'a mut dyn Observer,
 }
 
 impl<'a> Run<'a> {
-    /// The cache in a place, made when it is first needed.
+    /// The cache at `place`, made at its first use.
     fn cache<'c>(&self, place: &'c mut Option<Cache<'a>>, kv_type: KvTypes) -> Result<&'c mut Cache<'a>> {
         if let Some(cache) = place {
             return Ok(cache);
         }
         let Generation { parallel, fidelity, n_predict, .. } = *self.generation;
         let context = ContextSettings { kv_type, ..self.context.clone() };
-        // Beside the conditions, the full cache they are compared with.
+        // With fidelity, the full cache needs a sequence of its own.
         let reader = Reader::sharing(self.model, context.clone(), parallel + u32::from(fidelity))?;
         let lanes = Lanes::new(parallel as usize, n_predict);
         Ok(place.insert(Cache { reader, lanes, context, aside: None }))
     }
 
-    /// Runs the pending trials of one example: side by side those that the reader takes, if there are lanes for it,
-    /// then the others one by one.
+    /// Runs the pending trials of one example: side by side if there are lanes and the reader can take them, the others
+    /// one by one.
     fn example(
         &mut self,
         cache: &mut Cache<'a>,
@@ -199,7 +199,7 @@ impl<'a> Run<'a> {
         let reader = &mut cache.reader;
         let mut sights = Sights::default();
         for trial in &trials {
-            // A scope that the prompt lacks is the trial's own failure, below.
+            // If the prompt lacks the scope, the trial itself fails, below.
             let _ = sights.need(trial.condition, prompt);
         }
         if let Err(error) = sights.look(reader, prompt) {
@@ -254,7 +254,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Answers one trial with nothing beside it.
+    /// Answers one trial alone.
     fn alone(&mut self, reader: &mut Reader, mut job: Job<Trial>) -> Result<()> {
         let prompt = Arc::clone(&job.id.prompt);
         let answered = reader.cut(&prompt, &job.forgetting).and_then(|mut cut| {
@@ -267,7 +267,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Answers until all lanes are empty.
+    /// Continues until all lanes are empty.
     fn drain(&mut self, cache: &mut Cache<'a>) -> Result<()> {
         match cache.reader.drain(&mut cache.lanes, |job, cut, answer| self.finish(&job, &cut, answer)) {
             Ok(()) => Ok(()),
@@ -275,7 +275,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// After a decode of several trials failed: which of them is at fault is found out by answering them one by one.
+    /// After a failed decode of several trials: answers them one by one to find the one that fails.
     fn rescue(&mut self, cache: &mut Cache<'a>, error: Error) -> Result<()> {
         if self.lost || matches!(error, Error::Interrupted) {
             return Err(error);
@@ -285,18 +285,18 @@ impl<'a> Run<'a> {
         cache.lanes.take_all().into_iter().try_for_each(|job| self.alone(&mut cache.reader, job))
     }
 
-    /// Tells the observer of the examples whose trials are all on the disk, in the order of the plan.
+    /// Reports to the observer the examples whose trials are all on disk, in the order of the plan.
     fn settle(&mut self) -> ControlFlow<()> {
         while let Some(&(example, 0)) = self.unsettled.front() {
-            // Before it is told: an observer that breaks here is not told of this example again.
+            // Removed first, so that an observer that breaks here is not called again for this example.
             self.unsettled.pop_front();
             self.observer.settled(example)?;
         }
         ControlFlow::Continue(())
     }
 
-    /// Compares the predictions of each condition with the full cache's, on the answer that the full cache gives: that of
-    /// `full`, where it is of another type.
+    /// Compares the predictions of each condition with those of the full cache, on the full cache's own answer. `full`
+    /// holds the full cache if it has another KV cache type.
     fn fidelity<'t>(
         &mut self,
         cache: &mut Cache,
@@ -341,7 +341,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Gives trials that failed their rows, unless the run was interrupted.
+    /// Writes the rows of failed trials, unless the run was interrupted.
     fn fail_all(&mut self, trials: &[Trial], error: Error) -> Result<()> {
         if matches!(error, Error::Interrupted) {
             return Err(error);
@@ -409,7 +409,7 @@ mod tests {
         let generation = Generation { n_predict: 64, parallel: 8, sampling, ..manifest().generation };
         let settings = Settings { conditions, repeats: 1, limit: None, shard: None, generation };
         let plan = Plan::new(settings, examples, &model, None).unwrap();
-        // Room for one answer, and not for eight of them; none at all for the long prompt.
+        // The context has room for one answer of the short prompt, not for eight, and is too small for the long prompt.
         let context = ContextSettings { n_ctx: 256, n_batch: 512, ..ContextSettings::default() };
         let directory = tempfile::tempdir().unwrap();
         let (mut store, resumed) = Store::open(directory.path(), &manifest(), |_| None).unwrap();

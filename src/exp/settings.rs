@@ -1,27 +1,27 @@
-//! Everything that identifies a run.
+//! The settings of a run.
 
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
 use crate::llama::{FlashAttn, Sampling};
 
-/// A validated run.
+/// The validated settings of a run: everything that identifies it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// The columns of the experiment, the baseline first if there is one.
+    /// The conditions, the baseline first if there is one.
     pub conditions: Vec<Condition>,
-    /// Trials of each (example, condition).
+    /// Number of trials of each (example, condition).
     pub repeats: u32,
-    /// Only the first so many examples.
+    /// Takes only the first `limit` examples.
     pub limit: Option<usize>,
-    /// `(i, n)`: only the examples of shard `i` of `n`, counted from 1.
+    /// `(i, n)`: takes only the examples of shard `i` of `n`, counted from 1.
     pub shard: Option<(u32, u32)>,
-    /// What one trial does.
+    /// The settings of each trial.
     pub generation: Generation,
 }
 
 impl Settings {
-    /// One trial of each condition on every example, with the defaults of `kvllama exp`.
+    /// Settings for one trial of each condition on every example, with the defaults of `kvllama exp`.
     pub fn new(conditions: Vec<Condition>) -> Self {
         Settings { conditions, repeats: 1, limit: None, shard: None, generation: Generation::default() }
     }
@@ -45,25 +45,24 @@ impl Default for Generation {
     }
 }
 
-/// What changes the outcome of a trial, besides its condition, the model and the example.
+/// The settings that change the outcome of a trial, besides its condition, the model and the example.
 ///
-/// A run directory is resumed only with the same values; conditions, repeats and
-/// examples may be added.
+/// A run directory is resumed only with the same values; conditions, repeats and examples may be added.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Generation {
     /// Seed of the run.
     pub seed: u64,
-    /// Most tokens an answer may have.
+    /// Largest number of tokens of an answer.
     pub n_predict: usize,
-    /// How tokens are drawn.
+    /// How tokens are sampled.
     pub sampling: Sampling,
     /// Flash attention.
     pub flash_attn: FlashAttn,
-    /// Full-size cache for sliding-window layers.
+    /// Whether sliding-window layers have a full-size cache.
     pub swa_full: bool,
-    /// Tokens read at once.
+    /// Tokens read in one batch.
     pub n_batch: u32,
-    /// Conditions answered side by side; what a batch is made of changes low bits.
+    /// Number of conditions that answer side by side; the composition of a batch changes low bits.
     pub parallel: u32,
     /// Whether predictions are compared with those of the full cache.
     #[serde(default)]

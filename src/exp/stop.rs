@@ -1,10 +1,10 @@
-//! Early stopping, done honestly: a rule on confidence sequences, and an order of the examples that
-//! was fixed before the first answer.
+//! Early stopping without inflated errors: a rule on confidence sequences, and an order of the examples that is fixed
+//! before the first answer.
 //!
-//! After each example whose trials all have a score, the paired differences between every condition
-//! and the full cache enter one [`ConfidenceSequence`] per condition. Together these hold the level:
-//! each has its share of the error (Bonferroni). A data set may be sorted, by type of instruction say;
-//! a run that may stop therefore visits its examples in a shuffled order, and writes that order down.
+//! After each example whose trials all have a score, the paired differences between every condition and the full cache
+//! enter one [`ConfidenceSequence`] per condition. They hold their level together, because each gets an equal share of
+//! the error (Bonferroni). A data set may be sorted, for example by type of instruction; a run that may stop therefore
+//! visits its examples in a shuffled order, and records that order.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -21,13 +21,13 @@ use crate::data::{Example, RUBRIC};
 use crate::stats::{ConfidenceSequence, Estimate};
 use crate::{Error, Result};
 
-/// The file in the run directory.
+/// The name of the file in the run directory.
 pub const STOPPING: &str = "stopping.json";
 
 /// The level at which all sequences of a run hold together.
 const LEVEL: f64 = 0.95;
 
-/// When a run has seen enough.
+/// The rule that ends a run, for example `width<0.1`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum StopRule {
@@ -35,7 +35,7 @@ pub enum StopRule {
     Width(f64),
     /// The sign of every difference is known: its interval excludes 0.
     Decided,
-    /// Every difference is known to be other than 0, or to be smaller than this margin either way.
+    /// Every interval excludes 0, or lies within this margin on both sides of 0.
     DecidedWithin(f64),
 }
 
@@ -103,17 +103,17 @@ pub struct Stopping {
     pub level: f64,
     /// The conditions that are compared with the full cache.
     pub conditions: Vec<String>,
-    /// The ids of all examples in the order in which they are visited.
+    /// The ids of all examples, in the order of the run.
     pub order: Vec<String>,
-    /// How many had been visited when the rule held; `None` while it does not.
+    /// Number of visited examples when the rule was met; `None` until then.
     pub stopped_after: Option<usize>,
 }
 
 impl Stopping {
-    /// What a run directory holds of it, if anything.
+    /// Reads the file of a run directory; `None` if there is none.
     ///
     /// # Errors
-    /// If the file is there and cannot be understood.
+    /// If the file exists and is malformed.
     pub fn read(directory: &Path) -> Result<Option<Self>> {
         let path = directory.join(STOPPING);
         if !path.exists() {
@@ -130,20 +130,20 @@ impl Stopping {
         crate::files::write_atomically(&directory.join(STOPPING), text.as_bytes())
     }
 
-    /// Before the first example: one sequence per condition.
+    /// The state before the first example: one sequence per condition.
     pub fn sequences(&self) -> Sequences {
         let each = 1.0 - (1.0 - self.level) / self.conditions.len() as f64;
         Sequences(self.conditions.iter().map(|name| (name.clone(), ConfidenceSequence::new(each))).collect())
     }
 }
 
-/// One confidence sequence per condition, on its difference from the full cache.
+/// One confidence sequence per condition, for its difference from the full cache.
 #[derive(Debug, Clone)]
 pub struct Sequences(Vec<(String, ConfidenceSequence)>);
 
 impl Sequences {
-    /// Takes one more example: its score under the full cache, and under each condition by name.
-    /// An example that lacks one of them is left out, and `false` returned.
+    /// Adds one example: its score under the full cache, and under each condition by name. If one of the scores is
+    /// missing, the example is left out and the result is `false`.
     pub fn push(&mut self, baseline: Option<f64>, score: impl Fn(&str) -> Option<f64>) -> bool {
         let Some(baseline) = baseline else { return false };
         let Some(scores) = self.0.iter().map(|(name, _)| score(name)).collect::<Option<Vec<_>>>() else { return false };
@@ -159,14 +159,14 @@ impl Sequences {
     }
 }
 
-/// Watches a run for its stopping rule.
+/// The observer that applies the stopping rule of a run.
 pub struct Watch<'a> {
     observer: &'a mut dyn Observer,
     stopping: Stopping,
     sequences: Sequences,
     baseline: String,
     repeats: u32,
-    /// By example and condition: sum and number of scores. Those of settled examples are dropped.
+    /// By example and condition: sum and number of scores. Entries of settled examples are removed.
     scores: HashMap<(String, String), (f64, u32)>,
     visited: usize,
     left_out: usize,
@@ -174,11 +174,11 @@ pub struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    /// Fixes the order of the plan's examples, which an earlier start may have done, writes it to
-    /// the run directory, and takes the scores of trials finished earlier.
+    /// Fixes the order of the plan's examples (an earlier start may have done so), writes it to the run directory, and
+    /// adds the scores of trials that finished earlier.
     ///
     /// # Errors
-    /// If the plan has nothing to compare or no rule to score with, or the file cannot be read or written.
+    /// If the plan has no condition to compare or no rule to score with, or if the file cannot be read or written.
     pub fn new(
         rule: StopRule,
         plan: &mut Plan,
@@ -220,7 +220,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Ends the watch: writes down whether the rule held, and says so in a sentence or two.
+    /// Ends the watch: records whether the rule was met, and returns this as a sentence or two.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -297,7 +297,7 @@ impl Observer for Watch<'_> {
 /// The conditions to compare with the full cache.
 ///
 /// # Errors
-/// If there are none, or if no rule scores an answer while the run goes on.
+/// If there are none, or if no rule scores answers during the run.
 pub fn compared(plan: &Plan) -> Result<Vec<&Condition>> {
     let settings = &plan.settings;
     if settings.shard.is_some() {
@@ -323,7 +323,7 @@ pub fn compared(plan: &Plan) -> Result<Vec<&Condition>> {
     Ok(others)
 }
 
-/// The order recorded earlier; examples that it lacks follow, shuffled by the run's seed.
+/// The recorded order; examples that it lacks follow, shuffled with the run's seed.
 fn order(plan: &Plan, mut order: Vec<String>) -> Vec<String> {
     let place = |id: &str| {
         Sha256::new()
@@ -340,7 +340,7 @@ fn order(plan: &Plan, mut order: Vec<String>) -> Vec<String> {
     order
 }
 
-/// Puts the examples of a plan into an order of their ids.
+/// Sorts the examples of a plan by a list of their ids.
 fn arrange(plan: &mut Plan, order: &[String]) {
     let place: HashMap<&str, usize> = order.iter().enumerate().map(|(place, id)| (id.as_str(), place)).collect();
     plan.arrange(|example| place[example.id.as_str()]);

@@ -1,7 +1,7 @@
 //! The run directory: durable rows, resume, lock.
 //!
-//! A trial is committed by its row in `trials.csv`. Its rows in `instructions.csv` are written and
-//! synced before; without a trial they are orphans, which the next start drops.
+//! A trial is committed when its row is in `trials.csv`. Its rows in `instructions.csv` are written and synced first;
+//! rows without a trial are dropped by the next start.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
@@ -11,28 +11,28 @@ use super::table::{append, check_columns, cut, ensure_header, header, inspect, r
 use super::{InstructionRow, Key, Manifest, Session, TrialRow};
 use crate::{Error, Result, files};
 
-/// The rows of trials, one each.
+/// The file of trials, one row each.
 pub const TRIALS: &str = "trials.csv";
-/// The rows of instructions, one per trial and instruction.
+/// The file of instructions, one row per trial and instruction.
 pub const INSTRUCTIONS: &str = "instructions.csv";
-/// The description of the run.
+/// The file that describes the run.
 pub const MANIFEST: &str = "manifest.json";
 const LOCK: &str = ".lock";
 
-/// What a directory already held.
+/// The earlier content of a run directory.
 #[derive(Debug, Default)]
 pub struct Resumed {
     /// Finished trials, with their mean scores.
     pub done: HashMap<Key, Option<f64>>,
-    /// Failed trials, dropped to be tried again.
+    /// Number of failed trials, which were dropped to be run again.
     pub failed: usize,
-    /// Trials of which `instructions.csv` lacks rows, dropped to be run again.
+    /// Number of trials that lacked rows in `instructions.csv`, which were dropped to be run again.
     pub incomplete: usize,
-    /// Torn last lines that were dropped, by file.
+    /// The files whose torn last line was dropped.
     pub torn: Vec<&'static str>,
 }
 
-/// An open run directory. One process at a time holds it.
+/// An open run directory. Only one process at a time can have it open.
 pub struct Store {
     directory: PathBuf,
     trials: File,
@@ -46,12 +46,12 @@ impl Store {
         directory.join(MANIFEST).exists()
     }
 
-    /// Opens a run directory: makes it, or goes on where it stopped. `instructions` tells how many instructions an
-    /// example has, where that is known: a finished trial has a row for each.
+    /// Opens a run directory: makes it, or continues the run in it. `instructions` returns the number of instructions
+    /// of an example, if it is known: a finished trial must have a row for each.
     ///
     /// # Errors
-    /// If another process holds it, if its manifest differs in anything that changes results, or
-    /// if its files are not ours.
+    /// If another process has it open, if its manifest differs in a field that changes results, or if its files are not
+    /// those of a run.
     pub fn open(
         directory: &Path,
         manifest: &Manifest,
@@ -78,7 +78,7 @@ impl Store {
         ensure_header::<TrialRow>(&trials_path)?;
         ensure_header::<InstructionRow>(&instructions_path)?;
         recover(&trials_path, &instructions_path, &instructions, &mut resumed)?;
-        // A finished run can be run again where nothing can be written.
+        // The manifest is written only if needed, so that a finished run can be run again in a read-only directory.
         let begun = manifest.sessions.last().is_some_and(|session| has_pending(session, &resumed.done));
         if begun || !manifest_path.exists() {
             manifest.write(&manifest_path)?;
@@ -99,21 +99,22 @@ impl Store {
         &self.directory
     }
 
-    /// Appends a finished trial; when this returns, it is on the disk.
+    /// Appends a finished trial; it is on disk when this returns.
     pub fn append(&mut self, trial: &TrialRow, instructions: &[InstructionRow]) -> Result<()> {
         append(&mut self.instructions, &self.directory.join(INSTRUCTIONS), instructions)?;
         append(&mut self.trials, &self.directory.join(TRIALS), std::slice::from_ref(trial))
     }
 }
 
-/// Holds a run directory as long as it lives: its `.lock`, and its rows, should somebody delete that.
+/// Locks a run directory during its lifetime: through `.lock`, and through `trials.csv` in case somebody deletes
+/// `.lock`.
 pub(super) struct Lock {
     _directory: File,
     _rows: Option<File>,
 }
 
 impl Lock {
-    /// Holds the rows as well: those that are there now.
+    /// Also locks the current `trials.csv`.
     fn hold_rows(&mut self, directory: &Path) -> Result<()> {
         self._rows = None;
         let path = directory.join(TRIALS);
@@ -137,7 +138,7 @@ pub(super) fn lock(directory: &Path) -> Result<Lock> {
     Ok(lock)
 }
 
-/// Refuses a directory that holds something else than a run. What a shell wrapper may have put there is well.
+/// Refuses a directory that holds something other than a run. Files that a shell script may put there are allowed.
 fn refuse_foreign(directory: &Path) -> Result<()> {
     const OURS: [&str; 3] = [LOCK, TRIALS, INSTRUCTIONS];
     const BESIDE: [&str; 6] = ["log", "txt", "out", "err", "toml", "sh"];
@@ -159,7 +160,7 @@ fn refuse_foreign(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether a session has a trial to run.
+/// Whether a session has trials left to run.
 fn has_pending(session: &Session, done: &HashMap<Key, Option<f64>>) -> bool {
     session.conditions.iter().any(|condition| {
         let mut key = Key { example: String::new(), condition: condition.to_string(), repeat: 0 };
@@ -177,17 +178,17 @@ fn holds_rows(trials: &Path) -> bool {
     std::fs::metadata(trials).is_ok_and(|file| file.len() > header::<TrialRow>().len() as u64)
 }
 
-/// How many rows `instructions.csv` has of each trial, and where a torn last record begins.
+/// Number of rows in `instructions.csv` of each trial, and the byte at which a torn last record begins.
 fn rows_of_trials(instructions: &Path) -> Result<(Option<u64>, HashMap<Key, usize>)> {
     let mut rows: HashMap<Key, usize> = HashMap::new();
     let whole = inspect(instructions, |row: InstructionRow| *rows.entry(row.key()).or_default() += 1)?;
     Ok((whole, rows))
 }
 
-/// Finds what is finished, and drops what is not: torn lines, failed trials, trials without all their instructions,
-/// instructions without their trial.
+/// Finds the finished trials, and drops everything else: torn lines, failed trials, trials without all their
+/// instructions, and instructions without their trial.
 ///
-/// A run may hold a million trials: each file is read once, both at the same time.
+/// A run may have a million trials, so each file is read once, both at the same time.
 fn recover(
     trials: &Path,
     instructions: &Path,
@@ -197,7 +198,7 @@ fn recover(
     check_columns::<TrialRow>(trials)?;
     check_columns::<InstructionRow>(instructions)?;
     let mut failed = HashSet::new();
-    // Both are looked at before either is changed: a refused run stays as it was.
+    // Both files are read before either is changed: a refused run stays as it was.
     let (trials_whole, instructions_whole) = std::thread::scope(|scope| {
         let other = std::thread::Builder::new().spawn_scoped(scope, || rows_of_trials(instructions));
         let whole = inspect(trials, |row: TrialRow| {
@@ -207,7 +208,7 @@ fn recover(
                 failed.insert(row.key());
             }
         });
-        // The system may have no other thread.
+        // The system may refuse a second thread.
         let other =
             other.map_or_else(|_| rows_of_trials(instructions), |other| other.join().expect("it does not panic"));
         (whole, other)
@@ -219,7 +220,7 @@ fn recover(
     resumed.torn.extend(torn.into_iter().filter_map(|(torn, name)| torn.then_some(name)));
     resumed.failed = failed.len();
 
-    // Of an example that is not known now, what most of its rows have.
+    // If an example's number of instructions is not known, the largest number of rows of its trials is taken.
     let mut most: HashMap<&str, usize> = HashMap::new();
     for (key, count) in &rows {
         let most = most.entry(&key.example).or_default();
@@ -323,7 +324,7 @@ mod tests {
                     |line| line.replacen(",0", ",zero", 1),
                     |line| format!("\"{line}"),
                 ];
-                // A quote opened in the last record is what a torn one looks like.
+                // In the last record an open quote is allowed: a torn record looks like that.
                 for damage in &damages[..if at == n_lines - 1 { 3 } else { 4 }] {
                     let lines = whole.lines().enumerate();
                     let text: String =

@@ -1,7 +1,7 @@
-//! CSV files that grow at their end: rows appended whole, read back strictly.
+//! CSV files that grow at their end: rows are appended whole and read strictly.
 //!
-//! What the end of the file cut off is dropped; anything else that is no row of ours is refused with its line, and the
-//! file stays as it is.
+//! A record that the end of the file cuts off is dropped; any other malformed row is refused with its line number, and
+//! the file stays as it is.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -23,7 +23,7 @@ pub(super) fn header<Row: Serialize + Default>() -> Vec<u8> {
     text[..=end].to_vec()
 }
 
-/// Makes the file with its header, or checks that the one there is ours.
+/// Makes the file with its header, or checks the header of an existing file.
 pub(super) fn ensure_header<Row: Serialize + Default>(path: &Path) -> Result<()> {
     let expected = header::<Row>();
     if std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
@@ -41,9 +41,9 @@ pub(super) fn ensure_header<Row: Serialize + Default>(path: &Path) -> Result<()>
     }
 }
 
-/// Checks that a file's columns are ours, in any order: an older version may have written fewer of them.
+/// Checks that the columns of a file are known, in any order: an older version may have written fewer of them.
 pub(crate) fn check_columns<Row: Serialize + Default>(path: &Path) -> Result<()> {
-    /// Without these a row is of no trial.
+    /// The columns that identify a trial.
     const REQUIRED: [&str; 3] = ["example_id", "condition", "repeat"];
     refuse_irregular(path)?;
     let mut start = Vec::new();
@@ -66,7 +66,7 @@ pub(crate) fn check_columns<Row: Serialize + Default>(path: &Path) -> Result<()>
     Err(refused(path, 1, &problem))
 }
 
-/// Cuts off a last record that is not whole, and says whether there was one.
+/// Cuts off an incomplete last record; returns whether there was one.
 pub(super) fn drop_torn_line<Row: DeserializeOwned>(path: &Path) -> Result<bool> {
     cut(path, inspect(path, |_: Row| ())?)
 }
@@ -78,16 +78,17 @@ pub(super) fn cut(path: &Path, torn_at: Option<u64>) -> Result<bool> {
     Ok(true)
 }
 
-/// Shows every whole row to `visit`; tells where a torn last record begins, if there is one. Changes nothing.
+/// Calls `visit` for every whole row; returns the byte at which a torn last record begins, if there is one. It changes
+/// nothing.
 ///
 /// # Errors
-/// If anything else than the end of the file is not a row: what only the end cut is ours to drop, all else is not.
+/// If anything before a torn last record is not a row. Only what the end of the file cuts off may be dropped.
 pub(crate) fn inspect<Row: DeserializeOwned>(path: &Path, mut visit: impl FnMut(Row)) -> Result<Option<u64>> {
     let io = || Error::io("cannot read", path);
     refuse_irregular(path)?;
     let mut file = File::open(path).map_err(io())?;
     let length = file.metadata().map_err(io())?.len();
-    // Another process may append meanwhile; what it appends is not looked at.
+    // Another process may append meanwhile; the appended bytes are ignored.
     let mut reader = strict().buffer_capacity(1 << 20).from_reader((&file).take(length));
     let headers = reader.byte_headers().map_err(|error| unreadable(path, &error))?.clone();
     let mut whole = reader.position().byte();
@@ -108,7 +109,7 @@ pub(crate) fn inspect<Row: DeserializeOwned>(path: &Path, mut visit: impl FnMut(
     let mut tail = Vec::new();
     file.seek(SeekFrom::Start(whole)).map_err(io())?;
     (&file).take(length - whole).read_to_end(&mut tail).map_err(io())?;
-    // Our quotes come in pairs, so an odd number is an open cell, and a line feed in it is text.
+    // The writer closes every quote, so an odd number means an open cell, in which a line feed is text.
     let open = tail.iter().filter(|&&byte| byte == b'"').count() % 2 == 1;
     if tail.ends_with(b"\n") {
         if !(open && record.len() != headers.len()) {
@@ -131,10 +132,10 @@ pub(crate) fn inspect<Row: DeserializeOwned>(path: &Path, mut visit: impl FnMut(
     Ok(Some(whole))
 }
 
-/// Columns whose cells may hold a line feed: only there may the end of the file cut right behind one.
+/// Columns whose cells may contain a line feed: only in these may the file end after a line feed inside a cell.
 const TEXTS: [&str; 4] = ["example_id", "response", "judge_reason", "error"];
 
-/// Lines end as we end them: what a spreadsheet has saved anew is not ours to go on with.
+/// Lines must end in a line feed, as the writer ends them; a file saved by a spreadsheet is refused.
 fn strict() -> csv::ReaderBuilder {
     let mut builder = csv::ReaderBuilder::new();
     builder.flexible(true).terminator(Terminator::Any(b'\n'));
@@ -177,7 +178,7 @@ pub(super) fn scan<Row: DeserializeOwned>(path: &Path, mut visit: impl FnMut(Row
     Ok(())
 }
 
-/// Rewrites a file without the rows that `keep` refuses; the others stay as they are written.
+/// Rewrites a file without the rows for which `keep` is false; the cells of the others stay the same.
 pub(super) fn retain<Row: DeserializeOwned>(path: &Path, keep: impl Fn(&Row) -> bool) -> Result<()> {
     let mut reader = strict().from_path(path).map_err(|error| unreadable(path, &error))?;
     let headers = reader.byte_headers().map_err(|error| unreadable(path, &error))?.clone();
@@ -193,7 +194,7 @@ pub(super) fn retain<Row: DeserializeOwned>(path: &Path, keep: impl Fn(&Row) -> 
     crate::files::write_atomically(path, &writer.into_inner().expect("memory does not fail"))
 }
 
-/// Writes header and rows in place of what the file holds, whole or not at all.
+/// Replaces the file's content by header and rows, atomically.
 pub(super) fn rewrite<Row: Serialize + Default>(path: &Path, rows: &[Row]) -> Result<()> {
     let mut text = header::<Row>();
     text.extend(records(rows));
@@ -209,7 +210,7 @@ fn records<Row: Serialize>(rows: &[Row]) -> Vec<u8> {
     writer.into_inner().expect("memory does not fail")
 }
 
-/// Appends rows: all of them are on the disk when this returns, or none.
+/// Appends rows: when this returns, all of them are on disk, or none.
 pub(super) fn append<Row: Serialize>(file: &mut File, path: &Path, rows: &[Row]) -> Result<()> {
     crate::files::append(file, path, &records(rows))
 }

@@ -23,7 +23,7 @@ pub(super) struct Trial<'a> {
     pub model: &'a Model,
     pub run_id: &'a str,
     pub kv_bytes_per_position: u64,
-    /// Against the full cache, where that was asked for.
+    /// The comparison with the full cache, if it was asked for.
     pub fidelity: Option<Fidelity>,
 }
 
@@ -76,7 +76,8 @@ impl Trial<'_> {
         row
     }
 
-    /// What cells are not freed is held still; layers that do not forget hold everything.
+    /// Bytes of the surviving positions. Layers that do not evict keep all positions, and cells that are not freed
+    /// count as kept.
     fn kv_bytes_kept(&self, forgetting: &Forgetting) -> u64 {
         let layers = self.model.kv_layers();
         let forgetful = layers.iter().filter(|layer| forgetting.layers.include(layer.local)).count() as u64;
@@ -89,7 +90,7 @@ impl Trial<'_> {
         TrialRow { error: error.to_string(), ..self.identity() }
     }
 
-    /// The cells that say which trial this is.
+    /// The cells that identify the trial.
     fn identity(&self) -> TrialRow {
         TrialRow {
             run_id: self.run_id.to_owned(),

@@ -1,11 +1,11 @@
-//! `summary.csv`: one row a condition, for a spreadsheet or a plot of one's own.
+//! `summary.csv`: one row per condition, for a spreadsheet or another plotting program.
 
 use serde::Serialize;
 
 use super::analysis::{Analysis, Comparison, Condition, Question};
 use crate::stats::Estimate;
 
-/// A condition. Costs are against the full cache of its run, as `condition - full cache`: a loss is negative.
+/// One condition. Costs are `condition - full cache` of the same run: a loss is negative.
 #[derive(Serialize)]
 struct Row<'a> {
     run: &'a str,
@@ -15,7 +15,7 @@ struct Row<'a> {
     n_examples: usize,
     n_trials: usize,
     n_failed: usize,
-    /// Share of answers that broke down, and that the limit of tokens cut off.
+    /// Share of answers that broke down; next, share that the token limit cut off.
     broken: f64,
     truncated: f64,
     score: Option<f64>,
@@ -35,7 +35,7 @@ struct Row<'a> {
     score_difference_low: Option<f64>,
     score_difference_high: Option<f64>,
     score_p_holm: Option<f64>,
-    /// Loss of score that fell on answers which broke down, and on sound ones.
+    /// Loss of score on answers that broke down; next, on sound answers.
     loss_broken: Option<f64>,
     loss_sound: Option<f64>,
     earned_difference: Option<f64>,

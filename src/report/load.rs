@@ -10,31 +10,31 @@ use crate::exp::stop::Stopping;
 use crate::exp::{self, INSTRUCTIONS, InstructionRow, MANIFEST, Manifest, PromptRow, TRIALS, TrialRow, read_prompts};
 use crate::{Error, Result};
 
-/// A run directory, read.
+/// The content of a run directory.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// The directory's name; unique among the runs of a report.
     pub name: String,
-    /// Where it lies.
+    /// The directory's path.
     pub directory: PathBuf,
-    /// What ran.
+    /// The manifest.
     pub manifest: Manifest,
-    /// The rows of the trials, the failed ones too.
+    /// The rows of the trials, including failed ones.
     pub trials: Vec<TrialRow>,
     /// The rows of their instructions.
     pub instructions: Vec<InstructionRow>,
-    /// The prompts; `None` where the run holds none.
+    /// The prompts; `None` if the run has none.
     pub prompts: Option<Vec<PromptRow>>,
-    /// The stopping rule it ran under, if any.
+    /// The stopping rule of the run, if it has one.
     pub stopping: Option<Stopping>,
-    /// Files whose last line is still being written, or was torn.
+    /// Files whose last line is torn or still being written.
     pub torn: Vec<&'static str>,
 }
 
 /// Reads the runs of a report.
 ///
 /// # Errors
-/// If a directory holds no run, is given twice, or its files cannot be understood.
+/// If a directory holds no run or is given twice, or if its files are malformed.
 pub fn load(directories: &[PathBuf]) -> Result<Vec<Run>> {
     let mut runs: Vec<Run> = Vec::with_capacity(directories.len());
     for directory in directories {
@@ -94,13 +94,13 @@ fn read(directory: &Path) -> Result<Run> {
     Ok(run)
 }
 
-/// The last component, resolving `.` and `..`.
+/// The last component of the path, after `.` and `..` are resolved.
 fn name(directory: &Path) -> String {
     let full = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
     full.file_name().map_or_else(|| full.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-/// All whole rows. A run may be watched while it is written: a last line that is not whole is left out.
+/// All whole rows. An incomplete last line is left out, because a run may be read while it is written.
 fn rows<Row: DeserializeOwned + Serialize + Default>(
     directory: &Path,
     file: &'static str,

@@ -7,7 +7,7 @@ use crate::exp::Manifest;
 use crate::llama::Preamble;
 use crate::stats;
 
-/// One paragraph a run, and one on the statistics.
+/// One paragraph per run, and one on the statistics.
 pub fn paragraphs(runs: &[Run], analysis: &Analysis) -> Vec<String> {
     let mut paragraphs: Vec<String> =
         runs.iter().enumerate().map(|(index, run)| of_run(index, run, analysis)).collect();
@@ -146,7 +146,7 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
     text
 }
 
-/// The system prompt that the chat template added, and to how many prompts.
+/// The system prompt that the chat template adds, and the number of prompts that have it.
 fn preamble(run: &Run) -> Option<(Preamble, usize)> {
     let preamble: Preamble = serde_json::from_value(run.manifest.model.gguf.get("preamble")?.clone()).ok()?;
     let prompts = run.prompts.iter().flatten().filter(|row| preamble.is_in(&row.pieces, &row.spans)).count();
@@ -220,7 +220,7 @@ fn statistics(runs: &[Run], analysis: &Analysis) -> String {
     text
 }
 
-/// The beginning of a checksum: enough to tell files apart in a paper.
+/// The first characters of a checksum: enough to tell files apart in a paper.
 fn short(sha256: &str) -> &str {
     sha256.get(..12).unwrap_or(sha256)
 }

@@ -1,8 +1,8 @@
 //! The report: what did forgetting cost, and how sure are we?
 //!
-//! Rows become a [`table`], the table an [`Analysis`] (which is `stats.json`), and the analysis
-//! is shown: in the [`terminal`], as a page ([`html`]), as [`figures`], as a paragraph of
-//! [`methods`]. Only [`load`] reads files; nothing but [`crate::stats`] computes statistics.
+//! Rows become a [`table`], the table becomes an [`Analysis`] (written as `stats.json`), and the analysis is shown: in
+//! the [`terminal`], as a page ([`html`]), as [`figures`], as a paragraph of [`methods`]. Only [`load`] reads files;
+//! only [`crate::stats`] computes statistics.
 
 pub mod analysis;
 pub mod csv;

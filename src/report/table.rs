@@ -1,4 +1,4 @@
-//! The rows as a table: columns (conditions of runs) by examples, failed trials set aside.
+//! The rows as a table: conditions of runs by examples, with failed trials kept separately.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,16 +6,16 @@ use super::Run;
 use crate::condition::Condition;
 use crate::exp::{InstructionRow, TrialRow};
 
-/// Columns by examples.
+/// The table: one column per condition, one row per example.
 #[derive(Debug)]
 pub struct Table<'a> {
     /// The runs.
     pub runs: &'a [Run],
-    /// The examples that all runs have, in the order of the first.
+    /// The examples that are in all runs, in the order of the first run.
     pub examples: Vec<&'a str>,
-    /// Examples that are left out because some run lacks them.
+    /// Number of examples that are left out because a run lacks them.
     pub left_out: usize,
-    /// Conditions in the order of the runs' manifests, run by run.
+    /// The conditions, run by run, in the order of the manifests.
     pub columns: Vec<Column<'a>>,
 }
 
@@ -26,7 +26,7 @@ pub struct Column<'a> {
     pub run: usize,
     /// The condition's name in the run's files.
     pub name: String,
-    /// What was done to the cache.
+    /// The condition.
     pub condition: Condition,
     /// Finished trials, by example.
     pub trials: Vec<Vec<Trial<'a>>>,
@@ -34,17 +34,17 @@ pub struct Column<'a> {
     pub failed: Vec<Vec<&'a TrialRow>>,
 }
 
-/// A finished trial and its instructions, by their index.
+/// A finished trial with the rows of its instructions.
 #[derive(Debug, Clone)]
 pub struct Trial<'a> {
     /// Its row.
     pub row: &'a TrialRow,
-    /// The rows of its instructions.
+    /// The rows of its instructions, in the order of `instructions.csv`.
     pub instructions: Vec<&'a InstructionRow>,
 }
 
 impl<'a> Table<'a> {
-    /// Arranges the rows of some runs.
+    /// Arranges the rows of the given runs.
     pub fn new(runs: &'a [Run]) -> Self {
         let (examples, left_out) = common_examples(runs);
         let index: HashMap<&str, usize> = examples.iter().enumerate().map(|(index, &id)| (id, index)).collect();
@@ -52,12 +52,12 @@ impl<'a> Table<'a> {
         Table { runs, examples, left_out, columns }
     }
 
-    /// The baseline of a run: the first, where it has one for each type of the KV cache.
+    /// The baseline of a run; the first one, if the run has one for each KV cache type.
     pub fn baseline(&self, run: usize) -> Option<usize> {
         self.columns.iter().position(|column| column.run == run && column.condition.is_full())
     }
 
-    /// What a column is compared with.
+    /// The baseline that a column is compared with.
     pub fn baseline_of(&self, column: usize) -> Option<usize> {
         let Column { run, condition, .. } = &self.columns[column];
         let full = condition.baseline();
@@ -71,7 +71,7 @@ impl Column<'_> {
         self.trials.iter().flatten()
     }
 
-    /// By example: the mean over repeats of what `value` sees in a trial; `None` where it sees nothing.
+    /// By example: the mean over repeats of `value`; `None` if it has no value in any repeat.
     pub fn by_example(&self, value: impl Fn(&Trial) -> Option<f64>) -> Vec<Option<f64>> {
         self.trials.iter().map(|trials| mean(trials.iter().filter_map(&value))).collect()
     }
@@ -82,7 +82,7 @@ impl Column<'_> {
     }
 }
 
-/// The arithmetic mean; `None` of nothing.
+/// The arithmetic mean; `None` if there are no values.
 pub fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, count) = values.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
     (count > 0).then(|| sum / count as f64)
@@ -132,7 +132,7 @@ fn columns<'a>(number: usize, run: &'a Run, examples: &HashMap<&str, usize>) -> 
         let trials = &mut column.trials[example];
         let slot = *at.entry((index, example, row.repeat)).or_insert(trials.len());
         let trial = Trial { row, instructions: Vec::new() };
-        // A trial that stands twice counts once; the later row is the one that resume would keep.
+        // A trial with two rows counts once; a resume would keep the later row.
         match trials.get_mut(slot) {
             Some(earlier) => *earlier = trial,
             None => trials.push(trial),
@@ -151,7 +151,7 @@ fn columns<'a>(number: usize, run: &'a Run, examples: &HashMap<&str, usize>) -> 
     }
     for (index, column) in columns.iter_mut().enumerate() {
         for (example, failed) in column.failed.iter_mut().enumerate() {
-            // Tried again, and not in vain.
+            // A failed trial that succeeded in a later attempt is not a failure.
             failed.retain(|row| !at.contains_key(&(index, example, row.repeat)));
         }
     }

@@ -13,7 +13,7 @@ const HEAD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
 const WARN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
 
-/// The most comparisons of one kind on the screen; the page and `stats.json` have all.
+/// Largest number of comparisons of one kind on the screen; the page and `stats.json` have all.
 const SHOWN: usize = 10;
 
 /// Renders everything for a terminal of this width.
@@ -75,7 +75,7 @@ fn scores(out: &mut String, analysis: &Analysis, width: usize) {
     }
 }
 
-/// How curves differ; the slope of each stands in the summary.
+/// The comparisons of curves; the summary shows the slope of each curve.
 fn doses(out: &mut String, analysis: &Analysis, width: usize) {
     if analysis.curve_comparisons.is_empty() {
         return;
@@ -83,7 +83,7 @@ fn doses(out: &mut String, analysis: &Analysis, width: usize) {
     let _ = writeln!(out, "\n{HEAD}curve against curve{HEAD:#}");
     let mut shown: Vec<_> = analysis.curve_comparisons.iter().collect();
     let left_out = shown.len().saturating_sub(SHOWN);
-    // The largest of those that are certain; the rest is on the page.
+    // Certain ones first, then larger ones; the others are on the page.
     shown.sort_by(|a, b| {
         let key = |one: &CurveComparison| (one.is_significant(), one.decides().difference.point.abs());
         let ((certain_a, size_a), (certain_b, size_b)) = (key(a), key(b));
@@ -99,7 +99,7 @@ fn doses(out: &mut String, analysis: &Analysis, width: usize) {
     }
 }
 
-/// What was followed beyond luck.
+/// The earned scores.
 fn earned(out: &mut String, analysis: &Analysis, width: usize) {
     let conditions: Vec<_> =
         analysis.conditions.iter().filter_map(|condition| Some((&condition.words, condition.earned?))).collect();
@@ -152,7 +152,7 @@ fn comparisons(out: &mut String, analysis: &Analysis, width: usize) {
             analysis.comparisons.iter().filter(|comparison| comparison.question == question).collect();
         let left_out = compared.len().saturating_sub(SHOWN);
         if left_out > 0 {
-            // What is shown keeps its order; what is not is the least certain.
+            // The least certain comparisons are left out; the others keep their order.
             let mut ranked = compared.clone();
             ranked.sort_by(|a, b| a.p_permutation.total_cmp(&b.p_permutation));
             let last = ranked[SHOWN - 1].p_permutation;
@@ -170,7 +170,7 @@ fn comparisons(out: &mut String, analysis: &Analysis, width: usize) {
     }
 }
 
-/// One line a comparison: of what decides, the difference with its interval and its corrected p.
+/// One line per comparison: the difference that decides, its interval and its corrected p.
 fn table_of_comparisons(out: &mut String, analysis: &Analysis, compared: &[&Comparison], width: usize) {
     let Some(first) = compared.first() else { return };
     let earned = compared.iter().any(|comparison| comparison.earned.is_some());

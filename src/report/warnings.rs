@@ -1,4 +1,4 @@
-//! What to mind when reading a report, and what to do about it.
+//! Warnings for the reader of a report, each with a remedy.
 
 use std::fmt;
 
@@ -9,20 +9,20 @@ use super::table::{Table, mean};
 use super::words::{count, list, number, percent, short_list, thousands};
 use crate::stats::ENOUGH;
 
-/// Share of examples at 0 or 1 from which a condition is said to be at the floor or ceiling.
+/// Share of examples with score 0 or 1 from which a condition counts as being at the floor or ceiling.
 const SATURATED: f64 = 0.8;
-/// Share of truncated answers that is worth a word.
+/// Share of truncated answers from which there is a warning.
 const TRUNCATED: f64 = 0.05;
-/// Examples under which intervals are wide and resampling is rough.
+/// Number of examples below which intervals are wide and resampling is rough.
 const FEW: usize = 20;
-/// Skewness of few differences that bends their test.
+/// Skewness that distorts the test of a few differences.
 const SKEWED: f64 = 1.0;
-/// Kappa under which rules and judge are said to disagree ("substantial" begins here, Landis & Koch 1977).
+/// Kappa below which rules and judge are said to disagree (from 0.6 on agreement is "substantial", Landis & Koch 1977).
 const KAPPA: f64 = 0.6;
-/// The most names in one warning.
+/// Largest number of names in one warning.
 const NAMES: usize = 4;
 
-/// Something that limits what the numbers mean. Its [`Display`](fmt::Display) form says what to do.
+/// A limit on what the numbers mean. Its [`Display`](fmt::Display) form says what to do.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the fields are the numbers and names of the sentence")]
@@ -31,11 +31,11 @@ pub enum Warning {
     Failed { failed: usize, first: String, as_zero: Option<(String, f64, f64)> },
     /// A stopping rule ended the run.
     Stopped { run: String, rule: String, after: usize, of: usize },
-    /// Trials that the settings ask for are missing.
+    /// Planned trials are missing.
     Unfinished { run: String, finished: usize, planned: usize },
-    /// A last line was not whole.
+    /// A last line was incomplete.
     Torn { run: String, files: Vec<&'static str> },
-    /// There is no full cache to compare with.
+    /// The run has no full cache to compare with.
     NoBaseline { run: String },
     /// The runs were computed by different models.
     MixedModels { models: Vec<String> },
@@ -51,11 +51,11 @@ pub enum Warning {
     LeftOut { examples: usize },
     /// Answers are not scored yet.
     Unscored { trials: usize },
-    /// Instructions that no one scored, of trials that have a score.
+    /// Some instructions of scored trials have no score.
     Unjudged { instructions: usize, of: usize },
-    /// The rules of examples are not known, so that they have no chance.
+    /// The rules of some examples are not known, so that these have no chance level.
     NoRules { examples: usize, of: usize },
-    /// No rule has a chance to measure.
+    /// No rule has a chance that can be measured.
     NoChance { left_out: Vec<String> },
     /// Few examples: only large differences can be found.
     FewExamples { n: usize, detectable: Option<f64>, needed: Option<usize>, hopeless: Option<usize> },
@@ -65,20 +65,20 @@ pub enum Warning {
     Ceiling { conditions: Vec<String> },
     /// Nearly every example scores 0 under these conditions.
     Floor { conditions: Vec<String> },
-    /// Answers were cut off by the limit of tokens.
+    /// The token limit cut off answers.
     Truncated { share: f64, worst: String, limit: usize },
-    /// Prompts were shorter than the budget.
+    /// The budget was larger than the prompts.
     Untouched { conditions: Vec<String> },
-    /// Few and skewed differences behind a certain result.
+    /// Certain results that rest on few and skewed differences.
     Skewed { conditions: Vec<String> },
     /// Rules and judge disagree.
     JudgeDisagrees { kappa: f64, n: usize },
-    /// Effects no larger than what repetition alone gives.
+    /// Effects that are no larger than those of repetition alone.
     NoiseFloor { floor: f64, conditions: Vec<String> },
 }
 
 impl Warning {
-    /// A short name for machines.
+    /// A short name of the warning for programs.
     pub fn kind(&self) -> &'static str {
         match self {
             Warning::Failed { .. } => "failed",
@@ -281,7 +281,7 @@ impl Serialize for Warning {
     }
 }
 
-/// Everything that applies, the gravest first.
+/// All warnings that apply, the most serious first.
 pub fn find(table: &Table, analysis: &Analysis) -> Vec<Warning> {
     let mut found = Vec::new();
     rows(table, analysis, &mut found);
@@ -336,7 +336,7 @@ fn rows(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
     }
 }
 
-/// The condition that would change most if failed trials scored 0: its name, its score, and what that would be.
+/// The condition that would change most if failed trials scored 0: its name, its score, and the score it would have.
 fn failures_as_zero(table: &Table, analysis: &Analysis) -> Option<(String, f64, f64)> {
     let changed = table.columns.iter().zip(&analysis.conditions).filter_map(|(column, condition)| {
         let with_zeros = column.trials.iter().zip(&column.failed).filter_map(|(trials, failed)| {
@@ -348,7 +348,7 @@ fn failures_as_zero(table: &Table, analysis: &Analysis) -> Option<(String, f64, 
     changed.max_by(|a, b| (a.1 - a.2).total_cmp(&(b.1 - b.2))).filter(|(_, without, with)| without > with)
 }
 
-/// Things that should be the same and are not.
+/// Differences between runs or rows that should be equal.
 fn mixtures(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
     let runs = &analysis.runs;
     if distinct(runs.iter().map(|run| run.model_sha256.clone())).len() > 1 {
@@ -377,7 +377,7 @@ fn mixtures(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
     }
 }
 
-/// Scores that say less than they seem to.
+/// Scores that mean less than they seem to.
 fn scores(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
     let conditions = &analysis.conditions;
     let named = |test: &dyn Fn(&super::analysis::Condition) -> bool| -> Vec<String> {
@@ -447,7 +447,7 @@ fn scores(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
     }
 }
 
-/// The smallest p a two-sided sign-flip test of so many pairs can give.
+/// The smallest p that a two-sided sign-flip test of `n` pairs can give.
 fn smallest_p(n: usize) -> f64 {
     0.5f64.powi(i32::try_from(n).unwrap_or(i32::MAX) - 1)
 }

@@ -1,4 +1,4 @@
-//! Numbers as they are written in sentences.
+//! Numbers, counts and lists as text for sentences.
 
 use crate::stats::Estimate;
 
@@ -7,7 +7,7 @@ pub fn number(value: f64) -> String {
     decimals(value, 2)
 }
 
-/// So many decimals, with a true minus sign and no negative zero.
+/// A number with `places` decimals, a true minus sign and no negative zero.
 pub fn decimals(value: f64, places: usize) -> String {
     let text = format!("{value:.places$}");
     match text.strip_prefix('-') {
@@ -33,7 +33,7 @@ pub fn fine_estimate(estimate: &Estimate) -> String {
     format!("{point} [{low}, {high}]")
 }
 
-/// As [`estimate`], with the opposite sign: a loss as a cost.
+/// The estimate with the opposite sign: a loss as a cost.
 pub fn negated(estimate: &Estimate) -> Estimate {
     Estimate { point: -estimate.point, low: -estimate.high, high: -estimate.low, ..*estimate }
 }
@@ -43,7 +43,7 @@ pub fn p_value(name: &str, p: f64) -> String {
     if p < 0.001 { format!("{name} < 0.001") } else { format!("{name} = {p:.3}") }
 }
 
-/// `0.012`; `below 0.001`: the size of an error.
+/// The size of an error: `0.012`, or `below 0.001`.
 pub fn at_most(error: f64) -> String {
     if error < 0.001 { "below 0.001".to_owned() } else { format!("{error:.3}") }
 }
@@ -83,7 +83,7 @@ pub fn list<S: AsRef<str>>(items: &[S]) -> String {
     }
 }
 
-/// As [`list`], with at most `most` items and how many more there are.
+/// As [`list`], with at most `most` items and the number of further ones.
 pub fn short_list<S: AsRef<str>>(items: &[S], most: usize) -> String {
     if items.len() <= most {
         return list(items);
