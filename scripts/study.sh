@@ -30,7 +30,7 @@ run() {
     local name=$1
     shift
     echo "$(date +%H:%M) $name"
-    "$kvllama" exp "$@" "${common[@]}" --out "$dir/$name" > "$dir/$name.log" 2>&1
+    "$kvllama" exp "${common[@]}" "$@" --out "$dir/$name" > "$dir/$name.log" 2>&1
 }
 
 # keep NAME: what is worth keeping of a run.
@@ -59,15 +59,15 @@ for part in $parts; do
         recall) both recall --policy "$policies" --ratio 0.1,0.25,0.5,0.75,0.9 ;;
         modes)
             modes=(--policy random,streaming,snapkv:window=16 --ratio 0.25,0.5)
-            both modes "${modes[@]}" --memory kv,text --positions keep,compact --fidelity
-            both heads --policy snapkv:window=16,tova,h2o,keydiff --ratio 0.25,0.5,0.75 --granularity token,head
+            both modes "${modes[@]}" --memory kv,text --positions keep,compact
+            both heads --policy snapkv:window=16,tova,h2o,keydiff --ratio 0.25,0.5 --granularity token,head
             both scope --policy snapkv:window=16,tova,keydiff --ratio 0.25,0.5,0.75 --scope prompt,context
             ;;
         ifeval)
             [ -n "${IFEVAL:-}" ] || { echo "IFEVAL is not set: that part is left out" >&2; continue; }
             "$kvllama" data import-ifeval "$IFEVAL" --out "$dir/ifeval.jsonl" --quiet
-            common=(--n-predict 256 --limit "$limit" --threads "${THREADS:-2}" --quiet)
-            run smollm2-ifeval "${smollm[@]}" --data "$dir/ifeval.jsonl" --policy streaming,random,snapkv:window=16 --ratio 0.25,0.5,0.75
+            run smollm2-ifeval "${smollm[@]}" --data "$dir/ifeval.jsonl" --n-predict 192 --stop-loops \
+                --policy streaming,random,snapkv:window=16 --ratio 0.25,0.5,0.75
             keep smollm2-ifeval
             ;;
         *) echo "no part is called $part: recall, modes, ifeval" >&2; exit 2 ;;

@@ -4,7 +4,7 @@
 //! - [`Judge`]: the trait, with one file per backend: [`Anthropic`], [`Batch`], [`ClaudeCli`], [`OpenAi`], [`Local`].
 //! - `prompt`: the text for the judge, and the form of a verdict.
 //! - [`stage`]: judges a finished run. It requests only unknown verdicts, stores each on disk (`cache`, `ledger`)
-//! before it counts it, and leaves a row unjudged, never at zero, if a judge fails.
+//!   before it counts it, and leaves a row unjudged, never at zero, if a judge fails.
 //! - `estimate`: the probable cost. `pool`: many requests at a time.
 
 mod anthropic;
