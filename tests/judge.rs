@@ -18,7 +18,7 @@ use kvllama::exp::{
 };
 use kvllama::judge::stage::{self, Options, Outcome, Plan, Spent};
 use kvllama::judge::{Anthropic, Batch, ClaudeCli, DEFAULT_MODEL, Judge, Local, OpenAi, Request};
-use kvllama::llama::{ContextSettings, FlashAttn, LoadSettings, Model, Sampling};
+use kvllama::llama::{ContextSettings, LoadSettings, Model};
 use serde_json::{Value, json};
 
 const KEY: &str = "sk-ant-planted-0123456789";
@@ -29,19 +29,7 @@ const EXAMPLE: &str = r#"{"id":"e","messages":[{"role":"user","content":"Be poli
 
 /// One trial a response; the first instruction has a rubric, the second a rule that says it was followed.
 fn run_of(directory: &Path, responses: &[&str]) {
-    let generation = Generation {
-        seed: 1,
-        n_predict: 8,
-        sampling: Sampling::default(),
-        flash_attn: FlashAttn::Auto,
-        swa_full: true,
-        n_batch: 512,
-        parallel: 1,
-        fidelity: false,
-        gpu_layers: None,
-        chat_template: None,
-        chat_template_sha256: None,
-    };
+    let generation = Generation { n_predict: 8, ..Generation::default() };
     let conditions = vec![Condition::default()];
     let settings = Settings { conditions, repeats: 1, limit: None, shard: None, generation };
     let session = Session::new(Build::this(1), &settings, Vec::new());

@@ -485,23 +485,10 @@ fn json<T: Serialize>(value: &T) -> Value {
 pub(super) mod tests {
     use super::*;
     use crate::exp::Generation;
-    use crate::llama::{FlashAttn, Sampling};
 
     /// A manifest for tests of other modules.
     pub(crate) fn manifest() -> Manifest {
-        let generation = Generation {
-            seed: 1,
-            n_predict: 8,
-            sampling: Sampling::default(),
-            flash_attn: FlashAttn::Auto,
-            swa_full: true,
-            n_batch: 512,
-            parallel: 1,
-            fidelity: false,
-            gpu_layers: None,
-            chat_template: None,
-            chat_template_sha256: None,
-        };
+        let generation = Generation { n_predict: 8, ..Generation::default() };
         let conditions = vec![Condition::default()];
         let settings = Settings { conditions, repeats: 1, limit: None, shard: None, generation };
         let session = Session::new(Build::this(1), &settings, vec![(0, "a".into()), (1, "b".into()), (2, "c".into())]);
