@@ -1,4 +1,5 @@
-//! Why it forgot: by type of instruction, by place in the prompt; and what to set that against.
+//! What was forgotten: scores by type of instruction and by place in the prompt; with the noise floor and the agreement
+//! of judges.
 
 use std::collections::{BTreeSet, HashMap};
 
