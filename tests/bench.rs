@@ -1,4 +1,4 @@
-//! `kvllama bench` measures what it says, on a tiny model. How fast is not a question for a test.
+//! `kvllama bench` measures what it claims, on a tiny model. Speed itself is not tested.
 
 mod common;
 
@@ -24,7 +24,7 @@ fn every_section_is_measured_printed_and_written() {
             assert!(value > 0.0 || what.contains("difference"), "{what}: {value}");
         }
     }
-    // Side by side or one by one, the same is said, but for ties that low bits decide: random weights have many.
+    // Side by side or one by one, the answers are the same, except ties that low bits decide: random weights have many.
     let grid = sections[3]["rows"].as_array().unwrap();
     let row = |part: &str| {
         let found = grid.iter().find(|row| row["what"].as_str().unwrap().contains(part));

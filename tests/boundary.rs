@@ -122,7 +122,7 @@ fn a_tap_is_not_believed_after_a_failed_decode_or_other_needs() {
     context.read(1, &[1; 8], 0, false).unwrap();
     let more = Needs { attention_from: vec![0, 1, 2], ..Needs::keys() };
     assert!(context.seen(&more, |_| ()).is_err(), "sums that were not made");
-    // Queries and values that were not asked for are simply not there.
+    // Queries and values that were not requested are absent.
     let other = Needs { values: true, queries_from: Some(0), ..Needs::attention(0) };
     context.seen(&other, |layer| assert!(layer.values.is_empty() && layer.queries.is_none())).unwrap();
     assert!(context.retain_seen(&[3, 3], &[0]).is_err() && context.retain_seen(&[5, 1], &[0]).is_err());

@@ -1,4 +1,4 @@
-//! Data sets: checked, imported, and written by a language model that has to be told what is wrong.
+//! Data sets: checked, imported, and written by a language model that gets its errors back.
 
 mod common;
 
@@ -23,18 +23,18 @@ use serde_json::{Value, json};
 
 const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data");
 
-/// The import of a published file, or a visible skip where it is not at hand.
+/// The import of a published file; without the file, a visible skip.
 fn imported(test: &str, file: &str, format: Format) -> Option<Vec<Example>> {
     let path = Path::new(SHARED).join(file);
     if !path.exists() {
-        // Past the test harness, which would keep it to itself.
+        // Written past the test harness, which would hide it.
         let _ = writeln!(std::io::stderr(), "SKIPPED {test}: there is no {}", path.display());
         return None;
     }
     Some(import(&path, format).unwrap())
 }
 
-/// What every import must be: valid, and nearly every instruction with its words.
+/// What every import must be: valid, with the text of nearly every instruction.
 fn check_import(examples: &[Example], count: usize, instructions: usize) {
     assert_eq!(examples.len(), count);
     let lines: String = examples.iter().map(|example| serde_json::to_string(example).unwrap() + "\n").collect();
@@ -145,7 +145,7 @@ fn ifeval_is_imported_with_the_words_of_its_instructions() {
             ),
             // One sentence states both bounds.
             (3534, &[Some("with no capital letters"), Some("in 20 to 30 sentences."), Some("in 20 to 30 sentences.")]),
-            // It asks for 400 words where the rule counts 336, and for five parts only by showing them.
+            // The prompt asks for 400 words while the rule counts 336, and shows the five parts only by an example.
             (
                 337,
                 &[
@@ -282,7 +282,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// What the model is told last.
+    /// The last message to the model.
     fn last(&self) -> String {
         self.body["messages"].as_array().unwrap().last().unwrap()["content"].to_string()
     }
@@ -294,7 +294,7 @@ struct Server {
 }
 
 impl Server {
-    /// `answer` gets the request and how many came before it, and gives a status and a body.
+    /// `answer` gets the request and the number of earlier ones, and returns a status and a body.
     fn start(answer: impl Fn(&Asked, usize) -> (u16, Value) + Send + 'static) -> Self {
         let server = tiny_http::Server::http("127.0.0.1:0").unwrap();
         let url = format!("http://{}", server.server_addr());

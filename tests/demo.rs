@@ -32,7 +32,7 @@ fn training_cannot_have_drawn_a_demo_prompt() {
     match Command::new("python3").args(check).env("PYTHONDONTWRITEBYTECODE", "1").output() {
         Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
         Err(error) => {
-            // Past the test harness, which would keep it to itself.
+            // Written past the test harness, which would hide it.
             let _ = writeln!(std::io::stderr(), "SKIPPED training_cannot_have_drawn_a_demo_prompt: python3: {error}");
         }
     }

@@ -1,4 +1,5 @@
-//! A run directory that was touched from outside: refused with file, line and mend, or mended; never silently believed.
+//! A run directory that was changed from outside: repaired, or refused with file, line and remedy; never silently
+//! accepted.
 #![cfg(unix)]
 
 mod common;
@@ -33,7 +34,7 @@ fn refused(output: &std::process::Output, file: &str) -> String {
     said
 }
 
-/// What a spreadsheet, an editor or an accident does to line `at` (from 0: the header), of `text`.
+/// The damage that a spreadsheet, an editor or an accident does to line `at` of `text` (0 is the header).
 fn damage(text: &str, at: usize, kind: usize) -> Vec<u8> {
     let mut lines: Vec<Vec<u8>> = text.split_inclusive('\n').map(|line| line.as_bytes().to_vec()).collect();
     let line = &mut lines[at];
@@ -57,10 +58,10 @@ fn damage_at_any_line_is_refused_and_changes_no_byte() {
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(48));
     runner
         .run(&(0..3usize, 0..1000usize, 0..7usize), |(file, at, kind)| {
-            // In JSON a CRLF, or a byte order mark behind the start, may be what it is.
+            // In JSON a CRLF, or a byte order mark after the start, may be valid.
             let n_lines = whole[file].lines().count();
             let at = at % n_lines;
-            // Within a response a line is text, whatever it says.
+            // Within a response every line is text.
             let before: String = whole[file].split_inclusive('\n').take(at).collect();
             let within = before.matches('"').count() % 2 == 1 || whole[file].lines().nth(at).unwrap().contains('"');
             if (file < 2 && within) || (file == 2 && [1, 2, 3, 4].contains(&kind)) || (kind == 3 && at > 0) {
@@ -143,7 +144,7 @@ fn what_is_no_run_or_no_file_is_left_alone() {
     }
 }
 
-/// Starts a run that goes on for a while, and waits for its first row.
+/// Starts a run that takes a while, and waits for its first row.
 fn going_on(out: &Path) -> std::process::Child {
     let text = "exp --policy random --ratio 0.1..0.9:0.1 --repeats 40 --n-predict 32 --out";
     let arguments = text.split(' ').map(str::to_owned).chain([out.display().to_string()]);

@@ -66,11 +66,11 @@ fn uniform(rng: &mut ChaCha8Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Types of rules, and how often luck passes them under two conditions.
+/// By condition and type of rule: the probability that chance passes the rule.
 const LUCK: [[f64; 8]; 2] = [[0.2, 0.05, 0.5, 0.0, 0.3, 0.1, 0.9, 0.02], [0.7, 0.05, 0.6, 0.0, 0.8, 0.3, 0.95, 0.0]];
 
-/// Two conditions: each answer follows what its own prompt asks for with the probability `following`, and passes
-/// all else by luck; some answers are luckier than others.
+/// Two conditions: each answer follows the instructions of its own prompt with the probability `following`, and passes
+/// other rules by chance; some answers have more luck than others.
 fn experiment(rng: &mut ChaCha8Rng, n: usize, following: [f64; 2]) -> Vec<Shares> {
     let types = LUCK[0].len();
     let mut asks: Vec<Vec<usize>> = Vec::new();
@@ -119,20 +119,20 @@ fn experiment(rng: &mut ChaCha8Rng, n: usize, following: [f64; 2]) -> Vec<Shares
     shares(&asked, &conditions.iter().collect::<Vec<_>>()).unwrap()
 }
 
-/// What many experiments found.
+/// The results of many experiments.
 #[derive(Debug, Default)]
 struct Found {
     /// Mean difference of the earned scores, and mean earned score of the first condition.
     difference: f64,
     first: f64,
-    /// Share whose test rejects at 0.05.
+    /// Share of experiments whose test rejects at 0.05.
     rejected: f64,
-    /// Share whose interval of the difference, and of the first earned score, holds the truth.
+    /// Share of experiments whose interval of the difference, and of the first earned score, contains the truth.
     covered: f64,
     first_covered: f64,
 }
 
-/// The first `tested` experiments are tested: that takes most of the time.
+/// Tests only the first `tested` experiments, because tests take most of the time.
 fn simulate(n: usize, runs: u64, tested: u64, following: [f64; 2]) -> Found {
     let mut rng = ChaCha8Rng::seed_from_u64(n as u64);
     let mut found = Found::default();

@@ -1,4 +1,4 @@
-//! The experiment as its users run it: rows that survive everything, and the same rows every time.
+//! The experiment as users run it: rows survive crashes and stops, and are the same every time.
 #![cfg(unix)]
 
 mod common;
@@ -106,7 +106,7 @@ fn conditions_side_by_side_give_the_rows_of_one_at_a_time() {
         }
         same += usize::from(row["response"] == lanes[key]["response"]);
     }
-    // Low bits differ with the batch, so a late token may; on this grid few answers are long enough.
+    // Low bits differ with the batch, so late tokens may differ; on this grid few answers are long enough.
     assert!(same * 10 >= alone.len() * 9, "only {same} of {} answers are the same", alone.len());
 }
 
@@ -120,7 +120,7 @@ fn moved_and_never_heard_memories_predict_alike_alone_and_side_by_side() {
         run(0, &[&base[..], &["--out", out.to_str().unwrap()], more].concat());
         rows(&out, "trials.csv")
     };
-    // One has lanes with cells of their own, the other lanes that share them.
+    // One has lanes with their own cells, the other has lanes that share them.
     for (name, modes) in [("moved", "--positions=compact,keep"), ("unheard", "--memory=text,kv")] {
         let alone = trials(&format!("{name} alone"), &[modes, "--parallel=1"]);
         let lanes = trials(&format!("{name} lanes"), &[modes, "--parallel=auto"]);
@@ -151,7 +151,7 @@ fn more_conditions_may_join_a_run_whatever_auto_makes_of_them() {
     let said = run(0, &[&base[..], &["--ratio=0.1..0.9:0.1"]].concat()).stderr;
     assert!(String::from_utf8_lossy(&said).contains("conditions side by side"));
     assert_eq!(rows(Path::new(&out), "trials.csv").len(), 2 * 10);
-    // One at a time is another computation.
+    // One at a time is a different computation.
     let said = run(2, &[&base[..], &["--parallel=1"]].concat()).stderr;
     assert!(String::from_utf8_lossy(&said).contains("parallel was \"more than 1\" and is now \"1\""));
 }
@@ -247,7 +247,7 @@ fn a_directory_of_another_run_is_refused_or_put_aside() {
     let said = run(2, &other).stderr;
     let said = String::from_utf8_lossy(&said);
     assert!(said.contains("seed was 1 and is now 2") && said.contains("n-predict was 4 and is now 5"), "{said}");
-    // More conditions, examples and repeats are no other run.
+    // More conditions, examples and repeats do not make it another run.
     run(0, &[&base[..], &["--ratio=0.5,0.9", "--limit=2", "--repeats=2"]].concat());
     assert_eq!(rows(Path::new(&out), "trials.csv").len(), 3 * 2 * 2);
     run(0, &[&other[..], &["--fresh"]].concat());

@@ -19,7 +19,7 @@ fn json_lines(path: &Path) -> Vec<Value> {
 fn verdicts_agree_with_the_official_ones() {
     let data = Path::new(DATA);
     if !data.exists() {
-        // Past the test harness, which would keep it to itself.
+        // Written past the test harness, which would hide it.
         let _ = writeln!(std::io::stderr(), "SKIPPED verdicts_agree_with_the_official_ones: no IFEval data at {DATA}");
         return;
     }
@@ -34,7 +34,7 @@ fn verdicts_agree_with_the_official_ones() {
         assert_eq!(ours.key, official["key"]);
         let prompt = &prompts[&ours.key.to_string()];
         for (index, kind) in prompt["instruction_id_list"].as_array().unwrap().iter().enumerate() {
-            // The official code counts a random letter in the place of these two.
+            // The official code counts a random letter instead of these two.
             if matches!(prompt["kwargs"][index]["letter"].as_str(), Some("#" | "!")) {
                 continue;
             }

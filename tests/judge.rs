@@ -1,4 +1,4 @@
-//! Judges, against servers and a command that speak the real wire formats and fail in every way they can.
+//! Judges, with servers and a command that use the real wire formats and fail in many ways.
 
 mod common;
 
@@ -27,7 +27,7 @@ const KEY: &str = "sk-ant-planted-0123456789";
 
 const EXAMPLE: &str = r#"{"id":"e","messages":[{"role":"user","content":"Be polite. Use no commas."}],"instructions":[{"rubric":"It is polite.","text":"Be polite."},{"type":"punctuation:no_comma","text":"Use no commas."}]}"#;
 
-/// One trial a response; the first instruction has a rubric, the second a rule that says it was followed.
+/// One trial per response; the first instruction has a rubric, the second a rule that was followed.
 fn run_of(directory: &Path, responses: &[&str]) {
     let generation = Generation { n_predict: 8, ..Generation::default() };
     let conditions = vec![Condition::default()];
@@ -70,7 +70,7 @@ fn run_of(directory: &Path, responses: &[&str]) {
     }
 }
 
-/// Of each response: the judge's score, and what the row says.
+/// By response: the judge's score, and the reason in the row.
 fn judged(directory: &Path) -> Vec<(Option<f64>, String)> {
     let rows = Rows::open(directory).unwrap();
     rows.instructions
@@ -94,7 +94,7 @@ fn judge(directory: &Path, judge: &mut dyn Judge) -> Outcome {
     stage::run(directory, judge, &Options::default(), &mut Watch::default()).unwrap()
 }
 
-// A server whose answers are raw bytes, so that they can be as wrong as need be.
+// A server whose replies are raw bytes, so that they can be wrong in any way.
 
 #[derive(Debug, Clone)]
 struct Asked {
@@ -115,7 +115,7 @@ enum Act {
 }
 
 impl Server {
-    /// `act` gets the request, and how many with the same body came before it.
+    /// `act` gets the request, and the number of earlier ones with the same body.
     fn start(act: impl Fn(&Asked, usize) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -165,7 +165,7 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Asked>>, act: &dyn Fn(&Asked, usize)
         before
     };
     match act(&asked, before) {
-        // A client that hangs up is no fault.
+        // A client that closes the connection is not an error.
         Act::Answer(bytes) => drop((&stream).write_all(bytes.as_bytes())),
         Act::Hang => std::thread::sleep(Duration::from_secs(2)),
     }
@@ -288,7 +288,7 @@ fn the_messages_api_may_fail_in_every_way_and_no_verdict_is_lost() {
     assert_eq!(asked.len(), 2 + 8 * 2 + 4 + 3, "equal questions are asked once, patience ends");
     assert!(of("[429]")[1] - of("[429]")[0] >= Duration::from_millis(300), "retry-after is honoured");
 
-    // What was billed: an answer for each of the ten verdicts, one out of form before, three in prose.
+    // The bill: an answer for each of the ten verdicts, one malformed before, three in prose.
     let billed = 10 + 1 + 3;
     assert_eq!(outcome.spent.requests, 12);
     assert_eq!(
@@ -300,14 +300,14 @@ fn the_messages_api_may_fail_in_every_way_and_no_verdict_is_lost() {
     assert_eq!((plan.pending, plan.known), (12, 0));
     assert!((0.5..2.0).contains(&(plan.cost_usd.unwrap() / (12.0 * COST))), "the estimate is near: {plan:?}");
 
-    // Means take only what was scored, and the rule speaks where there is one.
+    // Means contain only scored instructions, and the rule decides if there is one.
     let rows = Rows::open(directory.path()).unwrap();
     let means: Vec<_> = rows.trials.iter().map(|row| (row.judge_score, row.mean_score)).collect();
     assert_eq!(means[..2], [(Some(1.0), Some(1.0)), (Some(0.25), Some(0.625))]);
     assert_eq!(means[10], (None, Some(1.0)));
     drop(rows);
 
-    // A rerun asks only for what has no verdict; a judge of another name knows none.
+    // A rerun asks only for missing verdicts; a judge of another name has none.
     let again = judge(directory.path(), &mut anthropic);
     assert_eq!((again.spent.requests, again.judged, again.unjudged, again.spent_in_all.requests), (2, 11, 2, 14));
     let other = Options { dry_run: true, ..Options::default() };
@@ -371,7 +371,7 @@ fn a_batch_outlives_the_process_that_made_it() {
                 }
                 status("in_progress", Value::Null)
             }
-            // The process that made the batch does not see it end.
+            // The process that makes the batch does not see its end.
             "GET /v1/messages/batches/msgbatch_1 HTTP/1.1" => match before {
                 0 => http("400 Bad Request", "", &error("invalid_request_error", "not now")),
                 1 => status("in_progress", Value::Null),
@@ -391,7 +391,7 @@ fn a_batch_outlives_the_process_that_made_it() {
         judged(directory.path()).iter().all(|(score, reason)| score.is_none() && reason == "unjudged: not asked yet")
     );
 
-    // The next collects it, and asks in a new batch for what failed in the first.
+    // The next process collects it, and asks in a new batch for the failed requests.
     let options = Options { max_cost: Some(0.0), ..Options::default() };
     let outcome = stage::run(directory.path(), &mut batch(), &options, &mut Watch::default()).unwrap();
     let creations = || server.asked().iter().filter(|asked| asked.line.starts_with("POST")).count();
@@ -529,7 +529,7 @@ fn a_local_judge_can_say_nothing_but_a_verdict() {
 
 #[test]
 fn no_key_is_seen_anywhere() {
-    // A server that echoes the key in its errors and in a verdict.
+    // A server that repeats the key in its errors and in a verdict.
     let server = Server::start(|asked, before| {
         let key = asked.headers.get("x-api-key").cloned().unwrap_or_default();
         match before {

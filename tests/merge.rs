@@ -1,4 +1,4 @@
-//! Shards become one run: the same rows as a run that was never sharded, and a run like any other.
+//! Shards become one run: it has the rows of a run that was never sharded, and works like any other.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use common::{kvllama, run};
 
-/// Columns that no two runs share.
+/// Columns that differ between any two runs.
 const VARYING: [&str; 5] = ["run_id", "prefill_ms", "evict_us", "decode_ms", "tokens_per_s"];
 
 fn exp(out: &Path, more: &[&str]) {
@@ -15,7 +15,7 @@ fn exp(out: &Path, more: &[&str]) {
     run(0, &[&base[..], &[out.to_str().unwrap()], more].concat());
 }
 
-/// The rows of a file, column by column but for those that vary.
+/// The rows of a file, column by column, without the columns that vary.
 fn rows(directory: &Path, file: &str) -> Vec<BTreeMap<String, String>> {
     let mut reader = csv::Reader::from_path(directory.join(file)).unwrap();
     let columns = reader.headers().unwrap().clone();
@@ -64,13 +64,13 @@ fn eight_shards_merged_are_one_unsharded_run() {
     let prompts = |directory: &Path| std::fs::read_to_string(directory.join("prompts.jsonl")).unwrap();
     assert_eq!(prompts(&merged), prompts(&whole));
 
-    // The same merge again changes nothing but says what it saw.
+    // The same merge again changes nothing and reports what it found.
     let before = std::fs::read(merged.join("trials.csv")).unwrap();
     let (said, _) = merge(&shards, &merged, 0, &[]);
     assert!(said.contains("48 were in more than one run and count once; of 0 the answers differ"), "{said}");
     assert_eq!(std::fs::read(merged.join("trials.csv")).unwrap(), before);
 
-    // It goes on, is scored and reported like any other run.
+    // The merged run is continued, scored and reported like any other.
     exp(&merged, &["--memory=kv,text"]);
     assert_eq!(rows(&merged, "trials.csv").len(), 48 + 32);
     run(0, &["score", merged.to_str().unwrap()]);

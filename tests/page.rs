@@ -1,5 +1,5 @@
-//! The page in a real browser. Needs `chromedriver` and Chromium (Debian: `apt-get install
-//! chromium-driver`); without them the test says so and passes.
+//! The page in a real browser. Needs `chromedriver` and Chromium (Debian: `apt-get install chromium-driver`); without
+//! them the test passes with a message.
 
 mod common;
 
@@ -88,12 +88,12 @@ impl Browser {
         self.call(&format!("/element/{}/click", self.element(selector)), json!({}));
     }
 
-    /// Types into an element, as a keyboard would.
+    /// Types into an element, as with a keyboard.
     fn press(&self, selector: &str, keys: &str) {
         self.call(&format!("/element/{}/value", self.element(selector)), json!({"text": keys}));
     }
 
-    /// Everything the console was told.
+    /// All messages of the console.
     fn complaints(&self) -> Vec<String> {
         let log = self.call("/se/log", json!({"type": "browser"}));
         log.as_array().expect("a log").iter().map(|entry| entry["message"].to_string()).collect()
@@ -141,7 +141,7 @@ fn the_page_sorts_filters_and_shows_the_right_example() {
     browser.click("#only-significant");
     assert_eq!(browser.text("#comparisons-shown"), "0 of 5 shown");
 
-    // The browser, by keyboard: the second example under the largest cost, which is chosen at first.
+    // The example browser, by keyboard: the second example under the largest cost, which is chosen at first.
     assert!(browser.text("#verdict").starts_with("e1 under random (text) at 0.5: score 0.50"));
     browser.press("#example", DOWN);
     assert!(
@@ -175,7 +175,7 @@ fn the_page_sorts_filters_and_shows_the_right_example() {
     browser.click("#next");
     assert!(browser.text("#verdict").starts_with("e4 under random at 0.5: score 0.50"));
 
-    // Every control has a name, and nothing was complained about.
+    // Every control has a name, and the console has no messages.
     let nameless = "return [...document.querySelectorAll('select, input, button, [role=region]')].filter((one) => \
                     !one.labels?.length && !one.textContent.trim() && !one.getAttribute('aria-label')).map((one) => one.id)";
     assert_eq!(browser.ask(nameless), json!([]));

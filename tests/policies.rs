@@ -1,5 +1,5 @@
-//! Policies with scores, heads with sets of their own, rolling budgets and fidelity, on the embedded model.
-//! That scores and logits are right is what tests/scores.rs says; here is what users see of them.
+//! Policies with scores, kept sets per head, rolling budgets and fidelity, on the embedded model. tests/scores.rs
+//! checks that scores and logits are right; this file checks what users see.
 
 mod common;
 
@@ -46,7 +46,7 @@ fn what_attention_keeps_is_obeyed_where_chance_forgets_and_predictions_say_so() 
     assert!(mean(&trials, "snapkv@0.25", "kl_mean") < mean(&trials, "random@0.25", "kl_mean") / 2.0);
     assert!(mean(&trials, "snapkv@0.25", "nll") < mean(&trials, "random@0.25", "nll"));
     assert!(mean(&trials, "random@0.25", "top1_agree") < 1.0);
-    // The full cache beside itself.
+    // The full cache compared with itself.
     assert!(mean(&trials, "none", "kl_mean") < 1e-6);
     assert_eq!(mean(&trials, "none", "top1_agree"), 1.0);
 }
@@ -84,7 +84,8 @@ fn heads_with_sets_of_their_own_free_nothing_and_have_fractional_survival() {
         let rows = rows(&out, "instructions.csv");
         rows.values().filter(|row| row["condition"] == condition).map(|row| row["survival"].parse().unwrap()).collect()
     };
-    // Chance in each head: a mean over heads is near a half; of whole positions it is a multiple of 1/n_tokens.
+    // Random choices in each head: the mean over heads is near a half; for whole positions it is a multiple of
+    // 1/n_tokens.
     assert!(survival("random@0.5/head").iter().all(|share| (0.1..0.9).contains(share)));
     assert_ne!(survival("random@0.5/head"), survival("random@0.5"));
 }
@@ -96,7 +97,7 @@ fn fair_shares_leave_every_instruction_its_part() {
     exp(&out, &["--policy=streaming,snapkv", "--ratio=0.5", "--fair", "--no-baseline", "--limit=6"]);
     for row in rows(&out, "instructions.csv").values() {
         let (tokens, survival): (f64, f64) = (row["n_tokens"].parse().unwrap(), row["survival"].parse().unwrap());
-        // A part of the prompt is off its quota by less than a position; an instruction may be two parts.
+        // A part of the prompt misses its quota by less than one position; an instruction may be two parts.
         assert!((survival - 0.5).abs() * tokens <= 2.0, "{row:?}");
     }
 }
@@ -146,7 +147,7 @@ fn what_cannot_be_had_is_refused_in_a_sentence() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains(sentence), "{arguments:?}: {said}");
     }
-    // A context of its own for each prompt of a window: 24 positions are beyond the tiny model's.
+    // Each prompt of a window gets its own context: 24 positions are beyond the tiny model's.
     let long: Vec<String> = (0..40).map(|token| (10 + token).to_string()).collect();
     let rolling = ["probe", "--tokens", &long.join(","), "--policy=streaming", "--rolling=30", "--positions=compact"];
     let output = run(2, &[&rolling[..], &tiny].concat());

@@ -1,5 +1,5 @@
-//! `kvllama pull` against a hub and a storage server on the loopback device, with everything that
-//! goes wrong between them.
+//! `kvllama pull` with a hub and a storage server on the loopback device, and with everything that can go wrong between
+//! them.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -29,7 +29,7 @@ impl Request {
         self.headers.get(name).map(String::as_str)
     }
 
-    /// N of `Range: bytes=N-`, 0 without.
+    /// N of `Range: bytes=N-`; 0 without that header.
     fn offset(&self) -> usize {
         self.header("range").map_or(0, |range| {
             range.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-')).unwrap().parse().unwrap()
@@ -37,14 +37,14 @@ impl Request {
     }
 }
 
-/// An HTTP server whose answers are raw bytes, so that they can be as wrong as need be.
+/// An HTTP server whose replies are raw bytes, so that they can be wrong in any way.
 struct Server {
     url: String,
     seen: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Server {
-    /// `answer` gets the request and how many came before it.
+    /// `answer` gets the request and the number of earlier ones.
     fn start(answer: impl Fn(&Request, usize) -> Vec<u8> + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -63,7 +63,7 @@ impl Server {
                 let request = Request { path: first.split(' ').nth(1).unwrap().to_owned(), headers };
                 let before = log.lock().unwrap().len();
                 log.lock().unwrap().push(request.clone());
-                // A client that hangs up on a body it does not need is no fault.
+                // A client that closes the connection on a body it does not need is not an error.
                 let _ = stream.write_all(&answer(&request, before));
             }
         });
@@ -86,7 +86,7 @@ fn response(status: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), b"\r\n", body].concat()
 }
 
-/// `content` from the byte on that was asked for.
+/// `content` from the requested byte on.
 fn ranged(request: &Request, content: &[u8], headers: &[(&str, &str)]) -> Vec<u8> {
     let (offset, size) = (request.offset(), content.len());
     if offset >= size {
@@ -99,7 +99,7 @@ fn ranged(request: &Request, content: &[u8], headers: &[(&str, &str)]) -> Vec<u8
     response("206 Partial Content", &[headers, &[("Content-Range", range.as_str())]].concat(), &content[offset..])
 }
 
-/// What the hub says about `content`, whoever sends it.
+/// Adds the hub's headers about `content`, whichever server sends it.
 fn described(content: &[u8], mut answer: Vec<u8>) -> Vec<u8> {
     let headers = format!("\r\nX-Linked-Size: {}\r\nX-Linked-ETag: \"{}\"", content.len(), sha256(content));
     let at = answer.windows(2).position(|pair| pair == b"\r\n").unwrap();
@@ -145,7 +145,7 @@ fn pull(hub: &Hub, directory: &Path, log: &mut Log) -> Result<PathBuf, String> {
     models::pull(hub, &file, directory, None, log).map_err(|error| error.to_string())
 }
 
-/// Where an unfinished pull of `content` lies.
+/// The path of an unfinished pull of `content`.
 fn part(directory: &Path, content: &[u8]) -> PathBuf {
     directory.join(format!("{LOCAL}.{}.part", &sha256(content)[..12]))
 }
@@ -165,7 +165,7 @@ fn the_hub_redirects_to_its_storage_and_the_token_stays_behind() {
     let main = Server::start({
         let (content, storage) = (content.clone(), storage.url.clone());
         move |request, _| {
-            // A renamed repository first leads elsewhere on the hub itself: there the token is needed.
+            // A renamed repository first redirects within the hub: there the token is needed.
             let to = if request.path == PATH { "/renamed".to_owned() } else { format!("{storage}/blob?signature=1") };
             described(&content, response("302 Found", &[("Location", &to)], b""))
         }
@@ -185,7 +185,7 @@ fn the_hub_redirects_to_its_storage_and_the_token_stays_behind() {
     assert_eq!(storage.seen()[0].header("authorization"), None);
     assert!(!format!("{:?}", storage.seen()).contains(TOKEN));
 
-    // What is here is not asked for again.
+    // A file that is here is not requested again.
     pull(&hub(&main), directory.path(), &mut log).unwrap();
     assert_eq!(main.seen().len(), 2);
 }
@@ -252,7 +252,7 @@ fn a_file_that_changed_on_the_hub_starts_anew() {
         }
     });
     let directory = tempfile::tempdir().unwrap();
-    // Of an even older content, by an earlier run.
+    // A part of an even older content, from an earlier run.
     std::fs::write(part(directory.path(), b"older"), b"old").unwrap();
     let mut log = Log::default();
     let path = pull(&hub(&server), directory.path(), &mut log).unwrap();
@@ -325,7 +325,7 @@ fn refusals_are_explained_and_never_show_the_token() {
         }
         assert_eq!(server.seen().len(), 2, "asking again would not help");
     }
-    // Not even where the token itself is at fault.
+    // The token is not shown even if the token itself is malformed.
     let server = Server::start(|_, _| response("200 OK", &[], b""));
     let broken = Hub { token: Some(format!("{TOKEN}\n")), ..hub(&server) };
     let error = pull(&broken, tempfile::tempdir().unwrap().path(), &mut Log::default()).unwrap_err();
@@ -391,7 +391,7 @@ impl Drop for SmallDisk {
 #[test]
 fn a_disk_that_fills_up_keeps_what_it_holds() {
     let Some(disk) = SmallDisk::mount() else {
-        // Past the capture of the test harness.
+        // Written past the test harness, which would hide it.
         let _ = writeln!(std::io::stderr(), "skipped: mounting a small disk takes root");
         return;
     };
@@ -399,7 +399,7 @@ fn a_disk_that_fills_up_keeps_what_it_holds() {
     let server = Server::start({
         let content = content.clone();
         move |_, _| {
-            // No size is told, so that it cannot be checked first.
+            // The size is not stated, so it cannot be checked first.
             let headers = [("Transfer-Encoding", "chunked"), ("X-Linked-ETag", &sha256(&content))];
             let chunk = [format!("{:x}\r\n", content.len()).as_bytes(), &content, b"\r\n0\r\n\r\n"].concat();
             response("200 OK", &headers, &chunk)
@@ -418,7 +418,7 @@ fn a_second_pull_of_the_same_file_is_refused() {
     let server = Server::start({
         let content = content.clone();
         move |request, before| match before {
-            // The first pull gets half of it, and the rest when the second has been refused.
+            // The first pull gets half of it; the rest follows after the second pull was refused.
             0 => cut(described(&content, ranged(request, &content, &[])), 1_000_000),
             1 => {
                 wait.recv().unwrap();
@@ -474,7 +474,7 @@ fn the_command_reads_the_environment_and_prints_the_path() {
     for output in [done.stderr, refused.stderr] {
         let output = String::from_utf8_lossy(&output).into_owned();
         assert!(!output.contains(TOKEN));
-        // The start of a request in hexadecimal: a dump of it would hold the token, too.
+        // The start of a request in hexadecimal: a dump of it would contain the token.
         assert!(!output.contains("4745 5420"), "{output}");
     }
     assert_eq!(names(directory.path()), [LOCAL]);

@@ -1,5 +1,5 @@
-//! Real weights: SmolLM2 135M Instruct and Gemma 3 270M, which `scripts/real-models.sh` puts into `models/`. Without them
-//! these tests skip, and say so.
+//! Real weights: SmolLM2 135M Instruct and Gemma 3 270M, which `scripts/real-models.sh` puts into `models/`. Without
+//! them these tests skip with a message.
 
 mod common;
 
@@ -18,12 +18,12 @@ const STORY: &str = "Mara lives by the sea with a small grey dog. The dog is cal
     Mara mends nets on the porch, while the dog sleeps in the shade. On Sundays her brother comes over from the city and \
     cooks a soup of leeks and potatoes. ";
 
-/// The path of a model that is here.
+/// The path of a model, if it is here.
 fn model(name: &str) -> Option<String> {
     let directory = std::env::var_os("KVLLAMA_MODELS").map_or_else(|| PathBuf::from("models"), PathBuf::from);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory).join(name);
     if !path.is_file() {
-        // Past the capture of the test harness: a skip must be seen.
+        // Written past the test harness: a skip must be seen.
         let line = format!("SKIPPED: {} is not here; scripts/real-models.sh gets it\n", path.display());
         std::io::stderr().write_all(line.as_bytes()).unwrap();
         return None;

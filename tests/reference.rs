@@ -1,5 +1,5 @@
-//! `probe` against an independent reference: float64 logits of a tiny Gemma 3 from `scripts/reference`, where an
-//! eviction is an attention mask. What the model shows with nothing evicted is the error floor of the arithmetic.
+//! `probe` against an independent reference: float64 logits of a tiny Gemma 3 from `scripts/reference`, in which an
+//! eviction is an attention mask. The difference with nothing evicted is the error floor of the arithmetic.
 
 use std::collections::HashMap;
 use std::fs;
@@ -81,7 +81,7 @@ fn range(logits: &[f32]) -> f32 {
 fn logits_after_an_eviction_equal_the_independent_reference() {
     let cases: Vec<Case> = serde_json::from_slice(&fs::read(fixture("cases.json")).unwrap()).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    // Logits and error floor of each prompt with nothing evicted; that case comes first.
+    // Logits and error floor of each prompt with nothing evicted; this case comes first.
     let mut full: HashMap<&str, (Vec<f32>, f32)> = HashMap::new();
     let mut wrong = Vec::new();
     for case in &cases {
@@ -96,7 +96,7 @@ fn logits_after_an_eviction_equal_the_independent_reference() {
             let limit = 1e-4 * range(&expected);
             assert!(error <= limit, "{}: off by {error:e} with nothing evicted, at most {limit:e}", case.name);
         } else {
-            // Or else agreement would prove nothing.
+            // Without a real change, agreement would prove nothing.
             let moved = max_difference(&logits, uncut);
             assert!(moved > 1000.0 * *floor, "{}: the eviction moved the logits by {moved:e} only", case.name);
         }

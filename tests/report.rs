@@ -1,5 +1,5 @@
-//! The report on a small run whose numbers were worked out by hand: six examples of two
-//! instructions, one failed trial, one truncated answer, one hostile answer.
+//! The report on a small run whose numbers were computed by hand: six examples of two instructions, one failed trial,
+//! one truncated answer, one hostile answer.
 
 mod common;
 
@@ -12,7 +12,7 @@ fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/run")
 }
 
-/// A copy of the fixture that may be written to.
+/// A writable copy of the fixture.
 fn copy(into: &Path) -> PathBuf {
     std::fs::create_dir_all(into).unwrap();
     for entry in std::fs::read_dir(fixture()).unwrap() {
@@ -101,7 +101,7 @@ fn why_it_forgot_is_counted_by_type_place_and_survival() {
     assert_eq!(types[0]["name"], "keywords:existence");
     close(&types[0]["scores"][0]["point"], 5.0 / 6.0);
     close(&types[1]["scores"][2]["point"], 5.0 / 6.0);
-    // The second instruction stands first in the prompt.
+    // The second instruction comes first in the prompt.
     let places = stats["places"].as_array().unwrap();
     assert_eq!([&places[0]["name"], &places[1]["name"]], ["first", "last"]);
     close(&places[0]["scores"][0]["point"], 5.0 / 6.0);
@@ -126,7 +126,7 @@ fn warnings_fire_and_only_those() {
     let rows = std::fs::read_to_string(&path).unwrap();
     let kept: Vec<&str> = rows.lines().filter(|line| !line.contains(",none,none,0,")).collect();
     std::fs::write(&path, kept.join("\n") + "\n0123456789ab,e6,torn").unwrap();
-    // A few examples that moved do not make a floor of the full cache.
+    // A few examples that changed do not make a floor of the full cache.
     let floor = copy(&directory.path().join("floor"));
     rewrite(&floor.join("trials.csv"), &["kl_mean"], |at, cell| match at {
         0 => "0.001".to_owned(),
@@ -152,7 +152,8 @@ fn warnings_fire_and_only_those() {
 fn earned_scores_are_those_worked_out_by_hand() {
     let directory = tempfile::tempdir().unwrap();
     let run = copy(&directory.path().join("run"));
-    // Half of the prompts ask for no commas, half for a word that is in some foreign answers; the rest is for a judge.
+    // Half of the prompts forbid commas, the other half ask for a word that is in some foreign answers; the rest is for
+    // a judge.
     let path = run.join("prompts.jsonl");
     let prompts = std::fs::read_to_string(&path).unwrap();
     let (commas, pebble) =
@@ -208,7 +209,7 @@ fn what_no_one_scored_is_said() {
     let said =
         warnings.iter().find(|warning| warning["kind"] == "unjudged").expect("a warning")["text"].as_str().unwrap();
     assert!(said.contains("of 46 instructions") && said.contains("`kvllama judge DIR"), "{said}");
-    // A run that nobody has scored yet has a page all the same.
+    // The report of a run without scores has a page too.
     let none = copy(&directory.path().join("none"));
     rewrite(&none.join("instructions.csv"), &["score", "pass_strict", "pass_loose", "judge_score"], |_, _| {
         String::new()

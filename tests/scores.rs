@@ -1,5 +1,5 @@
-//! Scores, kept sets, and logits under sets of each head's own, against an independent reference: float64 PyTorch after
-//! the papers (`scripts/reference/scores.py`), on a tiny Gemma 3.
+//! Scores, kept sets, and logits with a kept set per head, against an independent reference: float64 PyTorch code
+//! written from the papers (`scripts/reference/scores.py`), on a tiny Gemma 3.
 
 mod common;
 
@@ -101,7 +101,7 @@ fn scores_per_layer_and_head_and_what_they_keep_equal_the_reference() {
             let protects = matches!(policy, "tova" | "snapkv" | "expected-attention");
             let scale = largest(expected.iter().copied()) - f32::from(u8::from(protects));
             let error = difference(&actual, &expected) / scale;
-            // lagkv's scores are ranks: where two differ by less than float32 tells apart, they may change places.
+            // lagkv's scores are ranks: two values closer than float32 resolves may change places.
             let allowed = if policy == "lagkv" { 1.01 / 128.0 } else { 1e-3 };
             println!("{name} {policy}: {error:.1e} of the largest score");
             assert!(error <= allowed, "{name} {policy}: off by {error} of the largest score");

@@ -1,4 +1,4 @@
-//! Slopes, their test, and Holm's correction behind gates: against SciPy, and by simulation.
+//! Slopes, their test, and Holm's correction behind gates: compared with SciPy, and by simulation.
 
 use kvllama::stats::{holm, holm_gated, sign_flip, slope_test, slope_weights};
 use proptest::prelude::*;
@@ -21,7 +21,7 @@ fn slopes_equal_scipy() {
             let ours: f64 = values.iter().zip(&weights).map(|(value, weight)| value * weight).sum();
             assert!((ours - slope).abs() < 1e-9, "{ours} is not {slope}");
         }
-        // All label permutations, or sign patterns, counted.
+        // p counts all label permutations, or sign patterns.
         let (ours, p) = (slope_test(&values, &doses, 1), case["p"].as_f64().unwrap());
         let exact = case["symmetric"].as_bool().unwrap();
         assert!((ours - p).abs() < if exact { 1e-9 } else { 0.012 }, "{ours} is not {p}");
@@ -53,8 +53,8 @@ fn the_test_of_a_slope_is_wrong_in_at_most_five_and_a_half_percent_of_null_runs(
     }
 }
 
-/// The hardest case: one policy that loses at its highest ratio and nowhere else, and others that lose nothing. How often
-/// something untrue is called certain: by gates, and by Holm over the slopes with the ratios at the same level.
+/// The hardest case: one policy that loses only at its highest ratio, and others that lose nothing. Returns how often
+/// something untrue is called certain: with gates, and with Holm over the slopes and the ratios at the same level.
 fn family_wise_errors(policies: usize, runs: u64) -> [f64; 2] {
     let (n, doses) = (12, [0.0, 0.25, 0.5, 0.75]);
     let mut rng = ChaCha8Rng::seed_from_u64(policies as u64);
@@ -72,7 +72,7 @@ fn family_wise_errors(policies: usize, runs: u64) -> [f64; 2] {
                 [vec![slope_test(&values, &doses, run)], ratios.to_vec()].concat()
             })
             .collect();
-        // True is the slope of the first and its cost at the highest ratio.
+        // True effects are the slope of the first policy and its cost at the highest ratio.
         let untrue =
             |corrected: &[Vec<f64>]| corrected[0][2..].iter().chain(corrected[1..].iter().flatten()).any(|&p| p < 0.05);
         wrong[0] += usize::from(untrue(&holm_gated(&chains)));

@@ -39,7 +39,7 @@ fn paired_comparisons_equal_scipy() {
         close(ours.d_z.unwrap(), number("difference") / number("sd"), 1e-9);
         let exact = case["exact"].as_bool().unwrap();
         close(ours.p_permutation, number("p_permutation"), if exact { 1e-9 } else { 0.01 });
-        // Monte Carlo on both sides, and on few examples the resampled means lie on a coarse lattice.
+        // Both sides use Monte Carlo, and with few examples the resampled means lie on a coarse lattice.
         let differences: Vec<f64> = numbers(&case["a"]).iter().zip(numbers(&case["b"])).map(|(a, b)| b - a).collect();
         let interval = mean_bca(&differences, 0.95, 1).unwrap();
         let width = number("high") - number("low");
@@ -160,8 +160,8 @@ fn the_interval_of_few_differences_covers_the_truth() {
     assert!((0.93..=0.97).contains(&(covered / runs as f64)), "{covered} of {runs}");
 }
 
-/// Instructions of `n` examples under three ratios, which share the example's difficulty and luck. How much survived does not
-/// matter; the ratio does.
+/// Instructions of `n` examples under three ratios, which share the example's difficulty and luck. The survival does
+/// not matter here; the ratio does.
 fn instructions(rng: &mut ChaCha8Rng, n: usize) -> Observations {
     let mut seen = Observations::default();
     for example in 0..n {
@@ -234,7 +234,7 @@ fn the_confidence_sequence_covers_the_truth_at_every_look() {
         let covered = (0..paths)
             .filter(|_| {
                 let mut sequence = ConfidenceSequence::new(0.95);
-                // An interval never grows again: the last is the narrowest.
+                // An interval never grows again, so the last one is the narrowest.
                 (0..looks).for_each(|_| sequence.push(draw(&mut rng)));
                 let estimate = sequence.estimate();
                 estimate.low <= mean && mean <= estimate.high

@@ -1,4 +1,4 @@
-//! Early stopping as its users run it.
+//! Early stopping as users run it.
 
 mod common;
 
@@ -50,7 +50,7 @@ fn a_run_stops_when_the_difference_is_decided_and_goes_on_when_asked() {
     let methods = String::from_utf8(report(&["--methods"])).unwrap();
     assert!(methods.contains(&format!("it held after {n} of 40 examples")), "{methods}");
 
-    // Without the rule the run goes on, and keeps what it has.
+    // Without the rule the run continues, and keeps its rows.
     run(0, &base);
     assert_eq!(rows(&out, "trials.csv").len(), 80);
     assert!(std::fs::read(out.join("trials.csv")).unwrap().starts_with(&before));

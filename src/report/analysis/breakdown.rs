@@ -1,29 +1,29 @@
-//! Losses told apart: answers that broke down, and sound answers that forgot.
+//! Separates losses on answers that broke down from losses on sound answers.
 
 use serde::Serialize;
 
 use crate::report::table::{Column, Trial, mean};
 use crate::score::{Decay, REPETITIVE};
 
-/// How the loss of one condition against another divides.
+/// The two parts of the loss of one condition against another.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Breakdown {
-    /// Mean loss of score, over all examples, that fell on answers which broke down.
+    /// Mean loss of score over all examples, as far as it is on answers that broke down.
     pub broken: f64,
-    /// ... and on sound ones: what was forgotten, or not followed. The two add up to the loss.
+    /// The same on sound answers, which forgot an instruction or did not follow it. The two parts sum to the loss.
     pub sound: f64,
 }
 
-/// Whether an answer is no language any more: it says nothing, or repeats itself ([`REPETITIVE`]).
+/// Whether an answer broke down: it is empty, or repeats itself ([`REPETITIVE`]).
 pub fn is_broken(trial: &Trial) -> bool {
     match trial.row.repetition {
         Some(repetition) => repetition >= REPETITIVE || !trial.row.response.chars().any(char::is_alphanumeric),
-        // Of a run that was made before this was measured.
+        // A run of an older version has no such column.
         None => Decay::of(&trial.row.response).is_broken(),
     }
 }
 
-/// Divides the loss of `b` against `a`; nothing without a common example.
+/// The parts of the loss of `b` against `a`; `None` without a common example.
 pub(super) fn of(a: &Column, b: &Column) -> Option<Breakdown> {
     let (mut broken, mut sound, mut n) = (0.0, 0.0, 0usize);
     for (left, right) in a.trials.iter().zip(&b.trials) {

@@ -1,4 +1,4 @@
-//! Luck: each rule on the answers to other examples, which never saw it.
+//! Chance: how often each rule is passed by answers to other examples, which never saw the rule.
 
 use std::collections::HashMap;
 
@@ -13,38 +13,38 @@ use crate::report::{Table, words};
 use crate::score::Checker;
 use crate::stats::{Asked, Shares, Verdicts, shares};
 
-/// Rules whose words the question itself may bring up, or not: answers to other questions are no fair donors.
+/// Rules on words that the question itself makes likely or unlikely: answers to other questions are not fair donors.
 const OF_THE_TOPIC: [&str; 2] = ["keywords:forbidden_words", "kvllama:excludes"];
 
-/// Checks that a report may cost: some seconds. Donors are sampled beyond.
+/// Largest number of checks in a report: they take some seconds. If there would be more, donors are sampled.
 const CHECKS: usize = 500_000;
-/// Donors that every rule keeps.
+/// Smallest number of donors that every rule keeps.
 const LEAST: usize = 4;
 
-/// What the earned scores of a report rest on.
+/// The basis of the earned scores of a report.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ChanceFacts {
-    /// Instructions of the examples.
+    /// Number of instructions of the examples.
     pub n_instructions: usize,
-    /// Rules with a chance: those that earned scores rest on.
+    /// Number of rules that have a chance: earned scores are computed from these.
     pub n_rules: usize,
-    /// The most donors that were asked of a rule.
+    /// Largest number of donors of a rule.
     pub donors: usize,
-    /// Whether that is a sample of them.
+    /// Whether the donors are a sample.
     pub sampled: bool,
-    /// Left out: instructions that no rule can check.
+    /// Left out: number of instructions that no rule can check.
     pub rubrics: usize,
-    /// Left out: rules on words that the question itself may bring up.
+    /// Left out: number of rules on words that the question itself makes likely or unlikely.
     pub of_the_topic: usize,
-    /// Left out: rules of a type that every prompt asks for.
+    /// Left out: number of rules of a type that every prompt asks for.
     pub without_donors: usize,
-    /// Left out: examples whose rules are not known, because no run holds their prompts.
+    /// Left out: number of examples whose rules are not known, because no run holds their prompts.
     pub examples_unknown: usize,
 }
 
 impl ChanceFacts {
-    /// What earned scores rest on, and what they leave out; nothing where there are none. `error` is the largest
-    /// standard error that sampling donors leaves.
+    /// The basis of earned scores and the instructions left out, as a sentence; `None` without earned scores. `error`
+    /// is the largest standard error due to sampled donors.
     pub fn sentence(&self, error: f64) -> Option<String> {
         if self.n_rules == 0 {
             return None;
@@ -74,7 +74,7 @@ impl ChanceFacts {
         }
     }
 
-    /// What has no chance, and why.
+    /// The instructions that have no chance, with the reason.
     pub fn left_out(&self) -> Vec<String> {
         let reasons = [
             (self.rubrics, "that no rule can check"),
@@ -86,7 +86,7 @@ impl ChanceFacts {
     }
 }
 
-/// The rules of the examples with their donors, and what each condition's answers pass of them.
+/// The rules of the examples with their donors, and the verdicts on each condition's answers.
 pub(super) struct Chance {
     pub facts: ChanceFacts,
     asked: Vec<Asked>,
@@ -163,7 +163,7 @@ impl Rules {
         facts.n_rules = places.len();
         let most = most_donors(table, facts.n_rules);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        // The same donors in every condition: exchanging the answers of two conditions leaves the chance alone.
+        // All conditions have the same donors: exchanging the answers of two conditions leaves the chance unchanged.
         let donors = demands.iter().map(|demand| sampled(&fair[demand], most, &mut rng));
         let asked: Vec<Asked> = examples
             .into_iter()
@@ -190,7 +190,7 @@ impl Rules {
             donated: self.asked.iter().map(|rule| vec![0.0; rule.donors.len()]).collect(),
         };
         for (example, trials) in column.trials.iter().enumerate() {
-            // Its own verdicts are those of the rows.
+            // The verdicts on an example's own rules are those of the rows.
             let own = |&rule: &usize| {
                 let place = self.places[rule].0;
                 let rows =
@@ -215,7 +215,7 @@ impl Rules {
     }
 }
 
-/// How many donors a rule may have within [`CHECKS`].
+/// The largest number of donors per rule within [`CHECKS`].
 fn most_donors(table: &Table, n_rules: usize) -> usize {
     let trials: usize = table.columns.iter().map(|column| column.finished().count()).sum();
     let per_donor = n_rules * trials.div_ceil(table.examples.len().max(1));
@@ -229,7 +229,8 @@ fn sampled(donors: &[usize], most: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
     crate::random::sample(rng, donors.len(), most).into_iter().map(|place| donors[place]).collect()
 }
 
-/// What an instruction asks for, such that another prompt may ask for the same: something of its type; where the type
+/// The key of an instruction's demand: prompts with the same key ask for the same. It is the type; if the type only
+/// says how an answer is compared with a reference, it is that reference.
 /// only says how an answer is compared with a reference, that reference.
 fn demand(instruction: &Instruction) -> String {
     const OF_REFERENCES: [&str; 2] = ["ruler:", "longbench:"];
@@ -240,7 +241,7 @@ fn demand(instruction: &Instruction) -> String {
     kind.clone()
 }
 
-/// By demand: the examples that make it not. One whose prompt is not known is nobody's donor.
+/// By demand: the examples that do not make it. An example whose prompt is not known is never a donor.
 fn fair_donors(known: &[Option<&[Instruction]>]) -> HashMap<String, Vec<usize>> {
     let mut asking: HashMap<String, Vec<bool>> = HashMap::new();
     for (example, instructions) in known.iter().enumerate() {
@@ -252,7 +253,7 @@ fn fair_donors(known: &[Option<&[Instruction]>]) -> HashMap<String, Vec<usize>> 
     asking.into_iter().map(|(kind, asking)| (kind, fair(asking))).collect()
 }
 
-/// By example: what it asks for, from the first run that holds its prompt.
+/// By example: its instructions, from the first run that holds its prompt.
 fn instructions<'a>(table: &Table<'a>) -> Vec<Option<&'a [Instruction]>> {
     let mut known: HashMap<&str, &[Instruction]> = HashMap::new();
     for prompt in table.runs.iter().flat_map(|run| run.prompts.iter().flatten()) {

@@ -1,4 +1,4 @@
-//! Paired comparisons: every condition against the full cache, and conditions that differ in one thing.
+//! Paired comparisons: every condition with the full cache, and conditions that differ in one axis.
 
 use std::collections::HashMap;
 
@@ -13,14 +13,14 @@ use crate::report::table::Column;
 use crate::report::{Table, words};
 use crate::stats::{self, Estimate};
 
-/// Two-sided level of all comparisons of a family together.
+/// Two-sided level of a whole family of comparisons.
 const ALPHA: f64 = 0.05;
 /// Power behind [`Comparison::detectable`] and [`Comparison::examples_needed`].
 const POWER: f64 = 0.8;
-/// The difference that [`Comparison::examples_needed`] is for.
+/// The difference assumed in [`Comparison::examples_needed`].
 const TARGET: f64 = 0.1;
 
-/// What a comparison asks.
+/// The question of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
     /// What does this eviction cost, against the full cache?
@@ -32,7 +32,7 @@ pub enum Question {
 }
 
 impl Question {
-    /// A word for it: `baseline`, the axis's name, or `run`.
+    /// A short name: `baseline`, the axis's name, or `run`.
     pub fn id(self) -> &'static str {
         match self {
             Question::Baseline => "baseline",
@@ -50,12 +50,12 @@ impl Question {
         }
     }
 
-    /// Whether it is asked of this axis.
+    /// Whether the question is about the given axis.
     pub fn is_of<A: Axis>(self) -> bool {
         matches!(self, Question::Axis(axis) if axis.name == A::NAME)
     }
 
-    /// Where its comparisons stand in a report: the baseline first, then axis by axis, runs last.
+    /// The order of questions in a report: the baseline first, then axis by axis, runs last.
     fn place(self) -> usize {
         match self {
             Question::Baseline => 0,
@@ -71,7 +71,7 @@ impl Serialize for Question {
     }
 }
 
-/// Condition `b` against condition `a`, on the examples that both have.
+/// Condition `b` compared with condition `a`, on their common examples.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
     /// What it asks.
@@ -82,7 +82,7 @@ pub struct Comparison {
     pub b: usize,
     /// The result in words.
     pub sentence: String,
-    /// Pairs: examples that both have.
+    /// Number of pairs: common examples.
     pub n: usize,
     /// Mean score of `a` on them.
     pub mean_a: f64,
@@ -90,11 +90,11 @@ pub struct Comparison {
     pub mean_b: f64,
     /// Mean of `b - a`, with its interval over examples.
     pub difference: Estimate,
-    /// Against the full cache, in a run under a stopping rule: the interval that holds whenever one
-    /// stops, for all conditions together.
+    /// For comparisons with the full cache in a run with a stopping rule: an interval that holds at any stopping time,
+    /// for all conditions together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anytime: Option<Estimate>,
-    /// The same on earned scores, where they can be computed: what decides.
+    /// The same on earned scores, if they can be computed; it then decides.
     pub earned: Option<EarnedDifference>,
     /// Two-sided sign-flip permutation test.
     pub p_permutation: f64,
@@ -110,23 +110,23 @@ pub struct Comparison {
     pub sd_difference: f64,
     /// Skewness of the paired differences.
     pub skewness: f64,
-    /// Instructions followed in one of the two only.
+    /// Instructions followed under only one of the two.
     pub changed: Option<Changed>,
-    /// Against the full cache: how much of the loss fell on answers that broke down.
+    /// For comparisons with the full cache: the parts of the loss.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breakdown: Option<Breakdown>,
     /// KL divergence of `b` as a multiple of that of `a`: geometric mean over examples.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl_ratio: Option<Estimate>,
-    /// The smallest difference that 80 of 100 such experiments find at the level that decides first: 0.05 over the
-    /// number of comparisons. Of the earned score, where it decides.
+    /// The smallest difference that such an experiment finds with a power of 80% at the strictest level of the
+    /// correction: 0.05 divided by the number of comparisons. It is in units of the earned score if that decides.
     pub detectable: f64,
-    /// Examples that a difference of 0.1 needs for that.
+    /// Number of examples at which a difference of 0.1 is found with this power.
     pub examples_needed: Option<usize>,
 }
 
 impl Comparison {
-    /// What decides: the difference of the earned score and its corrected p, where there is one, else of the score.
+    /// The deciding difference and its corrected p: of the earned score if there is one, else of the score.
     pub fn decides(&self) -> (&Estimate, f64) {
         match &self.earned {
             Some(earned) => (&earned.difference, earned.p_holm),
@@ -134,19 +134,19 @@ impl Comparison {
         }
     }
 
-    /// Examples and skewness of the difference that decides.
+    /// Number of examples and skewness of the deciding difference.
     pub fn symmetry(&self) -> (usize, f64) {
         self.earned.as_ref().map_or((self.n, self.skewness), |earned| (earned.n, earned.skewness))
     }
 
-    /// Whether the corrected test that decides rejects "no difference" at 0.05.
+    /// Whether the deciding corrected test rejects "no difference" at 0.05.
     pub fn is_significant(&self) -> bool {
         self.decides().1 < ALPHA
     }
 }
 
-/// Single instructions whose verdict changed, of the first repeat where there are several. A description: instructions
-/// of a prompt are not independent, so that the sign-flip test over examples is the test.
+/// Single instructions whose verdict changed, in the first repeat. This only describes: instructions of a prompt are
+/// not independent, so the test is the sign-flip test over examples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Changed {
     /// Followed under `a`, not under `b`.
@@ -218,7 +218,7 @@ pub(super) fn comparisons(
         .collect()
 }
 
-/// The pairs worth comparing, question by question.
+/// The pairs of conditions to compare, question by question.
 fn pairs(table: &Table) -> Vec<(Question, usize, usize)> {
     let columns = &table.columns;
     let mut pairs = Vec::new();
@@ -243,7 +243,7 @@ fn pairs(table: &Table) -> Vec<(Question, usize, usize)> {
     pairs
 }
 
-/// The one axis on which two evictions of the same budget differ, or two full caches.
+/// The only axis in which two evictions of the same budget differ, or two full caches.
 pub(super) fn only_difference(a: &crate::condition::Condition, b: &crate::condition::Condition) -> Option<Question> {
     if a.is_full() != b.is_full() { None } else { a.only_difference(b).map(Question::Axis) }
 }
@@ -280,17 +280,17 @@ fn sentence(comparison: &Comparison, conditions: &[Condition]) -> String {
     format!("{sentence}; n = {}", words::count(comparison.n, "example"))
 }
 
-/// Whether it is no gain; sums of equal scores differ in their last bits.
+/// Whether the difference is a loss or zero; sums of equal scores differ in their last bits.
 fn is_loss(difference: &Estimate) -> bool {
     difference.point < 1e-9
 }
 
-/// A difference as its sentence has it: a loss as a positive number.
+/// A difference as text: a loss as a positive number.
 fn signed(difference: &Estimate, loss: bool) -> String {
     words::estimate(&if loss { words::negated(difference) } else { *difference })
 }
 
-/// What a comparison says, on the score or on the earned score.
+/// The sentence of a comparison, on the score or on the earned score.
 pub(super) fn claim(comparison: &Comparison, conditions: &[Condition], earned: bool) -> String {
     let (a, b) = (&conditions[comparison.a], &conditions[comparison.b]);
     let (difference, score) = match &comparison.earned {
@@ -304,7 +304,7 @@ pub(super) fn claim(comparison: &Comparison, conditions: &[Condition], earned: b
         size.push_str(&format!(" (anytime {})", words::interval(&shown)));
     }
     let side = if loss { "below" } else { "above" };
-    // Both have the same budget and run: once is enough.
+    // Both have the same budget and run, so these are named once.
     let name = if comparison.question == Question::Run { b.words.clone() } else { b.condition.series() };
     match (comparison.question, score) {
         (Question::Baseline, _) if loss => format!("{} costs {size} of the {score}", b.words),

@@ -1,4 +1,4 @@
-//! Condition by condition: score, fidelity, time and memory.
+//! The results of each condition: score, fidelity, time and memory.
 
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use crate::report::Table;
 use crate::report::table::{Column, Trial, mean};
 use crate::stats::{Earned, Estimate, mean_interval};
 
-/// A condition of a run, and what came of it.
+/// A condition of a run, and its results.
 #[derive(Debug, Clone, Serialize)]
 pub struct Condition {
     /// Index of the run.
@@ -20,26 +20,26 @@ pub struct Condition {
     pub name: String,
     /// Its name in sentences: `random at 0.5`.
     pub words: String,
-    /// Its name without the budget: which curve it lies on.
+    /// Its name without the budget, which is the name of its curve.
     pub series: String,
-    /// What identifies it.
+    /// The condition itself.
     #[serde(flatten)]
     pub condition: crate::condition::Condition,
-    /// The fraction evicted, as asked for; 0 for the baseline, absent for a budget of counts.
+    /// The requested fraction to evict; 0 for the baseline, absent for a budget in counts.
     pub ratio: Option<f64>,
     /// The fraction of cached positions that were evicted, mean over trials.
     pub evicted: f64,
     /// Finished trials.
     pub n_trials: usize,
-    /// Failed trials: in no mean.
+    /// Failed trials; they are in no mean.
     pub n_failed: usize,
-    /// Finished trials without a score: in no mean.
+    /// Finished trials without a score; they are in no mean.
     pub n_unscored: usize,
     /// Finished trials that evicted nothing.
     pub n_untouched: usize,
     /// Mean over examples of the mean score over repeats. `n` counts examples.
     pub score: Option<Estimate>,
-    /// Share of its rules passed, chance and earned score; `None` where no rule has a chance to measure.
+    /// Share of passed rules, chance and earned score; `None` if no rule has a chance that can be measured.
     pub earned: Option<Earned>,
     /// The mean score for "every instruction was followed".
     pub all_followed: Option<Estimate>,
@@ -49,7 +49,7 @@ pub struct Condition {
     pub at_ceiling: f64,
     /// Fraction of answers cut off by the limit of tokens.
     pub truncated: f64,
-    /// Fraction of answers that broke down: empty, or half of it said before.
+    /// Fraction of answers that broke down: empty, or at least half of it repetition.
     pub broken: f64,
     /// How far the model's predictions moved.
     pub fidelity: Fidelity,
@@ -131,13 +131,13 @@ fn condition(table: &Table, column: &Column, runs: &[RunFacts], resampling: Resa
     }
 }
 
-/// 1 if every instruction was followed, 0 if not; nothing unless all of them were scored.
+/// 1 if every instruction was followed, 0 if not; `None` unless all of them were scored.
 fn followed_all(trial: &Trial) -> Option<f64> {
     let followed: Option<Vec<bool>> = trial.instructions.iter().map(|row| super::survival::followed(row)).collect();
     followed.filter(|all| !all.is_empty()).map(|all| if all.iter().all(|followed| *followed) { 1.0 } else { 0.0 })
 }
 
-/// Mean of what is there, with its interval over examples.
+/// Mean of the values that exist, with its interval over examples.
 pub(super) fn estimate(by_example: &[Option<f64>], resampling: Resampling) -> Option<Estimate> {
     let values: Vec<f64> = by_example.iter().flatten().copied().collect();
     mean_interval(&values, resampling.level, resampling.seed)

@@ -1,5 +1,5 @@
-//! Dose response: how the score falls with the fraction evicted, policy by policy. One test a policy,
-//! where the comparisons ask about every ratio.
+//! Dose response: how the score falls with the fraction evicted. There is one test per policy, while the comparisons
+//! test every ratio.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::stats::{self, Estimate, Shares};
 
 const ALPHA: f64 = 0.05;
 
-/// A curve of at least two fractions beside the full cache.
+/// A curve with the full cache and at least two other fractions.
 #[derive(Debug, Clone, Serialize)]
 pub struct Dose {
     /// Index of the curve.
@@ -21,24 +21,24 @@ pub struct Dose {
     pub sentence: String,
     /// The fractions evicted, 0 for the full cache.
     pub ratios: Vec<f64>,
-    /// Of the score.
+    /// The response of the score.
     pub score: Response,
-    /// Of the earned score, where it can be computed: what decides.
+    /// The response of the earned score, if it can be computed; it then decides.
     pub earned: Option<Response>,
 }
 
 /// How scores respond to the fraction evicted.
 #[derive(Debug, Clone, Serialize)]
 pub struct Response {
-    /// Examples that have every fraction.
+    /// Number of examples that have every fraction.
     pub n: usize,
-    /// Change of the score from nothing to everything evicted, by the least-squares slope of each example.
+    /// Change of the score from a fraction of 0 to 1, by the least-squares slope of each example.
     pub slope: Estimate,
     /// Two-sided permutation test of no slope.
     pub p_permutation: f64,
     /// The same after Holm's correction over all curves of the report.
     pub p_holm: f64,
-    /// From the largest fraction down: p of its cost against the full cache, corrected with the slopes.
+    /// By fraction, the largest first: p of its cost against the full cache, corrected together with the slopes.
     pub p_ratios: Vec<(f64, f64)>,
     /// The smallest fraction from which on all costs are certain.
     pub certain_from: Option<f64>,
@@ -47,7 +47,7 @@ pub struct Response {
 }
 
 impl Dose {
-    /// What decides: the earned score where it can be computed.
+    /// The deciding response: of the earned score if it can be computed.
     pub fn decides(&self) -> &Response {
         self.earned.as_ref().unwrap_or(&self.score)
     }
@@ -60,30 +60,30 @@ impl Response {
     }
 }
 
-/// Two curves over the fractions that both have, by the area between them: a policy that keeps more at some fraction and
-/// no less at any has the larger area, but, where it keeps more at small ones, the steeper slope.
+/// Two curves compared by the area between them, over their common fractions. A policy that keeps more at some fraction
+/// and no less at any other has the larger area; yet if it keeps more at small fractions, its slope is steeper.
 #[derive(Debug, Clone, Serialize)]
 pub struct CurveComparison {
-    /// In what they differ.
+    /// The axis, or runs, in which they differ.
     pub question: Question,
     /// Index of the curve that is the reference.
     pub a: usize,
-    /// Index of the other.
+    /// Index of the other curve.
     pub b: usize,
     /// The result in words.
     pub sentence: String,
-    /// The fractions that both have.
+    /// The common fractions.
     pub ratios: Vec<f64>,
-    /// Mean score of `b` over the fractions less that of `a`.
+    /// Mean score of `b` over the fractions minus that of `a`.
     pub score: AreaDifference,
-    /// The same of the earned score: what decides.
+    /// The same for the earned score, if it can be computed; it then decides.
     pub earned: Option<AreaDifference>,
 }
 
 /// A paired difference of the mean score over the fractions, from 0 to the largest.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct AreaDifference {
-    /// Examples that have every fraction of both.
+    /// Number of examples that have every fraction of both curves.
     pub n: usize,
     /// `b - a`, with its interval.
     pub difference: Estimate,
@@ -94,7 +94,7 @@ pub struct AreaDifference {
 }
 
 impl CurveComparison {
-    /// What decides: the earned score where it can be computed.
+    /// The deciding difference: of the earned score if it can be computed.
     pub fn decides(&self) -> &AreaDifference {
         self.earned.as_ref().unwrap_or(&self.score)
     }
@@ -105,7 +105,7 @@ impl CurveComparison {
     }
 }
 
-/// What the analysis knows so far.
+/// The parts of the analysis that are already computed.
 pub(super) struct Known<'a> {
     pub table: &'a Table<'a>,
     pub conditions: &'a [Condition],
@@ -120,7 +120,7 @@ impl Known<'_> {
         columns.iter().map(|&column| self.conditions[column].ratio.unwrap_or(0.0)).collect()
     }
 
-    /// By example that has all of them: the scores in some columns.
+    /// The scores in some columns, for each example that has all of them.
     fn scores(&self, columns: &[usize]) -> Vec<Vec<f64>> {
         let scores: Vec<_> = columns.iter().map(|&column| Column::scores(&self.table.columns[column])).collect();
         (0..self.table.examples.len())
@@ -129,7 +129,7 @@ impl Known<'_> {
     }
 }
 
-/// The response of each curve of three points and more, the full cache among them.
+/// The response of each curve of at least three points, including the full cache.
 pub(super) fn responses(known: &Known) -> Vec<Dose> {
     let curves: Vec<usize> =
         (0..known.curves.len()).filter(|&curve| known.curves[curve].conditions.len() > 2).collect();
@@ -187,7 +187,7 @@ fn response(
     let of_ratio = |(&column, &ratio): (&usize, &f64)| {
         let mut against = known.comparisons.iter().filter(|one| one.question == Question::Baseline && one.b == column);
         let (difference, p) = cost(against.next()?)?;
-        // Only a loss goes on with the chain.
+        // The chain of tests continues only after a loss.
         Some((ratio, if difference < 0.0 { p } else { 1.0 }))
     };
     Some(Response {
@@ -212,7 +212,7 @@ fn weighted(values: &[Vec<f64>], weights: &[f64]) -> Vec<f64> {
     values.iter().map(|values| values.iter().zip(weights).map(|(value, weight)| value * weight).sum()).collect()
 }
 
-/// One family: the slopes, and behind each its ratios from the largest down.
+/// Corrects one family: the slopes, and after each slope its ratios from the largest down.
 fn correct(mut responses: Vec<&mut Response>) {
     let chain = |response: &&mut Response| {
         std::iter::once(response.p_permutation).chain(response.p_ratios.iter().map(|(_, p)| *p)).collect()
@@ -243,7 +243,7 @@ fn sentence(dose: &Dose, name: &str) -> String {
     )
 }
 
-/// A slope as what a tenth more evicted changes, and whether that is a loss.
+/// A slope as the change for another tenth evicted, and whether this is a loss.
 fn per_tenth(slope: &Estimate) -> (String, bool) {
     let tenth = |value: f64| value / 10.0;
     let slope = Estimate { point: tenth(slope.point), low: tenth(slope.low), high: tenth(slope.high), ..*slope };
@@ -255,13 +255,13 @@ fn score(earned: bool) -> &'static str {
     if earned { "earned score" } else { "score" }
 }
 
-/// Curves that differ in one thing, over the fractions that both have: a family of its own.
+/// Comparisons of curves that differ in one axis, over their common fractions; they are a family of their own.
 pub(super) fn comparisons(known: &Known) -> Vec<CurveComparison> {
     let mut pairs = Vec::new();
     for (a, first) in known.curves.iter().enumerate() {
         for (b, second) in known.curves.iter().enumerate().skip(a + 1) {
             let shared = shared(known, first, second);
-            // A single fraction is compared as it is.
+            // Curves with a single common fraction are left to the comparisons of conditions.
             let Some(&(left, right)) = shared.first().filter(|_| shared.len() > 1 && first.run == second.run) else {
                 continue;
             };
@@ -293,7 +293,7 @@ pub(super) fn comparisons(known: &Known) -> Vec<CurveComparison> {
     compared
 }
 
-/// Columns of two curves at the same fraction, the full cache aside.
+/// Columns of two curves at the same fraction, without the full cache.
 fn shared(known: &Known, a: &Curve, b: &Curve) -> Vec<(usize, usize)> {
     let cut = |curve: &Curve| -> Vec<usize> {
         curve.conditions.iter().copied().filter(|&column| !known.conditions[column].is_baseline()).collect()
@@ -318,7 +318,7 @@ fn compare(
     let (left, right): (Vec<usize>, Vec<usize>) = shared.iter().copied().unzip();
     let columns = [left.as_slice(), &right].concat();
     let ratios = known.ratios(&left);
-    // From the full cache on, which is the same for both and cancels.
+    // The area begins at the full cache, which is the same for both and cancels.
     let from_zero: Vec<f64> = std::iter::once(0.0).chain(ratios.iter().copied()).collect();
     let area = &area_weights(&from_zero)[1..];
     let weights: Vec<f64> = area.iter().map(|weight| -weight).chain(area.iter().copied()).collect();

@@ -1,4 +1,4 @@
-//! Earned scores: of each condition, and what a comparison costs on them.
+//! Earned scores of conditions, and comparisons on them.
 
 use serde::Serialize;
 
@@ -9,7 +9,7 @@ use crate::stats::{self, Earned, Estimate};
 /// A paired comparison on earned scores.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EarnedDifference {
-    /// Examples that both have, with a rule that has a chance or as donors.
+    /// Number of common examples that have a rule with a chance, or that are donors.
     pub n: usize,
     /// Earned score of `a` on them.
     pub earned_a: f64,
@@ -23,7 +23,7 @@ pub struct EarnedDifference {
     pub p_holm: f64,
     /// Standard deviation over examples.
     pub sd_difference: f64,
-    /// Skewness over examples: the sign-flip test takes differences as symmetric.
+    /// Skewness over examples: the sign-flip test assumes symmetric differences.
     pub skewness: f64,
 }
 

@@ -1,7 +1,7 @@
 //! How far predictions moved from those under the full cache, and from each other.
 //!
-//! Divergences spread over orders of magnitude, so that means and ratios are geometric. Where the full cache was
-//! measured against itself, as batching allows, what it shows is the floor: a row of its own, and a unit beside the others.
+//! Divergences spread over orders of magnitude, so means and ratios are geometric. If batching allowed a measurement of
+//! the full cache against itself, the result is the floor: it has its own row, and is the unit of the other rows.
 
 use serde::Serialize;
 
@@ -13,14 +13,14 @@ use crate::stats::{Estimate, mean_interval};
 /// How far the model's predictions moved from those under the full cache.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Fidelity {
-    /// Geometric mean over examples of the KL divergence from the full cache, per token of the baseline's answer. Examples
-    /// whose predictions did not move at all are not in it; where those are most, there is none.
+    /// Geometric mean over examples of the KL divergence from the full cache, per token of the baseline's answer.
+    /// Examples whose predictions did not move at all are excluded; if they are the majority, there is no mean.
     pub kl: Option<Estimate>,
     /// The same as a multiple of the floor: geometric mean over examples of the ratio.
     pub times_floor: Option<Estimate>,
-    /// Fraction of tokens whose most likely successor is another than under the full cache.
+    /// Fraction of tokens at which the most likely next token differs from that under the full cache.
     pub flips: Option<Estimate>,
-    /// Negative log-likelihood of the baseline's answer, per token, less that under the full cache.
+    /// Negative log-likelihood of the baseline's answer, per token, minus that under the full cache.
     pub nll_difference: Option<Estimate>,
 }
 
@@ -43,10 +43,10 @@ pub(super) fn of(table: &Table, column: &Column, resampling: Resampling) -> Fide
     }
 }
 
-/// Geometric mean over examples of the KL divergence of `b` over that of `a`.
+/// Geometric mean over examples of the KL divergence of `b` divided by that of `a`.
 pub(super) fn ratio(a: &Column, b: &Column, resampling: Resampling) -> Option<Estimate> {
     let pairs = divergences(a).into_iter().zip(divergences(b));
-    // Nothing over something, or something over nothing, has no logarithm.
+    // A ratio with a zero has no logarithm.
     let over = |a: f64, b: f64| if a > 0.0 && b > 0.0 { b / a } else { 0.0 };
     geometric(pairs.map(|(a, b)| Some(over(a?, b?))), resampling)
 }
@@ -56,7 +56,8 @@ fn divergences(column: &Column) -> Vec<Option<f64>> {
     column.by_example(|trial: &Trial| trial.row.kl_mean)
 }
 
-/// Geometric mean of what is not 0. `None` where that is less than half: then a few examples would speak for all.
+/// Geometric mean of the values that are not 0. `None` if these are less than half: a few examples would then represent
+/// all.
 fn geometric(values: impl Iterator<Item = Option<f64>>, resampling: Resampling) -> Option<Estimate> {
     let measured: Vec<f64> = values.flatten().collect();
     let logs: Vec<f64> = measured.iter().filter(|&&value| value > 0.0).map(|value| value.ln()).collect();

@@ -1,4 +1,4 @@
-//! From rows to statistics: pure, and written as `stats.json`.
+//! Computes statistics from rows, without side effects; the result is written as `stats.json`.
 
 mod breakdown;
 mod chance;
@@ -31,7 +31,7 @@ use super::{Run, Table, Warning, warnings};
 /// Version of the layout of `stats.json`.
 const SCHEMA: u32 = 2;
 
-/// Everything a report says in numbers.
+/// All numbers of a report.
 #[derive(Debug, Clone, Serialize)]
 pub struct Analysis {
     /// Version of this layout.
@@ -42,41 +42,41 @@ pub struct Analysis {
     pub seed: u64,
     /// The result in a few sentences.
     pub summary: Vec<String>,
-    /// What to mind, the gravest first.
+    /// The warnings, the most serious first.
     pub warnings: Vec<Warning>,
     /// The runs.
     pub runs: Vec<RunFacts>,
-    /// Examples that the statistics rest on.
+    /// Number of examples in the statistics.
     pub n_examples: usize,
     /// Examples left out because not all runs have them.
     pub n_left_out: usize,
     /// The conditions; elsewhere they are named by their index here.
     pub conditions: Vec<Condition>,
-    /// What chance and earned scores rest on.
+    /// The basis of chance and earned scores.
     pub chance: ChanceFacts,
     /// Score against the fraction evicted, policy by policy.
     pub curves: Vec<Curve>,
     /// How the score falls with the fraction evicted, curve by curve: one family for Holm's correction.
     pub doses: Vec<Dose>,
-    /// Curves that differ in one thing: a family of its own.
+    /// Comparisons of curves that differ in one axis: another family for Holm's correction.
     pub curve_comparisons: Vec<CurveComparison>,
     /// All comparisons: one family for Holm's correction.
     pub comparisons: Vec<Comparison>,
     /// The runs under a stopping rule.
     pub stopping: Vec<EarlyStop>,
-    /// How far identical conditions differ by chance of the machine or the sampler.
+    /// How far identical conditions differ, because of the machine or the sampler.
     pub noise_floor: Option<NoiseFloor>,
-    /// By type of instruction: the score in each condition.
+    /// By type of instruction: the score under each condition.
     pub types: Vec<Row<String>>,
-    /// By place in the prompt: the score in each condition. Empty where the run holds no prompts.
+    /// By place in the prompt: the score under each condition. Empty if the run holds no prompts.
     pub places: Vec<Row<Place>>,
     /// Whether an instruction was followed, against how much of it survived.
     pub survival: Vec<SurvivalCurve>,
-    /// Agreement of rules and judge, where both spoke.
+    /// Agreement of rules and judge on instructions that both scored.
     pub agreement: Option<Agreement>,
 }
 
-/// A run, as the report names it.
+/// The report's description of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunFacts {
     /// The directory's name.
@@ -105,20 +105,20 @@ pub struct RunFacts {
     pub finished: usize,
     /// Failed trials in its rows.
     pub failed: usize,
-    /// Trials that its sessions planned, where that can be known.
+    /// Number of trials that its sessions planned, if known.
     pub planned: Option<usize>,
-    /// In what its sessions' builds and devices differ, by name.
+    /// The facts in which the builds and devices of its sessions differ, by name.
     pub mixed: Vec<(&'static str, Vec<String>)>,
 }
 
-/// The conditions that differ in the fraction evicted alone, from the full cache on.
+/// Conditions that differ only in the fraction evicted, including the full cache.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Curve {
-    /// The policy and what else its conditions have in common.
+    /// The policy and the other common parts of its conditions.
     pub name: String,
     /// Index of the run.
     pub run: usize,
-    /// Conditions by ascending fraction, the baseline first where there is one.
+    /// Conditions by ascending fraction, the baseline first if there is one.
     pub conditions: Vec<usize>,
 }
 
@@ -168,14 +168,14 @@ pub fn analyze(runs: &[Run], level: f64, seed: u64) -> Analysis {
 }
 
 impl Analysis {
-    /// What earned scores rest on, in words; nothing where there are none.
+    /// The basis of earned scores, as a sentence; `None` without earned scores.
     pub fn chance_sentence(&self) -> Option<String> {
         let errors = self.conditions.iter().filter_map(|condition| Some(condition.earned?.sampling_error));
         self.chance.sentence(errors.fold(0.0, f64::max))
     }
 }
 
-/// How intervals are computed.
+/// The settings of intervals.
 #[derive(Debug, Clone, Copy)]
 struct Resampling {
     level: f64,
@@ -207,7 +207,7 @@ impl RunFacts {
                 let whole = manifest.n_planned();
                 let stopped =
                     run.stopping.as_ref().and_then(|stopping| Some((stopping.stopped_after?, stopping.order.len())));
-                // A stopped run that was taken up again is to be finished like any other.
+                // A stopped run that was continued must be finished like any other.
                 let stopped = stopped.map(|(after, of)| whole / of.max(1) * after);
                 stopped.filter(|&trials| run.trials.len() <= trials).unwrap_or(whole)
             }),
@@ -254,7 +254,7 @@ fn curves(table: &Table, conditions: &[Condition]) -> Vec<Curve> {
     curves
 }
 
-/// Maps in parallel, in order. Resampling is where a report spends its time.
+/// Maps in parallel and keeps the order. Resampling takes most of a report's time.
 fn parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     use std::sync::atomic::{AtomicUsize, Ordering};
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());
@@ -273,7 +273,7 @@ fn parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec
         }
     };
     let mut results: Vec<(usize, R)> = std::thread::scope(|scope| {
-        // This thread works too: the system may have no other.
+        // This thread works too, because the system may refuse further threads.
         let workers: Vec<_> =
             (1..threads).map_while(|_| std::thread::Builder::new().spawn_scoped(scope, take).ok()).collect();
         let mut results = take();

@@ -1,4 +1,4 @@
-//! Runs under a stopping rule: what it saw, and the intervals that may be looked at at any time.
+//! Runs with a stopping rule: their progress, and the intervals that hold at any time.
 
 use std::collections::HashMap;
 
@@ -19,9 +19,9 @@ pub struct EarlyStop {
     pub rule: StopRule,
     /// The level at which its intervals hold together.
     pub level: f64,
-    /// Examples visited when the rule held; `None` if it never did.
+    /// Number of visited examples when the rule was met; `None` if it never was.
     pub stopped_after: Option<usize>,
-    /// Examples there were to visit.
+    /// Number of examples to visit.
     pub of: usize,
 }
 
@@ -37,9 +37,8 @@ pub(super) fn stops(table: &Table) -> Vec<EarlyStop> {
     stopping.map(stop).collect()
 }
 
-/// By condition: the confidence sequence on its difference from the full cache, over the examples in
-/// the order in which the run visited them. Only for a run alone: which examples several
-/// runs have in common may hang on when they stopped.
+/// By condition: the confidence sequence for its difference from the full cache, over the examples in the order of the
+/// run. Only for a single run: which examples several runs have in common may depend on when they stopped.
 pub(super) fn anytime(table: &Table, conditions: &[Condition]) -> HashMap<usize, Estimate> {
     let ([run], Some(baseline)) = (table.runs, table.baseline(0)) else { return HashMap::new() };
     let Some(stopping) = &run.stopping else { return HashMap::new() };

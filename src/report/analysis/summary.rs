@@ -5,7 +5,7 @@ use crate::condition::Memory;
 use crate::evict::PolicySpec;
 use crate::report::words::{self, capitalized};
 
-/// The most curves that a summary speaks of.
+/// Largest number of curves in a summary.
 const DOSES: usize = 6;
 
 pub(super) fn sentences(analysis: &Analysis) -> Vec<String> {
@@ -63,7 +63,7 @@ fn largest_cost(analysis: &Analysis) -> Vec<String> {
     }
 }
 
-/// Of the comparisons that are certain: the winner of the largest difference, against its strongest rival.
+/// Among the certain comparisons: the winner of the largest difference, against its strongest rival.
 fn strongest<'a>(compared: &[&'a Comparison]) -> Option<&'a Comparison> {
     let certain: Vec<_> = compared.iter().copied().filter(|comparison| comparison.is_significant()).collect();
     let gap = |comparison: &Comparison| comparison.decides().0.point.abs();
@@ -74,7 +74,7 @@ fn strongest<'a>(compared: &[&'a Comparison]) -> Option<&'a Comparison> {
     certain.into_iter().filter(|comparison| winner(comparison) == best).min_by(|a, b| gap(a).total_cmp(&gap(b)))
 }
 
-/// The same of curves: the best of them, against the one that comes closest.
+/// The same for curves: the best one, against the one that comes closest.
 fn strongest_curve<'a>(compared: &[&'a CurveComparison]) -> Option<&'a CurveComparison> {
     let certain: Vec<_> = compared.iter().copied().filter(|one| one.is_significant()).collect();
     let gap = |one: &CurveComparison| one.decides().difference.point.abs();
@@ -83,7 +83,7 @@ fn strongest_curve<'a>(compared: &[&'a CurveComparison]) -> Option<&'a CurveComp
     certain.into_iter().filter(|one| winner(one) == best).min_by(|a, b| gap(a).total_cmp(&gap(b)))
 }
 
-/// What can be said without a full cache: the best and the worst condition.
+/// The result without a full cache: the best and the worst condition.
 fn range(analysis: &Analysis) -> Option<String> {
     let scored = analysis.conditions.iter().filter(|condition| !condition.is_baseline());
     let mut scored: Vec<_> = scored.filter_map(|condition| Some((condition.score?, &condition.words))).collect();
@@ -109,7 +109,7 @@ fn who(analysis: &Analysis, run: usize, facts: &super::RunFacts) -> String {
     }
 }
 
-/// A comparison's sentence without what the first sentence has said.
+/// A comparison's sentence without the words that the first sentence already contains.
 fn short(analysis: &Analysis, comparison: &Comparison) -> String {
     let claim = compare::claim(comparison, &analysis.conditions, true);
     let p = words::p_value("p(Holm)", comparison.decides().1);

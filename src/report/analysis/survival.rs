@@ -12,26 +12,27 @@ use crate::stats::{Estimate, Logistic, Observations, clustered_proportion, logis
 /// A policy's instructions, by how much of them survived.
 #[derive(Debug, Clone, Serialize)]
 pub struct SurvivalCurve {
-    /// The policy and what else its conditions have in common, all budgets together.
+    /// The policy and the other common parts of its conditions, all budgets together.
     pub name: String,
     /// Index of the run.
     pub run: usize,
     /// Instructions of trials.
     pub n: usize,
-    /// Pass rates, bin by bin; only bins that hold instructions.
+    /// Pass rates, bin by bin; only bins that contain instructions.
     pub bins: Vec<Bin>,
-    /// The logistic curve through all of them, at the mean fraction evicted: what survived is told apart from how much was cut.
+    /// The logistic curve through all of them, at the mean fraction evicted: it separates the effect of an
+    /// instruction's survival from that of the fraction evicted.
     pub logistic: Option<Logistic>,
 }
 
 /// Instructions of about the same survival.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Bin {
-    /// From this survival.
+    /// Lower end of survival.
     pub from: f64,
-    /// To this one: nothing and everything have bins of their own, the others exclude their upper end.
+    /// Upper end of survival, excluded from the bin; survival 0 and survival 1 have bins of their own.
     pub to: f64,
-    /// Mean survival within.
+    /// Mean survival in the bin.
     pub survival: f64,
     /// Fraction followed, with its interval over examples. `n` counts instructions of trials.
     pub followed: Estimate,
@@ -42,7 +43,7 @@ pub(super) fn followed(row: &InstructionRow) -> Option<bool> {
     row.by_rule().or(row.score).map(|score| score >= 0.5)
 }
 
-/// One curve per policy; the full cache, where everything survives, has none.
+/// One curve per policy; the full cache has none, because everything survives there.
 pub(super) fn curves(table: &Table, conditions: &[Condition], level: f64) -> Vec<SurvivalCurve> {
     let mut series: Vec<(String, usize, Observations)> = Vec::new();
     for (column, condition) in table.columns.iter().zip(conditions).filter(|(_, one)| !one.is_baseline()) {
@@ -78,11 +79,11 @@ pub(super) fn curves(table: &Table, conditions: &[Condition], level: f64) -> Vec
         .collect()
 }
 
-/// What falls into a bin: the sum of survival, and of each example how many of how many were followed.
+/// The content of a bin: the sum of survival, and for each example the numbers of followed and of all instructions.
 type Filling = (f64, BTreeMap<usize, (usize, usize)>);
 
 fn bins(seen: &Observations, level: f64) -> Vec<Bin> {
-    /// Fifths, with bins of their own for nothing and everything.
+    /// Number of bins between survival 0 and 1, which have bins of their own.
     const INNER: f64 = 5.0;
     let mut bins: BTreeMap<usize, Filling> = BTreeMap::new();
     for ((&survival, &pass), &example) in seen.x.iter().zip(&seen.y).zip(&seen.cluster) {

@@ -1,4 +1,5 @@
-//! Why it forgot: by type of instruction, by place in the prompt; and what to set that against.
+//! What was forgotten: scores by type of instruction and by place in the prompt; with the noise floor and the agreement
+//! of judges.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,14 +15,14 @@ use crate::stats::{Estimate, cohens_kappa};
 /// Scores of some of the instructions, in each condition.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row<Name> {
-    /// Which instructions.
+    /// The group of instructions: a type, or a place.
     pub name: Name,
     /// By condition: mean over examples; `n` counts the examples that have such an instruction. With fewer than ten the
-    /// interval is everything from 0 to 1.
+    /// interval is the whole range from 0 to 1.
     pub scores: Vec<Option<Estimate>>,
 }
 
-/// Where an instruction stands among those of its prompt.
+/// The place of an instruction among those of its prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Place {
@@ -34,7 +35,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// As written in the CSV's spirit: `first`, `middle`, `last`.
+    /// The name in files: `first`, `middle`, `last`.
     pub fn as_str(self) -> &'static str {
         match self {
             Place::First => "first",
@@ -49,16 +50,16 @@ impl Place {
 pub struct NoiseFloor {
     /// Differences up to this one are expected in 95 of 100 repetitions of the full cache.
     pub difference: f64,
-    /// Examples whose repeats it rests on.
+    /// Number of examples with repeats.
     pub n: usize,
-    /// Repeats of each.
+    /// Number of repeats of each.
     pub repeats: usize,
 }
 
 /// Agreement of rules and judge.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Agreement {
-    /// Instructions of trials where both spoke.
+    /// Number of instructions of trials that both scored.
     pub n: usize,
     /// Fraction on which they agree.
     pub agreed: f64,
@@ -82,7 +83,7 @@ pub(super) fn types(table: &Table, resampling: Resampling) -> Vec<Row<String>> {
         .collect()
 }
 
-/// By place: needs the prompts, because instructions are not numbered by where they stand.
+/// By place. This needs the prompts, because the index of an instruction is not its place.
 pub(super) fn places(table: &Table, resampling: Resampling) -> Vec<Row<Place>> {
     const PLACES: [Place; 3] = [Place::First, Place::Middle, Place::Last];
     let mut by_run: Vec<HashMap<(&str, usize), usize>> = Vec::new();
@@ -152,14 +153,14 @@ fn rows<T>(
         .collect()
 }
 
-/// Examples below which an interval says nothing: it is everything then.
+/// With fewer examples than this the interval is the whole range.
 const FEW: usize = 10;
 
 fn or_everything(estimate: Estimate) -> Estimate {
     if estimate.n < FEW { Estimate { low: 0.0, high: 1.0, ..estimate } } else { estimate }
 }
 
-/// From the repeats of the full cache, where there are any.
+/// The noise floor, from the repeats of the full cache, if there are any.
 pub(super) fn noise_floor(table: &Table) -> Option<NoiseFloor> {
     let column = &table.columns[table.baseline(0)?];
     let mut variances = Vec::new();
@@ -174,7 +175,7 @@ pub(super) fn noise_floor(table: &Table) -> Option<NoiseFloor> {
         repeats = repeats.min(scores.len());
     }
     let n = variances.len();
-    // Two means over n examples of `repeats` draws each: the variance of their difference.
+    // The variance of the difference of two means over n examples of `repeats` draws each.
     let variance = 2.0 * mean(variances.into_iter())? / (n * repeats) as f64;
     Some(NoiseFloor { difference: 1.96 * variance.sqrt(), n, repeats })
 }

@@ -1,4 +1,4 @@
-//! Differences with their intervals, one a row.
+//! Differences with their intervals, one per row.
 
 use super::svg::{Anchor, Svg, text_width};
 use crate::report::words;
@@ -8,10 +8,10 @@ use crate::stats::Estimate;
 #[derive(Debug, Clone)]
 pub struct Difference {
     pub label: String,
-    /// Which colour and mark.
+    /// The index of its colour and mark.
     pub style: usize,
     pub value: Estimate,
-    /// After Holm's correction.
+    /// p after Holm's correction.
     pub p: f64,
 }
 
@@ -21,13 +21,13 @@ const ROW: f64 = 24.0;
 pub fn forest(rows: &[Difference], axis: &str, width: f64) -> Svg {
     let widest = rows.iter().map(|row| text_width(&row.label, 12.5)).fold(0.0, f64::max);
     let narrow = width < 560.0;
-    // A narrow figure has its labels above the intervals and leaves the numbers to the table.
+    // A narrow figure has its labels above the intervals; the numbers are only in the table.
     let (left, right, row) =
         if narrow { (12.0, 12.0, ROW + 16.0) } else { (widest.min(0.4 * width) + 18.0, 226.0, ROW) };
     let (head, foot) = (8.0, 46.0);
     let mut svg = Svg::new(width, head + row * rows.len() as f64 + foot);
     let reach = rows.iter().flat_map(|row| [row.value.low.abs(), row.value.high.abs()]).fold(0.05, f64::max);
-    // Some air: no interval ends at the edge.
+    // A margin, so that no interval ends at the edge.
     let low = rows.iter().map(|row| row.value.low).fold(0.0, f64::min).min(-0.05 * reach) - 0.05 * reach;
     let high = rows.iter().map(|row| row.value.high).fold(0.0, f64::max).max(0.05 * reach) + 0.05 * reach;
     let x = |value: f64| left + (value - low) / (high - low) * (width - left - right);

@@ -6,12 +6,12 @@ use crate::stats::Estimate;
 
 const CELL: (f64, f64) = (64.0, 34.0);
 
-/// Which of eleven shades a score in [0, 1] has.
+/// The shade, one of eleven, of a score in [0, 1].
 pub fn shade(score: f64) -> usize {
     (score.clamp(0.0, 1.0) * 10.0).round() as usize
 }
 
-/// Whether an interval says nothing.
+/// Whether an interval is the whole range.
 pub fn is_everything(score: &Estimate) -> bool {
     score.low <= 0.0 && score.high >= 1.0
 }
@@ -21,7 +21,7 @@ pub fn heatmap(rows: &[(String, &[Option<Estimate>])], columns: &[String]) -> Sv
     let left = rows.iter().map(|(name, _)| text_width(name, 12.5)).fold(0.0, f64::max) + 16.0;
     let longest = columns.iter().map(|name| text_width(name, 11.0)).fold(0.0, f64::max);
     let top = longest * 0.72 + 22.0;
-    // Turned headings reach beyond the last column.
+    // Turned headings extend beyond the last column.
     let right = longest * 0.72 + 8.0;
     let mut svg = Svg::new(left + CELL.0 * columns.len() as f64 + right, top + CELL.1 * rows.len() as f64 + 8.0);
     for (index, name) in columns.iter().enumerate() {

@@ -30,7 +30,7 @@ const NARROW: f64 = 380.0;
 pub struct Figure {
     /// Its file name without extension.
     pub name: String,
-    /// What it shows, for those who cannot see it.
+    /// A description for people who cannot see it.
     pub title: String,
     /// What is drawn and how to read it.
     pub caption: String,
@@ -73,7 +73,7 @@ pub fn write(analysis: &Analysis, directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// A colour and mark for each series, the same in all figures.
+/// The colour and mark of each series, the same in all figures.
 struct Styles(Vec<String>);
 
 impl Styles {
@@ -104,13 +104,13 @@ fn point(x: f64, y: Estimate, what: &str) -> Point {
     Point { x, y, tip: format!("{what}: {} (n = {})", words::estimate(&y), y.n) }
 }
 
-/// What a curve shows.
+/// The content of a figure of curves.
 struct Shown {
     name: &'static str,
     title: &'static str,
     label: &'static str,
     value: fn(&Condition) -> Option<Estimate>,
-    /// Whether the noise floor is one of it.
+    /// Whether the figure shows the noise floor.
     has_floor: bool,
 }
 
@@ -138,7 +138,7 @@ fn curves(analysis: &Analysis, styles: &Styles, what: &Shown) -> Option<Figure> 
         .map(|curve| {
             let evicting: Vec<usize> =
                 curve.conditions.iter().copied().filter(|&index| !analysis.conditions[index].is_baseline()).collect();
-            // A line from the full cache to a single budget would show what nobody measured.
+            // A line from the full cache to a single budget would show values that were not measured.
             let joined = evicting.len() > 1;
             let shown = if joined { &curve.conditions } else { &evicting };
             Series {
@@ -210,7 +210,7 @@ fn single(plot: &Plot, width: f64, height: f64) -> Svg {
     svg
 }
 
-/// Paired differences, one figure a question.
+/// Paired differences, one figure per question.
 fn differences(analysis: &Analysis, styles: &Styles) -> Vec<Figure> {
     let mut questions: Vec<Question> = analysis.comparisons.iter().map(|comparison| comparison.question).collect();
     questions.dedup();
@@ -276,7 +276,7 @@ fn types(analysis: &Analysis) -> Option<Figure> {
     })
 }
 
-/// First, middle and last instruction, one panel a curve.
+/// Scores of the first, middle and last instruction, one panel per curve.
 fn places(analysis: &Analysis) -> Option<Figure> {
     if analysis.places.is_empty() {
         return None;
@@ -339,7 +339,7 @@ fn grid(panels: &[Plot], width: f64) -> Svg {
     svg
 }
 
-/// Followed or not, against how much of the instruction survived.
+/// Fraction followed against the survival of the instruction.
 fn survival(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
     let series: Vec<Series> = analysis
         .survival
@@ -393,7 +393,7 @@ fn survival(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
     })
 }
 
-/// Score against how far the predictions moved.
+/// Score against the shift of the predictions.
 fn fidelity(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
     let series: Vec<Series> = analysis
         .curves

@@ -16,7 +16,7 @@ pub struct Point {
 #[derive(Debug, Clone)]
 pub struct Series {
     pub name: String,
-    /// Which colour and mark.
+    /// The index of its colour and mark.
     pub style: usize,
     pub points: Vec<Point>,
     /// Whether points are joined and their intervals form a band; else each has whiskers.
@@ -25,7 +25,7 @@ pub struct Series {
     pub fit: Vec<(f64, f64)>,
 }
 
-/// Distance of whiskers that would stand on each other.
+/// Distance between whiskers that would otherwise overlap.
 const DODGE: f64 = 6.0;
 
 /// One pair of axes.
@@ -36,7 +36,7 @@ pub struct Plot {
     pub y_label: String,
     pub x_max: f64,
     pub series: Vec<Series>,
-    /// Whether series share places on the x axis, so that their points must be drawn apart.
+    /// Whether series share x values, so that their points must be drawn apart.
     pub dodge: bool,
     /// A horizontal reference with the noise around it, and its name.
     pub reference: Option<(f64, f64, String)>,
@@ -51,7 +51,7 @@ impl Plot {
     pub fn draw(&self, svg: &mut Svg, (left, top): (f64, f64), (width, height): (f64, f64)) {
         let names = self.series.iter().map(|series| text_width(&series.name, 12.5));
         let widest = names.fold(0.0, f64::max);
-        // Where names do not fit beside the curves, they stand above them.
+        // If names do not fit beside the curves, they are above them.
         let beside = widest + 14.0 < 0.34 * width;
         let legend = if beside { 0.0 } else { LINE * self.series.len() as f64 + 4.0 };
         let head = if self.title.is_empty() { 8.0 } else { 26.0 } + legend;
@@ -122,7 +122,7 @@ impl Plot {
         svg.turned_text((left + 13.0, (area.y0 + area.y1) / 2.0), -90.0, Anchor::Middle, "", &self.y_label);
     }
 
-    /// At the right end of each curve, moved apart where they would overlap.
+    /// Draws names at the right end of each curve, moved apart if they would overlap.
     fn names_beside(&self, svg: &mut Svg, area: &Area) {
         let mut places: Vec<(usize, f64)> = self
             .series
@@ -198,7 +198,7 @@ impl Area {
     }
 }
 
-/// A round distance of ticks that gives at most `most` of them.
+/// A round distance between ticks that gives at most `most` of them.
 fn step(range: f64, most: f64) -> f64 {
     let least = range / most.max(2.0);
     let magnitude = 10f64.powf(least.log10().floor());

@@ -1,4 +1,4 @@
-//! SVG to PNG, the same on every machine: the font travels along.
+//! SVG to PNG, the same on every machine: the font is part of the program.
 
 use std::sync::Arc;
 
@@ -6,16 +6,16 @@ use resvg::{tiny_skia, usvg};
 
 use crate::{Error, Result};
 
-/// Pixels per user unit: 300 dpi where the figure is printed 7.6 inches wide.
+/// Pixels per user unit: 300 dpi if the figure is printed 7.6 inches wide.
 const SCALE: f32 = 3.0;
 
-/// Renders a drawing of ours.
+/// Renders a drawing of this crate.
 pub fn render(svg: &str) -> Result<Vec<u8>> {
     let mut options = usvg::Options { font_family: "Inter".to_owned(), ..usvg::Options::default() };
     let fonts = Arc::make_mut(&mut options.fontdb);
     fonts.load_font_data(include_bytes!("fonts/Inter-Regular.otf").to_vec());
     fonts.load_font_data(include_bytes!("fonts/Inter-SemiBold.otf").to_vec());
-    // Letters of other scripts come from the system, where it has them.
+    // Letters of other scripts come from the fonts of the system, if it has them.
     if !svg.is_ascii() {
         fonts.load_system_fonts();
     }

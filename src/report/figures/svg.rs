@@ -18,7 +18,7 @@ pub struct Svg {
     body: String,
 }
 
-/// Where text hangs on its point.
+/// How text is aligned with its point.
 #[derive(Debug, Clone, Copy)]
 pub enum Anchor {
     /// Text begins there.
@@ -97,7 +97,7 @@ impl Svg {
         self.push(format_args!("\" class=\"{class}\"/>"));
     }
 
-    /// The mark of a series: each has a shape of its own beside its colour. `tip` is shown on hovering.
+    /// Draws the mark of a series: each series has its own shape and colour. `tip` is shown on hovering.
     pub fn mark(&mut self, series: usize, (x, y): (f64, f64), tip: &str) {
         let tip = escape(tip);
         let polygon = |points: &[(f64, f64)]| -> String {
@@ -117,7 +117,7 @@ impl Svg {
         self.push(format_args!("<polygon points=\"{points}\" class=\"mark\"><title>{tip}</title></polygon>"));
     }
 
-    /// What is drawn until [`Self::close`] has the colour of a series.
+    /// What is drawn from here to [`Self::close`] has the colour of a series.
     pub fn open(&mut self, series: usize) {
         let dashed = if series >= SERIES { " dashed" } else { "" };
         self.push(format_args!("<g class=\"s{}{dashed}\">", series % SERIES));
@@ -128,7 +128,7 @@ impl Svg {
         self.push(format_args!("</g>"));
     }
 
-    /// For a page that styles the classes itself.
+    /// SVG for a page that styles the classes itself.
     pub fn inline(&self, class: &str, title: &str) -> String {
         format!(
             "<svg class=\"figure {class}\" viewBox=\"0 0 {:.0} {:.0}\" width=\"{:.0}\" height=\"{:.0}\" role=\"img\" \
@@ -142,7 +142,7 @@ impl Svg {
         )
     }
 
-    /// A file of its own, on white.
+    /// A stand-alone file on white.
     pub fn standalone(&self, title: &str) -> String {
         let (width, height, edge) = (self.width + 2.0 * MARGIN, self.height + 2.0 * MARGIN, -MARGIN);
         format!(
@@ -156,7 +156,7 @@ impl Svg {
     }
 }
 
-/// About how wide a text is.
+/// The approximate width of a text.
 pub fn text_width(text: &str, size: f64) -> f64 {
     text.chars()
         .map(|letter| if matches!(letter, 'i' | 'l' | '.' | ',' | ' ' | ':') { 0.32 } else { 0.62 })

@@ -1,4 +1,4 @@
-//! The data of the example browser: compact, and nothing of it left out.
+//! The data of the example browser: compact and complete.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use crate::report::analysis::{Analysis, Question};
 use crate::report::table::{Trial, mean};
 use crate::{Error, Result};
 
-/// What the browser needs before an example is picked.
+/// The data that the browser needs before an example is chosen.
 pub fn index(table: &Table, analysis: &Analysis) -> String {
     let conditions: Vec<_> = analysis
         .conditions
@@ -37,7 +37,7 @@ pub fn index(table: &Table, analysis: &Analysis) -> String {
         })
         .collect();
     let repeats = table.columns.iter().flat_map(|column| column.finished()).map(|trial| trial.row.repeat + 1).max();
-    // At first sight: the largest cost, against its full cache.
+    // The first view: the largest cost, against its full cache.
     let against = analysis.comparisons.iter().filter(|comparison| comparison.question == Question::Baseline);
     let first = against.min_by(|a, b| a.difference.point.total_cmp(&b.difference.point));
     let (against, condition) = first.map_or((0, analysis.conditions.len() - 1), |first| (first.a, first.b));
@@ -50,7 +50,7 @@ pub fn index(table: &Table, analysis: &Analysis) -> String {
 /// The prompts of a run, by example.
 type Prompts<'a> = HashMap<&'a str, &'a PromptRow>;
 
-/// Appends the elements that hold the examples, one each.
+/// Appends the elements that hold the examples, one per example.
 ///
 /// # Errors
 /// If a row's evicted ranges cannot be read.
@@ -169,12 +169,12 @@ impl Shown {
     }
 }
 
-/// Four decimals: more than is shown.
+/// Four decimals: more than the page shows.
 fn rounded(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 
-/// JSON that cannot end, or open, anything in HTML.
+/// JSON that cannot close or open anything in HTML.
 fn script_json(value: &serde_json::Value) -> String {
     value.to_string().replace('<', "\\u003c")
 }

@@ -25,7 +25,7 @@ const TEMPLATE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// Writes the page, whole or not at all.
+/// Writes the page atomically.
 ///
 /// # Errors
 /// If the file cannot be written, or a row's evicted ranges cannot be read.
@@ -71,14 +71,14 @@ struct Section {
     name: &'static str,
 }
 
-/// A kind of comparisons.
+/// A group of comparisons with the same question.
 #[derive(Serialize)]
 struct Asked {
     id: Question,
     title: &'static str,
 }
 
-/// What the template is filled with.
+/// The values of the template.
 #[derive(Serialize)]
 struct Context<'a> {
     version: &'static str,
@@ -112,7 +112,7 @@ struct Context<'a> {
     index: String,
 }
 
-/// Everything before the data of the examples.
+/// The page up to the data of the examples.
 fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
     let figures = figures::figures(analysis);
     let figure = |name: &str| figures.iter().find(|figure| figure.name == name).map(Drawn::new);
@@ -174,7 +174,7 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
     page.map_err(|error| Error::failed(format!("cannot make the page: {error:#}")))
 }
 
-/// What a content security policy calls a piece of inline code.
+/// The hash of inline code in a content security policy.
 fn hash(text: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(Sha256::digest(text))
 }
@@ -205,7 +205,7 @@ fn questions(analysis: &Analysis) -> Vec<Asked> {
     questions.into_iter().map(|question| Asked { id: question, title: question.title() }).collect()
 }
 
-/// What the logistic curves say, in words.
+/// The result of the logistic curves, as sentences.
 fn odds(analysis: &Analysis) -> Vec<String> {
     analysis
         .survival

@@ -1,8 +1,8 @@
-//! Sentences as HTML: what must not be broken across lines is kept together.
+//! Sentences as HTML, with parts that stay on one line.
 
 use crate::report::figures::escape;
 
-/// Escapes a sentence; code stands in `code` elements, and intervals and options stay on one line.
+/// Escapes a sentence; code becomes `code` elements, and intervals and options stay on one line.
 pub fn prose(text: &str) -> String {
     let mut html = String::with_capacity(text.len() + 64);
     let mut rest = text;
@@ -21,7 +21,7 @@ pub fn prose(text: &str) -> String {
     html + &escape(rest)
 }
 
-/// Escapes a name that may be broken behind its colons and underscores.
+/// Escapes a name and allows line breaks after its colons and underscores.
 pub fn breakable(name: &str) -> String {
     escape(name).replace('_', "_<wbr>").replace(':', ":<wbr>")
 }
@@ -31,7 +31,7 @@ enum Unbroken {
     Interval,
 }
 
-/// What stands at the beginning of a text, and its length in bytes.
+/// The unbreakable part at the beginning of a text, and its length in bytes.
 fn unbroken(text: &str) -> (Option<Unbroken>, usize) {
     if let Some(end) = text.strip_prefix('`').and_then(|inner| inner.find('`')) {
         return (Some(Unbroken::Code), end + 2);

@@ -1,4 +1,4 @@
-//! The page's tables: what is shown, and what it is sorted by.
+//! The page's tables: cells and their sort keys.
 
 use serde::Serialize;
 
@@ -24,7 +24,7 @@ pub struct Cell {
     text: String,
     /// A second line.
     sub: String,
-    /// What the column is sorted by; empty sorts last.
+    /// The sort key; empty sorts last.
     value: String,
 }
 
@@ -97,7 +97,7 @@ pub fn comparison_headings(analysis: &Analysis) -> Vec<Heading> {
     )
 }
 
-/// The noise floor, where repeats of the full cache show one.
+/// The noise floor, if repeats of the full cache give one.
 fn noise_floor(analysis: &Analysis) -> Option<f64> {
     analysis.noise_floor.map(|floor| floor.difference).filter(|&difference| difference > 0.0)
 }
@@ -131,7 +131,7 @@ pub fn comparisons(analysis: &Analysis) -> Vec<ComparisonRow> {
                 Cell::new(format!("{} ×", decimals(times, 1)), Some(times))
             }))
             .chain(has_anytime(analysis).then(|| {
-                // Sorted by the distance from 0 that is certain.
+                // The sort key is the distance from 0 that is certain.
                 let certain = comparison.anytime.map(|anytime| anytime.low.max(-anytime.high));
                 Cell::new(comparison.anytime.as_ref().map_or("–".to_owned(), interval), certain)
             }))
@@ -310,7 +310,7 @@ const CONDITIONS: &[Column] = &[
     }),
 ];
 
-/// The columns that hold something in some condition.
+/// The columns that have a value in some condition.
 fn columns(analysis: &Analysis) -> impl Iterator<Item = &'static Column> {
     let any = |test: fn(&Condition) -> bool| analysis.conditions.iter().any(test);
     let kl = any(|condition| condition.fidelity.kl.is_some());
