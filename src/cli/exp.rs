@@ -74,9 +74,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "S", default_value_t = 1, help_heading = "Examples and trials")]
     seed: u64,
 
-    /// Most tokens an answer may have.
-    #[arg(long, value_name = "N", default_value_t = 512, help_heading = "Generation")]
-    n_predict: usize,
+    /// Most tokens of an answer [default: 512; 64 where every rule is one of RULER's, as in the set `recall`].
+    #[arg(long, value_name = "N", help_heading = "Generation")]
+    n_predict: Option<usize>,
 
     #[command(flatten)]
     sampling: SamplingArgs,
@@ -211,9 +211,9 @@ impl SamplingArgs {
 }
 
 pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
-    let settings = args.settings()?;
     let judging = args.judge.check()?;
     let (examples, data) = args.examples()?;
+    let settings = args.settings(&examples)?;
     // What is known without the weights is checked first.
     let dry = args.engine.load(true)?;
     dry.template()?;
@@ -333,11 +333,11 @@ fn conclude(args: &Args, directory: &Path, outcome: &Outcome, judged: Option<&Ju
 }
 
 impl Args {
-    fn settings(&self) -> Result<Settings> {
+    fn settings(&self, examples: &[Example]) -> Result<Settings> {
         if self.axes.policy.policy.is_empty() && !self.axes.budget.is_given() {
             return Err(Error::input("say how much to evict: --ratio 0.5, or --keep-first 100 --keep-last 100"));
         }
-        if self.n_predict == 0 {
+        if self.n_predict == Some(0) {
             return Err(Error::input("--n-predict is 0; an answer needs at least one token"));
         }
         let grid = Grid { axes: self.axes.clone(), baseline: !self.no_baseline };
@@ -357,7 +357,7 @@ impl Args {
             shard: self.shard.as_deref().map(shard).transpose()?,
             generation: Generation {
                 seed: self.seed,
-                n_predict: self.n_predict,
+                n_predict: self.n_predict.unwrap_or_else(|| default_n_predict(examples)),
                 sampling: self.sampling.sampling()?,
                 flash_attn: demands.flash_attn,
                 swa_full: self.engine.swa_full,
@@ -406,6 +406,12 @@ impl Args {
             .find(|directory| !directory.exists())
             .expect("some number is free"))
     }
+}
+
+/// An answer that is compared with a few facts is short; what a small model says after it only costs time.
+fn default_n_predict(examples: &[Example]) -> usize {
+    let recall = examples.iter().flat_map(|example| &example.instructions).all(|one| one.kind.starts_with("ruler:"));
+    if recall { 64 } else { 512 }
 }
 
 /// Parses `I/N`, or reads Slurm's array variables for `auto`.
