@@ -11,6 +11,7 @@
 
 mod budget;
 mod fair;
+mod forget;
 mod heads;
 mod keep;
 mod mode;
@@ -26,6 +27,7 @@ mod streaming;
 
 pub use budget::{Budget, DEFAULT_SINKS};
 pub use fair::segments;
+pub use forget::Target;
 pub use heads::HeadKeeps;
 pub use keep::{KeepSet, parse_ranges, ranges_text};
 pub use mode::{Granularity, Layers};
@@ -60,14 +62,16 @@ pub struct View<'a> {
     pub sinks: usize,
     /// For each position its score, if the policy has scores.
     pub scores: &'a [f64],
+    /// The positions that `forget:instruction` or `forget:filler` evicts.
+    pub target: &'a [usize],
     /// Parts of the candidates that each get their share of the budget; empty if there is one budget for all.
     pub segments: &'a [Range<usize>],
 }
 
 impl<'a> View<'a> {
-    /// A view with one budget for all candidates, no sinks of its own, no scores, and blocks of one position.
+    /// A view with one budget for all candidates, no sinks of its own, no scores, no target, and blocks of one position.
     pub fn new(candidates: Range<usize>, protected: &'a [bool], budget: Budget, seed: TrialSeed) -> Self {
-        Self { candidates, protected, budget, seed, block: 1, sinks: 0, scores: &[], segments: &[] }
+        Self { candidates, protected, budget, seed, block: 1, sinks: 0, scores: &[], target: &[], segments: &[] }
     }
 
     /// The candidates that may be evicted, in ascending order.
@@ -94,6 +98,12 @@ pub trait Policy: Send + Sync {
         false
     }
 
+    /// What it evicts, given in [`View::target`], if that is a certain part of the prompt; it then takes no budget, and
+    /// there is a trial for each instruction.
+    fn target(&self) -> Option<Target> {
+        None
+    }
+
     /// The scores by which it ranks positions, given in [`View::scores`]; `None` for a policy without scores.
     fn score(&self) -> Option<&dyn Score> {
         None
@@ -101,7 +111,7 @@ pub trait Policy: Send + Sync {
 
     /// Marks positions that this policy keeps by definition. If it returns `true`, only these and the protected ones
     /// survive, and the budget has no further effect.
-    fn reserve(&self, _budget: &Budget, _candidates: Range<usize>, _protected: &mut [bool]) -> bool {
+    fn reserve(&self, _view: &View, _protected: &mut [bool]) -> bool {
         false
     }
 
@@ -121,6 +131,8 @@ pub static POLICIES: &[&Family] = &[
     &score::H2O,
     &score::EXPECTED_ATTENTION,
     &score::LAGKV,
+    &forget::INSTRUCTION,
+    &forget::FILLER,
 ];
 
 /// Applies `policy` to `len` cached positions.
@@ -165,7 +177,7 @@ fn survivors(policy: &dyn Policy, len: usize, view: &View) -> Result<Option<(Vec
     let mut protected = view.protected[..len].to_vec();
     protected[candidates.end - 1] = true;
     protected[candidates.start..candidates.end.min(candidates.start + view.sinks)].fill(true);
-    let reserved = policy.reserve(&view.budget, candidates.clone(), &mut protected);
+    let reserved = policy.reserve(view, &mut protected);
 
     let n_reserved = candidates.clone().filter(|&position| protected[position]).count();
     let survivors = if reserved { n_reserved } else { view.budget.survivors(candidates.len()) };

@@ -160,7 +160,9 @@ impl FromStr for PolicySpec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (name, given) = text.split_once(':').map_or((text, None), |(name, given)| (name, Some(given)));
+        let is_name = POLICIES.iter().any(|family| family.name == text);
+        let parts = text.split_once(':').filter(|_| !is_name);
+        let (name, given) = parts.map_or((text, None), |(name, given)| (name, Some(given)));
         let (plain, wrapped) = name.strip_prefix(WITH_SINKS).map_or((name, false), |plain| (plain, true));
         let family = POLICIES.iter().copied().find(|family| family.name == plain).ok_or_else(|| {
             let known: Vec<_> = POLICIES.iter().map(|family| family.name).collect();
@@ -174,6 +176,11 @@ impl FromStr for PolicySpec {
             family.parameters.iter().map(|parameter| parameter.default).collect(),
             wrapped.then_some(WRAPPER.default),
         );
+        if wrapped && spec.policy.target().is_some() {
+            return Err(Error::input(format!(
+                "`{name}`: {plain} evicts a certain part of the prompt; it takes no sinks"
+            )));
+        }
         if wrapped && (spec.policy.keeps_all() || spec.policy.is_sinks_and_window()) {
             return Err(Error::input(format!("`{name}`: {plain} keeps its sinks anyway; write --policy {plain}")));
         }

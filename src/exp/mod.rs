@@ -29,7 +29,7 @@ mod table;
 mod trial;
 
 pub use experiment::{Experiment, Opened, examples_named, open};
-pub use forget::{Demands, Sights, check, forgetting, read_before, rehearse};
+pub use forget::{Demands, Sights, check, forgetting, read_before, rehearse, target};
 pub use manifest::{Build, DataFacts, Manifest, ModelFile, Session, megabytes};
 pub use means::means;
 pub use merge::{Merged, merge};

@@ -88,6 +88,12 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
             generation.seed
         ));
     }
+    if conditions.iter().any(|condition| condition.target().is_some()) {
+        say("Under forget:instruction each trial evicted all tokens of one instruction and nothing else, once for each instruction \
+             whose text was found in the prompt; under forget:filler the same number of tokens of the messages, as close to it as \
+             possible, that belong to no instruction, not to the question and not to words that a rule demands."
+            .to_owned());
+    }
     let mut said: Vec<String> = Vec::new();
     for sentence in conditions.iter().filter(|condition| !condition.is_full()).flat_map(|condition| condition.methods())
     {

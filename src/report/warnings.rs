@@ -402,7 +402,10 @@ fn scores(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
             found.push(Warning::BaselineFails { score: score.point });
         }
     }
-    let ceiling = named(&|condition| !condition.is_baseline() && condition.at_ceiling >= SATURATED);
+    // Under `forget:filler` nothing is expected to be lost.
+    let evicts =
+        |condition: &super::analysis::Condition| !condition.is_baseline() && condition.condition.target().is_none();
+    let ceiling = named(&|condition| evicts(condition) && condition.at_ceiling >= SATURATED);
     if !ceiling.is_empty() {
         found.push(Warning::Ceiling { conditions: ceiling });
     }
