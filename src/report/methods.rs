@@ -122,7 +122,11 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
         )
     } + &match run.manifest.repeats() {
         1 => ".".to_owned(),
-        repeats => format!(", {repeats} times per example and condition."),
+        repeats => {
+            let once = run.manifest.sessions.iter().any(|session| !session.once.is_empty());
+            let once = if once { ", once where nothing is drawn" } else { "" };
+            format!(", {repeats} times per example and condition{once}.")
+        }
     });
     if let Some(stop) = analysis.stopping.iter().find(|stop| stop.run == index) {
         say(format!(
