@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::condition::{Condition, Scope};
 use crate::engine::{Forgetting, Reader, check_rolling};
 use crate::evict::{
-    self, Granularity, HeadKeeps, KeepSet, Layers, PolicySpec, Protect, Score, Scores, TrialSeed, View,
+    self, Budget, Granularity, HeadKeeps, KeepSet, Layers, PolicySpec, Protect, Score, Scores, TrialSeed, View,
 };
 use crate::llama::{ContextSettings, FlashAttn, KvLayer, Model, Prompt};
 use crate::span::Label;
@@ -53,6 +53,18 @@ pub fn read_before(condition: &Condition, prompt: &Prompt) -> Result<usize> {
         Scope::Prompt => prompt.n_cached(),
         _ => candidates(condition.scope, prompt)?.end,
     })
+}
+
+/// The largest number of cached positions of a prompt that a condition keeps, in whatever parts of it; `None` if the
+/// prompt lacks the condition's scope.
+pub(super) fn kept_at_most(condition: &Condition, prompt: &Prompt) -> Option<usize> {
+    let cached = prompt.n_cached();
+    let scope = candidates(condition.scope, prompt).ok()?.len();
+    // The last position of the scope survives in addition to the budget; counts keep what is protected, too.
+    match condition.budget {
+        Budget::Window { .. } if !condition.protect.is_none() => Some(cached),
+        budget => Some(cached - scope + budget.survivors(scope).saturating_add(1).min(scope)),
+    }
 }
 
 /// The eviction that a condition makes on a prompt. `scores` are those of its policy, if it has any, over the positions

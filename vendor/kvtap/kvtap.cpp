@@ -65,11 +65,6 @@ void kvtap_on_abort(int code) {
     ggml_set_abort_callback(say_and_exit);
 }
 
-bool kvtap_seq_rm(llama_context * ctx, bool local, int32_t seq, int32_t from, int32_t to) {
-    auto * iswa = dynamic_cast<llama_kv_cache_iswa *>(llama_get_memory(ctx));
-    return iswa != nullptr && (local ? iswa->get_swa() : iswa->get_base())->seq_rm(seq, from, to);
-}
-
 int32_t kvtap_kv_heads(const llama_model * model, int32_t layer, bool * local) {
     *local = model->hparams.is_swa(layer);
     return model->hparams.has_kv(layer) ? model->hparams.n_head_kv(layer) : 0;
