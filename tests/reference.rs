@@ -109,9 +109,8 @@ fn logits_after_an_eviction_equal_the_independent_reference() {
                 wrong.push(format!("{}, dense: off by {dense:e}, {:.1} times the floor", case.name, dense / *floor));
             }
             // Flash attention itself is less exact.
-            let fused = |more: &[&str]| {
-                max_difference(&case.probe(&out, &[&["--flash-attn", "on"], more].concat()), &expected)
-            };
+            let fused =
+                |more: &[&str]| max_difference(&case.probe(&out, &[&["--flash-attn", "on"], more].concat()), &expected);
             let (shared, dense) = (fused(&[]), fused(&["--dense"]));
             if dense > 3.0 * shared.max(*floor) {
                 wrong.push(format!("{}, dense with flash attention: off by {dense:e}, else {shared:e}", case.name));

@@ -22,7 +22,9 @@ use crate::data::Example;
 use crate::engine::{Forgetting, Pace, Reader};
 use crate::evict::KeepSet;
 use crate::exp::stop::{self, StopRule, Watch};
-use crate::exp::{self, Build, DataFacts, Demands, Dense, Generation, Manifest, Opened, Outcome, Plan, Settings, Store};
+use crate::exp::{
+    self, Build, DataFacts, Demands, Dense, Generation, Manifest, Opened, Outcome, Plan, Settings, Store,
+};
 use crate::judge::stage::Outcome as Judged;
 use crate::llama::{ContextSettings, MemoryUse, Model, Sampling, peak_memory};
 use crate::models;
@@ -112,7 +114,14 @@ pub(super) struct Args {
     /// Copy what a condition keeps into adjacent cells of its own, so that its answer costs as much as what was kept;
     /// `auto` does so beside other conditions, on long prompts of which half or less is kept. It may change late tokens
     /// of a greedy answer, like --parallel.
-    #[arg(long, value_name = "on|off|auto", value_enum, default_value_t, hide_possible_values = true, help_heading = "Run")]
+    #[arg(
+        long,
+        value_name = "on|off|auto",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        help_heading = "Run"
+    )]
     dense: Dense,
 
     /// The most memory to take, such as 10GiB: with --parallel auto, as many conditions answer side by side as fit.

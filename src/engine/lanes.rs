@@ -42,9 +42,8 @@ struct Lane<Id> {
     cut: Cut,
     /// The number of the reading from which the lane was forked.
     reading: u64,
-    start: Instant,
-    /// Time that the reader had spent on reading when the lane started: the lane's answer does not include it.
-    read_before: Duration,
+    /// Its share of the time of all batches so far: a batch of 8 counts an eighth of its time for each lane.
+    spent: Duration,
     /// The next token to be decoded.
     next: Token,
     /// The token that was drawn after it, until it is looked at.
@@ -128,8 +127,7 @@ impl Reader {
             job,
             cut,
             reading: self.reading(),
-            start: Instant::now(),
-            read_before: self.time_reading(),
+            spent: Duration::ZERO,
             next: prompt.tokens[prompt.n_cached()],
             drawn: None,
             tokens: Vec::new(),
@@ -166,12 +164,15 @@ impl Reader {
                 continue;
             }
             let slots: Vec<_> = batch.iter().map(|lane| lane.slot()).collect();
+            let start = Instant::now();
             let context = self.context_at(place);
             context.decode(&slots)?;
-            for (row, lane) in batch.into_iter().enumerate() {
+            for (row, lane) in batch.iter_mut().enumerate() {
                 lane.drawn = Some(lane.job.sampler.next(context.logits(row)?)?);
                 lane.cut.next_pos += 1;
             }
+            let share = start.elapsed() / batch.len() as u32;
+            batch.iter_mut().for_each(|lane| lane.spent += share);
         }
         let n_predict = lanes.n_predict;
         for lane in &mut lanes.lanes {
@@ -192,11 +193,10 @@ impl Reader {
                     StopReason::Length
                 }
             };
-            let Lane { job, cut, start, read_before, tokens, .. } = lane.take().expect("checked above");
-            let decode = start.elapsed().saturating_sub(self.time_reading() - read_before);
+            let Lane { job, cut, spent, tokens, .. } = lane.take().expect("checked above");
             self.context_at(cut.place).forget_sequence(cut.seq);
             let text = self.context.model().text(&tokens);
-            done(job, cut, Answer { tokens, text, stop, decode })?;
+            done(job, cut, Answer { tokens, text, stop, decode: spent })?;
         }
         Ok(())
     }
@@ -247,9 +247,7 @@ impl Reader {
     ) -> Result<Cut> {
         debug_assert!(self.takes(forgetting));
         if forgetting.memory == Memory::Text {
-            let cut = self.read_kept(prompt, forgetting, seq)?;
-            self.add_time_reading(cut.prefill);
-            return Ok(cut);
+            return self.read_kept(prompt, forgetting, seq);
         }
         let cached = &prompt.tokens[..prompt.n_cached()];
         let prefill = self.read_shared(cached, keep_cells)?;
@@ -264,9 +262,7 @@ impl Reader {
         let after = &cached[forgetting.read_before..];
         self.context.read(seq, after, cut.next_pos, false)?;
         cut.next_pos += after.len();
-        let spent = start.elapsed();
-        self.add_time_reading(spent);
-        cut.prefill += spent;
+        cut.prefill += start.elapsed();
         Ok(cut)
     }
 }

@@ -7,10 +7,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::{Error, Result};
 use crate::condition::{Memory, Positions};
 use crate::evict::{HeadKeeps, KeepSet, Layers, Needs, Score, Scores};
 use crate::llama::{Cells, Context, ContextSettings, Model, Prompt, Sampler, Token};
+use crate::{Error, Result};
 
 /// The sequence that holds a prompt that several conditions share.
 pub(super) const SHARED: i32 = 0;
@@ -149,8 +149,8 @@ pub struct Reader {
     dense: Option<Dense>,
     /// The tokens in [`SHARED`], and how long the model took to read them.
     shared: Option<(Vec<Token>, Duration)>,
-    /// How many prompts were read into [`SHARED`], and the total time of that.
-    readings: (u64, Duration),
+    /// How many prompts were read into [`SHARED`].
+    readings: u64,
     /// Sequences that can fork from [`SHARED`]; 0 for a private reader.
     lanes: u32,
 }
@@ -160,7 +160,7 @@ impl Reader {
     /// by side; each needs cells of its own for its answer and for the text that only it reads.
     pub fn sharing(model: &Arc<Model>, settings: ContextSettings, lanes: u32) -> Result<Self> {
         let context = Context::new(model, ContextSettings { n_seq: 1 + lanes, ..settings })?;
-        Ok(Reader { context, dense: None, shared: None, readings: Default::default(), lanes })
+        Ok(Reader { context, dense: None, shared: None, readings: 0, lanes })
     }
 
     /// Adds a context with `settings` for dense lanes: conditions whose survivors fit it, beside an answer of up to
@@ -177,7 +177,7 @@ impl Reader {
     /// A reader that reads the prompt again each time: evicted cells are really freed.
     pub fn private(model: &Arc<Model>, settings: ContextSettings) -> Result<Self> {
         let context = Context::new(model, ContextSettings { n_seq: 1, ..settings })?;
-        Ok(Reader { context, dense: None, shared: None, readings: Default::default(), lanes: 0 })
+        Ok(Reader { context, dense: None, shared: None, readings: 0, lanes: 0 })
     }
 
     /// How many conditions can be answered side by side.
@@ -194,7 +194,10 @@ impl Reader {
     pub fn packs(&self, forgetting: &Forgetting) -> bool {
         let fits = |dense: &Dense| forgetting.n_kept() + dense.answer <= dense.context.n_ctx();
         let gathers = !self.context.model().rope_depends_on_size() && !self.context.has_streams();
-        let frees = gathers && forgetting.heads.is_none() && forgetting.layers == Layers::All && forgetting.keep.n_evicted() > 0;
+        let frees = gathers
+            && forgetting.heads.is_none()
+            && forgetting.layers == Layers::All
+            && forgetting.keep.n_evicted() > 0;
         frees && forgetting.memory == Memory::Kv && self.dense.as_ref().is_some_and(fits)
     }
 
@@ -206,7 +209,13 @@ impl Reader {
         }
     }
 
-    /// The context.
+    /// Time that llama.cpp has spent decoding so far.
+    pub fn time_computing(&self) -> Duration {
+        let dense = self.dense.as_ref().map_or(Duration::ZERO, |dense| dense.context.time_computing());
+        self.context.time_computing() + dense
+    }
+
+    /// The context that reads the prompts.
     pub fn context(&self) -> &Context {
         &self.context
     }
@@ -282,17 +291,7 @@ impl Reader {
 
     /// The number of the current reading in [`SHARED`], counted from 1.
     pub(super) fn reading(&self) -> u64 {
-        self.readings.0
-    }
-
-    /// Time spent on reading prompts so far.
-    pub(super) fn time_reading(&self) -> Duration {
-        self.readings.1
-    }
-
-    /// Adds time that was spent on reading for one condition alone.
-    pub(super) fn add_time_reading(&mut self, spent: Duration) {
-        self.readings.1 += spent;
+        self.readings
     }
 
     /// Makes sure that [`SHARED`] holds these tokens. Unless other sequences must keep their cells, the cells of the
@@ -313,7 +312,7 @@ impl Reader {
         self.context.read(SHARED, cached, 0, false)?;
         let prefill = start.elapsed();
         self.shared = Some((cached.to_vec(), prefill));
-        self.readings = (self.readings.0 + 1, self.readings.1 + prefill);
+        self.readings += 1;
         Ok(prefill)
     }
 
@@ -335,13 +334,7 @@ impl Reader {
 
     /// Reads the prompt, unless it was the last one read, and copies the survivors of a condition that the reader
     /// [packs](Reader::packs) into the dense lane `seq`. With `keep_cells`, other sequences keep their cells.
-    pub(super) fn pack(
-        &mut self,
-        prompt: &Prompt,
-        forgetting: &Forgetting,
-        seq: i32,
-        keep_cells: bool,
-    ) -> Result<Cut> {
+    pub(super) fn pack(&mut self, prompt: &Prompt, forgetting: &Forgetting, seq: i32, keep_cells: bool) -> Result<Cut> {
         let cached = &prompt.tokens[..prompt.n_cached()];
         let prefill = self.read_shared(cached, keep_cells)?;
         let cells_before = self.context.cells(SHARED);
@@ -363,9 +356,7 @@ impl Reader {
             let after = &cached[forgetting.read_before..];
             dense.read(seq, after, cut.next_pos, false)?;
             cut.next_pos += after.len();
-            let spent = start.elapsed();
-            self.add_time_reading(spent);
-            cut.prefill += spent;
+            cut.prefill += start.elapsed();
         }
         Ok(cut)
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::condition::{Condition, Scope};
+use crate::condition::{Condition, Memory, Positions, Scope};
 use crate::engine::{Forgetting, Reader, check_rolling};
 use crate::evict::{
     self, Budget, Granularity, HeadKeeps, KeepSet, Layers, PolicySpec, Protect, Score, Scores, TrialSeed, View,
@@ -125,8 +125,8 @@ pub fn check(condition: &Condition, prompt: &Prompt, model: &Model) -> Result<()
     })
 }
 
-/// Tries on a few tokens whether the model provides the tensors that the conditions need, and whether single heads can
-/// evict.
+/// Tries on a few tokens whether the model provides the tensors that the conditions need, whether single heads can evict,
+/// and whether positions can be moved.
 ///
 /// # Errors
 /// If a condition cannot run; the message names it.
@@ -138,12 +138,15 @@ pub fn rehearse(
 ) -> Result<()> {
     /// Few tokens are enough: every tensor of the graph appears with them.
     const TOKENS: usize = 16;
-    let taps = |condition: &&Condition| condition.score().is_some() || !condition.frees();
+    let taps = |condition: &&Condition| {
+        let moves = condition.positions == Positions::Compact && condition.memory == Memory::Kv;
+        condition.score().is_some() || !condition.frees() || moves
+    };
     let mut tried: Vec<&Condition> = Vec::new();
     for condition in conditions.iter().filter(taps) {
         let same = |other: &&Condition| {
-            (&other.policy, other.granularity, other.layers)
-                == (&condition.policy, condition.granularity, condition.layers)
+            let parts = |one: &Condition| (one.granularity, one.layers, one.positions, one.kv_type);
+            other.policy == condition.policy && parts(other) == parts(condition)
         };
         if !tried.iter().any(same) {
             tried.push(condition);
@@ -155,12 +158,13 @@ pub fn rehearse(
     let tokens = prompt.tokens.iter().copied().take(TOKENS).collect();
     let prompt = Prompt::from_tokens(model, tokens)?;
     let settings = ContextSettings { n_ctx: 2 * TOKENS as u32, streams: false, tap: true, ..context.clone() };
-    let mut reader = Reader::private(model, settings)?;
     for condition in tried {
-        let mut attempt = || {
+        let attempt = || {
+            let mut reader =
+                Reader::private(model, ContextSettings { kv_type: condition.kv_type, ..settings.clone() })?;
             let read = &prompt.tokens[..prompt.n_cached()];
             let scores = condition.score().map(|score| reader.scores(read, &[score])).transpose()?;
-            if condition.frees() {
+            if condition.frees() && condition.positions == Positions::Keep {
                 return Ok(());
             }
             let short = Condition {

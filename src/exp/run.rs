@@ -152,7 +152,7 @@ struct Cache<'a> {
 impl Cache<'_> {
     fn time_computing(&self) -> Duration {
         let readers = std::iter::once(&self.reader).chain(&self.aside);
-        readers.map(|reader| reader.context().time_computing()).sum()
+        readers.map(Reader::time_computing).sum()
     }
 }
 

@@ -307,7 +307,8 @@ impl Context {
         // Without a full sliding-window cache, llama.cpp would shift keys wrongly and give no error.
         if !self.raw.can_shift() || !self.settings.swa_full {
             return Err(Error::input(
-                "--positions compact cannot be had here: this model's positions cannot be shifted, or --swa-full is off",
+                "--positions compact cannot be had here: --swa-full is off, or this model's positions cannot be moved (with \
+                 quantized keys only those of heads with a multiple of 64 dimensions can)",
             ));
         }
         let mut target = 0;

@@ -53,6 +53,10 @@ bool kvtap_seq_rm_all(struct llama_context * ctx, bool global, bool local, int32
 bool kvtap_gather(struct llama_context * source, int32_t source_seq, struct llama_context * target, int32_t target_seq,
                   const uint8_t * keep, size_t n, bool whole);
 
+// Whether the positions of the context's cells can be moved. llama.cpp says so of quantized keys even where it then
+// crashes: their heads must have a multiple of 64 dimensions.
+bool kvtap_can_shift(const struct llama_context * ctx);
+
 // Whether the rotation of keys depends on the size of the context (the long and short factors of LongRoPE).
 bool kvtap_rope_depends_on_size(const struct llama_model * model);
 

@@ -501,9 +501,7 @@ impl RawContext {
     pub(super) fn gather(&self, seq: i32, keep: &[u8], whole: bool, target: &mut Self, target_seq: i32) -> bool {
         // SAFETY: valid handles of two contexts over one model; `Context` checked the ids; the array has the length
         // passed. The source is only read.
-        unsafe {
-            kvtap::kvtap_gather(self.ptr(), seq, target.ptr(), target_seq, keep.as_ptr(), keep.len(), whole)
-        }
+        unsafe { kvtap::kvtap_gather(self.ptr(), seq, target.ptr(), target_seq, keep.as_ptr(), keep.len(), whole) }
     }
 
     /// Moves positions `[from, to)` of a sequence by `delta`.
@@ -514,7 +512,7 @@ impl RawContext {
 
     pub(super) fn can_shift(&self) -> bool {
         // SAFETY: getter.
-        unsafe { sys::llama_memory_can_shift(self.memory()) }
+        unsafe { kvtap::kvtap_can_shift(self.ptr()) }
     }
 
     pub(super) fn clear(&mut self) {
