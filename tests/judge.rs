@@ -31,7 +31,7 @@ const EXAMPLE: &str = r#"{"id":"e","messages":[{"role":"user","content":"Be poli
 fn run_of(directory: &Path, responses: &[&str]) {
     let generation = Generation { n_predict: 8, ..Generation::default() };
     let conditions = vec![Condition::default()];
-    let settings = Settings { conditions, repeats: 1, limit: None, shard: None, generation };
+    let settings = Settings { conditions, repeats: 1, limit: None, shard: None, generation, primary: None };
     let session = Session::new(Build::this(1), &settings, Vec::new());
     let manifest = Manifest::new(
         ModelFile { name: "m".into(), file_size: 1, sha256: "00".into(), gguf: Value::Null },

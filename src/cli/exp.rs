@@ -23,7 +23,7 @@ use crate::engine::{Forgetting, Pace, Reader};
 use crate::evict::KeepSet;
 use crate::exp::stop::{self, StopRule, Watch};
 use crate::exp::{
-    self, Build, DataFacts, Demands, Dense, Generation, Manifest, Opened, Outcome, Plan, Settings, Store,
+    self, Build, DataFacts, Demands, Dense, Generation, Manifest, Opened, Outcome, Plan, Primary, Settings, Store,
 };
 use crate::judge::stage::Outcome as Judged;
 use crate::llama::{ContextSettings, MemoryUse, Model, Sampling, peak_memory};
@@ -71,6 +71,13 @@ pub(super) struct Args {
     /// Looking after every example inflates no error; examples are visited in a seeded, shuffled order.
     #[arg(long, value_name = "RULE", help_heading = "Examples and trials")]
     stop_when: Option<StopRule>,
+
+    /// The one comparison that the study is about, named before its first trial: a policy (`random`: how the score falls
+    /// with the fraction evicted), a condition (`random@0.5`: its cost), or two of them (`"snapkv vs random"`,
+    /// `"snapkv@0.5 vs random@0.5"`). The report tests it alone at 5%; all else is then exploratory. Once trials exist it
+    /// cannot be changed.
+    #[arg(long, value_name = "COMPARISON", help_heading = "Examples and trials")]
+    primary: Option<Primary>,
 
     /// Seed of the run: with the example and the repeat it determines every draw.
     #[arg(long, value_name = "S", default_value_t = 1, help_heading = "Examples and trials")]
@@ -148,7 +155,8 @@ Examples:
   kvllama exp --model gemma-3-12b-it-q4_0 --policy streaming --keep-first 100 --keep-last 100
   kvllama exp --policy snapkv,h2o,random --ratio 0.25,0.5,0.75 --fidelity
   kvllama exp --policy random --ratio 0.5 --memory kv,text     heard and forgotten, against never heard
-  kvllama exp --policy random --ratio 0.9 --stop-when decided  no more examples than it takes";
+  kvllama exp --policy random --ratio 0.9 --stop-when decided  no more examples than it takes
+  kvllama exp --policy snapkv,random --ratio 0.25,0.5 --primary \"snapkv vs random\"";
 
 /// How many conditions answer side by side.
 #[derive(Debug, Clone, Copy)]
@@ -392,6 +400,7 @@ impl Args {
                 chat_template: self.engine.chat_template.clone(),
                 chat_template_sha256: template.map(|text| crate::hex(&Sha256::digest(text))),
             },
+            primary: self.primary.clone(),
         })
     }
 
@@ -512,7 +521,7 @@ fn dry_run(args: &Args, plan: &Plan, memory: &MemoryUse, n_ctx: u32, speed: Opti
     if args.json {
         return print_json(&json!({
             "examples": plan.examples.len(), "conditions": conditions, "repeats": plan.settings.repeats,
-            "trials": plan.n_trials(), "prompt_tokens": prompt_tokens,
+            "primary": plan.settings.primary, "trials": plan.n_trials(), "prompt_tokens": prompt_tokens,
             "longest_prompt": plan.prompt_tokens.iter().max(), "max_generated_tokens": most_generated,
             "parallel": plan.settings.generation.parallel, "n_ctx": n_ctx, "memory": memory,
             "max_seconds": speed.map(|speed| speed.seconds(plan)),
@@ -526,6 +535,9 @@ fn dry_run(args: &Args, plan: &Plan, memory: &MemoryUse, n_ctx: u32, speed: Opti
         plan.n_trials()
     );
     text.push_str(&format!("conditions: {}\n", conditions.join(", ")));
+    if let Some(primary) = &plan.settings.primary {
+        text.push_str(&format!("primary comparison: {primary}\n"));
+    }
     text.push_str(&format!(
         "tokens: {prompt_tokens} of prompts (longest {}), each read for {repeats} trials; at most {most_generated} generated\n",
         plan.prompt_tokens.iter().max().unwrap_or(&0)

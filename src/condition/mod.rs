@@ -165,6 +165,15 @@ macro_rules! axes {
                 [$(self.$field.suffix(self),)+].into_iter().flatten().collect()
             }
 
+            /// The condition's name without its budget: `random/compact` for `random@0.5/compact`; `None` if the budget
+            /// is no ratio.
+            pub fn curve(&self) -> Option<String> {
+                self.budget.ratio()?;
+                let of_axis = [$((<$axis>::NAME, self.$field.suffix(self)),)+].into_iter();
+                let others = of_axis.filter(|(name, _)| *name != <Budget as Axis>::NAME);
+                Some(others.filter_map(|(_, suffix)| suffix).collect())
+            }
+
             /// The words of a report for everything that differs from the defaults.
             fn details(&self) -> Vec<String> {
                 [$(<$axis as Axis>::words(&self.$field),)+].into_iter().flatten().collect()

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{Generation, Settings};
+use super::{Generation, Primary, Settings};
 use crate::condition::{self, Condition, KvTypes};
 use crate::llama::Model;
 use crate::models::ModelSource;
@@ -32,6 +32,9 @@ pub struct Manifest {
     pub generation: Generation,
     /// `(i, n)`: only the examples of shard `i` of `n`, counted from 1.
     pub shard: Option<(u32, u32)>,
+    /// The comparison that the study is about; it was written here before the first trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<Primary>,
     /// Every start of `exp` on this directory.
     pub sessions: Vec<Session>,
     /// The conditions of a run of schema 1 whose names in its files differ from today's names.
@@ -217,6 +220,7 @@ impl Manifest {
             data,
             generation: settings.generation.clone(),
             shard: settings.shard,
+            primary: settings.primary.clone(),
             sessions: vec![session],
             renamed: Vec::new(),
         };
@@ -341,8 +345,9 @@ impl Manifest {
     /// sessions record it.
     ///
     /// # Errors
-    /// If a field that determines outcomes differs (the message names it), or if this run has an earlier schema.
-    pub fn grown(mut self, now: &Manifest, directory: &Path) -> Result<Self> {
+    /// If a field that determines outcomes differs (the message names it), if this run has an earlier schema, or if
+    /// trials have `begun` and the primary comparison is another.
+    pub fn grown(mut self, now: &Manifest, directory: &Path, begun: bool) -> Result<Self> {
         if self.schema != now.schema {
             return Err(Error::input(format!(
                 "{} holds a run of kvllama {}, which this version reads (report, score, judge, merge) and cannot go on \
@@ -359,6 +364,17 @@ impl Manifest {
                 directory.display(),
                 differences.join("; ")
             )));
+        }
+        if let Some(primary) = now.primary.as_ref().filter(|primary| self.primary.as_ref() != Some(primary)) {
+            if begun {
+                let named = self.primary.as_ref().map_or("none".to_owned(), |earlier| format!("\"{earlier}\""));
+                return Err(Error::input(format!(
+                    "--primary \"{primary}\": {} already holds trials, and before the first of them its primary comparison \
+                     was {named}; leave --primary out, or choose another --out",
+                    directory.display()
+                )));
+            }
+            self.primary = Some(primary.clone());
         }
         let mixed: Vec<_> = now.build().differences(self.build()).into_iter().map(told).collect();
         if !mixed.is_empty() {
@@ -433,6 +449,7 @@ impl Manifest {
             data,
             generation: field(settings, "generation")?,
             shard,
+            primary: None,
             sessions: vec![session],
             renamed: renamed.map(|(condition, name)| (name, condition)).collect(),
         })
@@ -490,7 +507,7 @@ pub(super) mod tests {
     pub(crate) fn manifest() -> Manifest {
         let generation = Generation { n_predict: 8, ..Generation::default() };
         let conditions = vec![Condition::default()];
-        let settings = Settings { conditions, repeats: 1, limit: None, shard: None, generation };
+        let settings = Settings { conditions, repeats: 1, limit: None, shard: None, generation, primary: None };
         let session = Session::new(Build::this(1), &settings, vec![(0, "a".into()), (1, "b".into()), (2, "c".into())]);
         Manifest::new(
             ModelFile { name: "m".into(), file_size: 1, sha256: "00".into(), gguf: Value::Null },

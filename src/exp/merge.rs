@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::store::{INSTRUCTIONS, MANIFEST, TRIALS};
 use super::table;
-use super::{InstructionRow, Key, Manifest, PromptRow, Rows, Store, TrialRow, read_prompts, write_prompts};
+use super::{InstructionRow, Key, Manifest, Primary, PromptRow, Rows, Store, TrialRow, read_prompts, write_prompts};
 use crate::condition::Condition;
 use crate::{Error, Result};
 
@@ -136,11 +136,17 @@ fn refuse_different(parts: &[Part]) -> Result<()> {
     };
     for other in others {
         let differences = other.manifest.differences(&first.manifest);
-        let named: Vec<_> = differences
+        let mut named: Vec<_> = differences
             .into_iter()
             .filter(|(name, ..)| *name != "shard")
             .map(|(name, then, now)| format!("{name} is {then} and {now}"))
             .collect();
+        let [then, now] = [first, other].map(|part| part.manifest.primary.as_ref());
+        if then != now {
+            let shown =
+                |primary: Option<&Primary>| primary.map_or("none".to_owned(), |primary| format!("\"{primary}\""));
+            named.push(format!("the primary comparison is {} and {}", shown(then), shown(now)));
+        }
         if !named.is_empty() {
             return Err(Error::input(format!(
                 "{} and {} differ: {}; such runs are compared by `kvllama report A B`; --force merges them all the same",

@@ -33,9 +33,12 @@ impl Plan {
     /// Selects the examples and measures their prompts.
     ///
     /// # Errors
-    /// If a prompt cannot be rendered, if nothing is selected, or if prompt and answer exceed `n_ctx` (without `n_ctx`:
+    /// If a prompt cannot be rendered, if nothing is selected, if the conditions cannot answer the primary comparison, or if prompt and answer exceed `n_ctx` (without `n_ctx`:
     /// the context length of the model's training).
     pub fn new(settings: Settings, examples: Vec<Example>, model: &Model, n_ctx: Option<u32>) -> Result<Self> {
+        if let Some(primary) = &settings.primary {
+            primary.check(&settings.conditions)?;
+        }
         let (places, examples): (Vec<_>, Vec<_>) = examples
             .into_iter()
             .enumerate()

@@ -413,7 +413,7 @@ mod tests {
         let n_conditions = conditions.len();
         let sampling = Sampling { ignore_eos: true, ..Sampling::default() };
         let generation = Generation { n_predict: 64, parallel: 8, sampling, ..manifest().generation };
-        let settings = Settings { conditions, repeats: 1, limit: None, shard: None, generation };
+        let settings = Settings { conditions, repeats: 1, limit: None, shard: None, generation, primary: None };
         let plan = Plan::new(settings, examples, &model, None).unwrap();
         // The context has room for one answer of the short prompt, not for eight, and is too small for the long prompt.
         let context = ContextSettings { n_ctx: 256, n_batch: 512, ..ContextSettings::default() };

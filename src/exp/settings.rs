@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Dense;
+use super::{Dense, Primary};
 use crate::condition::Condition;
 use crate::llama::{FlashAttn, Sampling};
 
@@ -19,12 +19,14 @@ pub struct Settings {
     pub shard: Option<(u32, u32)>,
     /// The settings of each trial.
     pub generation: Generation,
+    /// The comparison that the study is about, if it names one.
+    pub primary: Option<Primary>,
 }
 
 impl Settings {
     /// Settings for one trial of each condition on every example, with the defaults of `kvllama exp`.
     pub fn new(conditions: Vec<Condition>) -> Self {
-        Settings { conditions, repeats: 1, limit: None, shard: None, generation: Generation::default() }
+        Settings { conditions, repeats: 1, limit: None, shard: None, generation: Generation::default(), primary: None }
     }
 }
 

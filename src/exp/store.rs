@@ -64,7 +64,7 @@ impl Store {
             [MANIFEST, TRIALS, INSTRUCTIONS].map(|name| directory.join(name));
         let mut resumed = Resumed::default();
         let manifest = match manifest_path.exists() {
-            true => Manifest::read(&manifest_path)?.grown(manifest, directory)?,
+            true => Manifest::read(&manifest_path)?.grown(manifest, directory, holds_rows(&trials_path))?,
             false if holds_rows(&trials_path) => {
                 return Err(Error::input(format!(
                     "{} holds rows, but its {MANIFEST} is gone, which says of what run they are; put it back, or choose \

@@ -131,6 +131,14 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
             }
         ));
     }
+    if let Some(primary) = analysis.primaries.iter().find(|primary| primary.run == index) {
+        say(format!(
+            "The primary comparison was named before the first trial, on {}: {}. It was tested alone, at 5%; all other \
+             comparisons are exploratory.",
+            primary.started.split('T').next().unwrap_or_default(),
+            primary.asked()
+        ));
+    }
     let judged = run.instructions.iter().any(|row| row.judge_score.is_some());
     let ruled = rules(run);
     say(match (ruled.is_empty(), judged) {

@@ -75,12 +75,17 @@ fn scores(out: &mut String, analysis: &Analysis, width: usize) {
     }
 }
 
+/// The mark of everything that is not the primary comparison, if there is one.
+fn exploratory(analysis: &Analysis) -> &'static str {
+    if analysis.primaries.is_empty() { "" } else { " (exploratory)" }
+}
+
 /// The comparisons of curves; the summary shows the slope of each curve.
 fn doses(out: &mut String, analysis: &Analysis, width: usize) {
     if analysis.curve_comparisons.is_empty() {
         return;
     }
-    let _ = writeln!(out, "\n{HEAD}curve against curve{HEAD:#}");
+    let _ = writeln!(out, "\n{HEAD}curve against curve{}{HEAD:#}", exploratory(analysis));
     let mut shown: Vec<_> = analysis.curve_comparisons.iter().collect();
     let left_out = shown.len().saturating_sub(SHOWN);
     // Certain ones first, then larger ones; the others are on the page.
@@ -181,11 +186,12 @@ fn table_of_comparisons(out: &mut String, analysis: &Analysis, compared: &[&Comp
     };
     let names: Vec<String> = compared.iter().map(|comparison| named(comparison)).collect();
     let longest = names.iter().map(|name| display_width(name)).max().unwrap_or(0);
-    let name_width = longest.max(display_width(first.question.title())).min(width / 2);
+    let title = format!("{}{}", first.question.title(), exploratory(analysis));
+    let name_width = longest.max(display_width(&title)).min(width / 2);
     let _ = writeln!(
         out,
         "\n{HEAD}{}  {}  p(Holm)  {}  n{HEAD:#}",
-        pad(first.question.title(), name_width),
+        pad(&title, name_width),
         pad(&format!("{} [{}]", if earned { "earned score" } else { "score" }, words::percent(analysis.level)), 21),
         if breakdown { "broken + sound  " } else { "" },
     );

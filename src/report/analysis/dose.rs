@@ -40,6 +40,9 @@ pub struct Response {
     pub p_holm: f64,
     /// By fraction, the largest first: p of its cost against the full cache, corrected together with the slopes.
     pub p_ratios: Vec<(f64, f64)>,
+    /// The same without correction; 1 where nothing was lost.
+    #[serde(skip)]
+    raw_ratios: Vec<(f64, f64)>,
     /// The smallest fraction from which on all costs are certain.
     pub certain_from: Option<f64>,
     /// Mean score over the fractions, as the area under the curve: a description.
@@ -148,7 +151,9 @@ pub(super) fn responses(known: &Known) -> Vec<Dose> {
     correct(doses.iter_mut().map(|dose| &mut dose.score).collect());
     correct(doses.iter_mut().filter_map(|dose| dose.earned.as_mut()).collect());
     for dose in &mut doses {
-        dose.sentence = sentence(dose, &known.curves[dose.curve].name);
+        let response = dose.decides();
+        let p = words::p_value("p(Holm)", response.p_holm);
+        dose.sentence = sentence(dose, &known.curves[dose.curve].name, &p, response.certain_from);
     }
     doses
 }
@@ -190,12 +195,14 @@ fn response(
         // The chain of tests continues only after a loss.
         Some((ratio, if difference < 0.0 { p } else { 1.0 }))
     };
+    let p_ratios: Vec<_> = columns.iter().zip(&ratios).rev().filter_map(of_ratio).collect();
     Some(Response {
         n: slopes.len(),
         slope: stats::mean_interval(slopes, level, seed)?,
         p_permutation: stats::slope_test(values, &ratios, seed),
         p_holm: 1.0,
-        p_ratios: columns.iter().zip(&ratios).rev().filter_map(of_ratio).collect(),
+        raw_ratios: p_ratios.clone(),
+        p_ratios,
         certain_from: None,
         area: area_weights(&ratios).iter().zip(means).map(|(weight, mean)| weight * mean).sum(),
     })
@@ -227,18 +234,26 @@ fn correct(mut responses: Vec<&mut Response>) {
     }
 }
 
-fn sentence(dose: &Dose, name: &str) -> String {
+/// The sentence of a curve that is the only one tested: its ratios are tested from the highest down at the whole level.
+pub(super) fn alone(dose: &Dose, name: &str, p: &str, significant: bool) -> String {
+    let response = dose.decides();
+    let mut only = response.clone();
+    only.p_ratios.clone_from(&response.raw_ratios);
+    correct(vec![&mut only]);
+    sentence(dose, name, p, only.certain_from.filter(|_| significant))
+}
+
+fn sentence(dose: &Dose, name: &str, p: &str, certain_from: Option<f64>) -> String {
     let response = dose.decides();
     let (size, loss) = per_tenth(&response.slope);
-    let certain = match response.certain_from {
+    let certain = match certain_from {
         Some(ratio) => format!(", certain from {ratio} on"),
         None => String::new(),
     };
     format!(
-        "{name} {} {size} of the {} per tenth evicted ({}, n = {}){certain}",
+        "{name} {} {size} of the {} per tenth evicted ({p}, n = {}){certain}",
         if loss { "costs" } else { "gains" },
         score(dose.earned.is_some()),
-        words::p_value("p(Holm)", response.p_holm),
         response.n
     )
 }
@@ -277,20 +292,24 @@ pub(super) fn comparisons(known: &Known) -> Vec<CurveComparison> {
     correct_pairs(compared.iter_mut().map(|one| &mut one.score).collect());
     correct_pairs(compared.iter_mut().filter_map(|one| one.earned.as_mut()).collect());
     for one in &mut compared {
-        let (difference, less) = (one.decides().difference, one.decides().difference.point <= 0.0);
-        one.sentence = format!(
-            "{} keeps {} {} of the {} than {}, averaged up to {} ({}, n = {})",
-            known.curves[one.b].name,
-            words::estimate(&if less { words::negated(&difference) } else { difference }),
-            if less { "less" } else { "more" },
-            score(one.earned.is_some()),
-            known.curves[one.a].name,
-            one.ratios[one.ratios.len() - 1],
-            words::p_value("p(Holm)", one.decides().p_holm),
-            one.decides().n
-        );
+        one.sentence = claim(one, known.curves, &words::p_value("p(Holm)", one.decides().p_holm));
     }
     compared
+}
+
+/// The sentence of a comparison of curves.
+pub(super) fn claim(one: &CurveComparison, curves: &[Curve], p: &str) -> String {
+    let (difference, less) = (one.decides().difference, one.decides().difference.point <= 0.0);
+    format!(
+        "{} keeps {} {} of the {} than {}, averaged up to {} ({p}, n = {})",
+        curves[one.b].name,
+        words::estimate(&if less { words::negated(&difference) } else { difference }),
+        if less { "less" } else { "more" },
+        score(one.earned.is_some()),
+        curves[one.a].name,
+        one.ratios[one.ratios.len() - 1],
+        one.decides().n
+    )
 }
 
 /// Columns of two curves at the same fraction, without the full cache.

@@ -7,6 +7,7 @@ mod conditions;
 mod dose;
 mod earned;
 mod fidelity;
+mod primary;
 mod stopping;
 mod summary;
 mod survival;
@@ -19,6 +20,7 @@ pub use conditions::{Condition, Cost};
 pub use dose::{AreaDifference, CurveComparison, Dose, Response};
 pub use earned::EarnedDifference;
 pub use fidelity::Fidelity;
+pub use primary::{PrimaryResult, Tested};
 pub use stopping::EarlyStop;
 pub use survival::{Bin, SurvivalCurve};
 pub use why::{Agreement, NoiseFloor, Place, Row};
@@ -40,6 +42,9 @@ pub struct Analysis {
     pub level: f64,
     /// Seed of resampling and permutation.
     pub seed: u64,
+    /// The primary comparison of each run that named one before its first trial. All other comparisons are then
+    /// exploratory.
+    pub primaries: Vec<PrimaryResult>,
     /// The result in a few sentences.
     pub summary: Vec<String>,
     /// The warnings, the most serious first.
@@ -140,10 +145,19 @@ pub fn analyze(runs: &[Run], level: f64, seed: u64) -> Analysis {
         resampling,
     };
     let (doses, curve_comparisons) = (dose::responses(&known), dose::comparisons(&known));
+    let primaries = primary::results(&primary::Known {
+        table: &table,
+        conditions: &conditions,
+        curves: &curves,
+        doses: &doses,
+        curve_comparisons: &curve_comparisons,
+        comparisons: &comparisons,
+    });
     let mut analysis = Analysis {
         schema: SCHEMA,
         level,
         seed,
+        primaries,
         summary: Vec::new(),
         warnings: Vec::new(),
         runs: facts,

@@ -1,6 +1,6 @@
 //! The result in a few sentences.
 
-use super::{Analysis, Comparison, CurveComparison, Question, compare};
+use super::{Analysis, Comparison, CurveComparison, Question, compare, primary};
 use crate::condition::Memory;
 use crate::evict::PolicySpec;
 use crate::report::words::{self, capitalized};
@@ -9,7 +9,8 @@ use crate::report::words::{self, capitalized};
 const DOSES: usize = 6;
 
 pub(super) fn sentences(analysis: &Analysis) -> Vec<String> {
-    let mut sentences = Vec::new();
+    let mut sentences: Vec<String> = analysis.primaries.iter().map(|primary| primary.sentence.clone()).collect();
+    sentences.extend(primary::others(&analysis.primaries));
     for (run, facts) in analysis.runs.iter().enumerate() {
         let baseline = analysis.conditions.iter().find(|condition| condition.run == run && condition.is_baseline());
         let Some(score) = baseline.and_then(|condition| condition.score) else { continue };

@@ -87,6 +87,7 @@ struct Context<'a> {
     script_hash: String,
     title: String,
     summary: &'a [String],
+    primary: Option<String>,
     warnings: &'a [Warning],
     facts: Vec<Fact>,
     sections: Vec<Section>,
@@ -146,6 +147,7 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
         script_hash: hash(SCRIPT),
         title: words::list(&names),
         summary: &analysis.summary,
+        primary: primary(analysis),
         warnings: &analysis.warnings,
         facts: facts(analysis),
         sections,
@@ -172,6 +174,12 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
     };
     let page = template.render(Serde(&context));
     page.map_err(|error| Error::failed(format!("cannot make the page: {error:#}")))
+}
+
+/// The primary comparisons, as they were named.
+fn primary(analysis: &Analysis) -> Option<String> {
+    let named: Vec<String> = analysis.primaries.iter().map(|primary| primary.named.to_string()).collect();
+    (!named.is_empty()).then(|| words::list(&named))
 }
 
 /// The hash of inline code in a content security policy.
