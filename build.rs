@@ -16,7 +16,7 @@ fn main() {
     kvtap
         .cpp(true)
         .std("c++17")
-        .files(["vendor/kvtap/kvtap.cpp", "vendor/kvtap/tap.cpp"])
+        .files(["vendor/kvtap/gather.cpp", "vendor/kvtap/kvtap.cpp", "vendor/kvtap/tap.cpp"])
         .includes(&includes)
         .warnings(false) // llama.cpp's own headers are not ours to lint
         .compile("kvtap");

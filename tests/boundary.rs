@@ -58,6 +58,9 @@ fn sequences_that_are_not_there_are_errors_or_empty() {
         assert!(context.fork(0, seq).is_err() && context.fork(seq, 1).is_err());
         assert!(context.evict(seq, &[0..1], Layers::All).is_err());
         assert!(context.compact(seq, &[]).is_err());
+        let mut lanes = self::context(&model, |settings| settings.streams = true).unwrap();
+        assert!(context.gather(seq, &[0..4], false, &mut lanes, 0).is_err());
+        assert!(context.gather(0, &[0..4], false, &mut lanes, seq).is_err());
         assert!(context.truncate(seq, 0).is_err());
         assert!(context.observe(seq, &Needs::keys()).is_err());
         assert!(context.hide(seq, &HeadKeeps { layers: Vec::new() }).is_err());
@@ -65,6 +68,22 @@ fn sequences_that_are_not_there_are_errors_or_empty() {
     }
     assert!(context.fork(0, 0).is_err());
     assert_eq!(context.next_pos(0), 8, "nothing happened to the one that is");
+}
+
+#[test]
+fn what_cannot_be_gathered_is_an_error() {
+    let model = model();
+    let context = filled(&model);
+    let lanes = |change: fn(&mut ContextSettings)| self::context(&model, change).unwrap();
+    for hostile in [vec![], vec![9..20], vec![usize::MAX - 1..usize::MAX], vec![std::ops::Range { start: 5, end: 3 }]] {
+        assert!(context.gather(0, &hostile, false, &mut lanes(|settings| settings.streams = true), 0).is_err());
+    }
+    let mut another = lanes(|settings| settings.flash_attn = FlashAttn::On);
+    assert!(context.gather(0, &[0..4], false, &mut another, 0).is_err(), "values lie otherwise");
+    let mut dense = lanes(|settings| settings.streams = true);
+    assert!(dense.gather(0, &[0..4], false, &mut lanes(|_| ()), 0).is_err(), "from streams");
+    context.gather(0, &[0..2, 7..99], false, &mut dense, 2).unwrap();
+    assert_eq!((dense.next_pos(2), dense.cells(2).unwrap().sequence), (8, 3));
 }
 
 #[test]

@@ -142,6 +142,35 @@ fn moved_and_never_heard_memories_predict_alike_alone_and_side_by_side() {
 }
 
 #[test]
+fn dense_lanes_give_the_rows_of_shared_ones() {
+    let directory = tempfile::tempdir().unwrap();
+    // Answers end at different times, so lanes change their places; seven jobs a prompt share three lanes.
+    let trials = |name: &str, more: &[&str]| {
+        let out = directory.path().join(name);
+        let base = ["exp", "--policy=random,streaming", "--ratio=0.25,0.5,0.9", "--limit=6", "--fidelity"];
+        run(0, &[&base[..], &["--out", out.to_str().unwrap()], more].concat());
+        rows(&out, "trials.csv")
+    };
+    let shared = trials("shared", &["--dense=off", "--parallel=3"]);
+    let moved = trials("moved", &["--dense=off", "--parallel=1", "--positions=compact"]);
+    for (dense, shared) in [
+        (trials("dense", &["--dense=on", "--parallel=3"]), &shared),
+        (trials("dense alone", &["--dense=on", "--parallel=1"]), &shared),
+        (trials("dense moved", &["--dense=on", "--parallel=3", "--positions=compact"]), &moved),
+    ] {
+        assert!(dense.keys().eq(shared.keys()));
+        let mut same = 0;
+        for (key, row) in shared {
+            let number = |row: &BTreeMap<String, String>| row["kl_mean"].parse().unwrap_or(0.0);
+            let (one, other): (f64, f64) = (number(row), number(&dense[key]));
+            assert!((one - other).abs() < 0.02 + 0.02 * one, "{key:?}: {one} shared, {other} dense");
+            same += usize::from(row["response"] == dense[key]["response"]);
+        }
+        assert!(same * 10 >= shared.len() * 9, "only {same} of {} answers are the same", shared.len());
+    }
+}
+
+#[test]
 fn more_conditions_may_join_a_run_whatever_auto_makes_of_them() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("run").display().to_string();

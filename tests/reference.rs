@@ -23,8 +23,8 @@ struct Case {
 }
 
 impl Case {
-    /// The logits that the binary writes for this case.
-    fn probe(&self, out: &Path) -> Vec<f32> {
+    /// The logits that the binary writes for this case, with further options.
+    fn probe(&self, out: &Path, more: &[&str]) -> Vec<f32> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kvllama"));
         command
             .args(["probe", "--kv-type", "f32", "--flash-attn", "off", "--n-predict", "0"])
@@ -35,7 +35,8 @@ impl Case {
             .arg("--model")
             .arg(fixture("model.gguf"))
             .arg("--logits")
-            .arg(out);
+            .arg(out)
+            .args(more);
         if !self.evict.is_empty() {
             let ranges: Vec<String> = self.evict.iter().map(|(start, end)| format!("{start}..{end}")).collect();
             command.args(["--evict", &ranges.join(",")]);
@@ -85,7 +86,8 @@ fn logits_after_an_eviction_equal_the_independent_reference() {
     let mut full: HashMap<&str, (Vec<f32>, f32)> = HashMap::new();
     let mut wrong = Vec::new();
     for case in &cases {
-        let logits = case.probe(&folder.path().join(&case.expected));
+        let out = folder.path().join(&case.expected);
+        let logits = case.probe(&out, &[]);
         let (expected, _) = read_npy(&fixture(&case.expected));
         let error = max_difference(&logits, &expected);
         let (uncut, floor) = full.entry(&case.prompt).or_insert_with(|| {
@@ -99,6 +101,20 @@ fn logits_after_an_eviction_equal_the_independent_reference() {
             // Without a real change, agreement would prove nothing.
             let moved = max_difference(&logits, uncut);
             assert!(moved > 1000.0 * *floor, "{}: the eviction moved the logits by {moved:e} only", case.name);
+        }
+        // Survivors that are copied together compute the same, with flash attention or without.
+        if !case.evict.is_empty() && case.memory == "kv" {
+            let dense = max_difference(&case.probe(&out, &["--dense"]), &expected);
+            if dense > 3.0 * *floor {
+                wrong.push(format!("{}, dense: off by {dense:e}, {:.1} times the floor", case.name, dense / *floor));
+            }
+            // Flash attention itself is less exact.
+            let fused =
+                |more: &[&str]| max_difference(&case.probe(&out, &[&["--flash-attn", "on"], more].concat()), &expected);
+            let (shared, dense) = (fused(&[]), fused(&["--dense"]));
+            if dense > 3.0 * shared.max(*floor) {
+                wrong.push(format!("{}, dense with flash attention: off by {dense:e}, else {shared:e}", case.name));
+            }
         }
         if error > 3.0 * *floor {
             wrong.push(format!("{}: off by {error:e}, {:.1} times the floor", case.name, error / *floor));

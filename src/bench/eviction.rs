@@ -9,7 +9,8 @@ use crate::evict::Layers;
 use crate::llama::{Context, ContextSettings, Model};
 
 const LENGTHS: [usize; 2] = [2_048, 131_072];
-const CACHED: usize = 2_048;
+/// Lengths of prompts, and what is evicted of them.
+const CACHED: [(usize, &str); 2] = [(2_048, "0.5"), (32_768, "0.9")];
 const RATIO: &str = "0.5";
 /// The policies to choose with; all policies with scores choose in the same way.
 const CHOSEN: [(&str, &str); 3] = [("streaming", "streaming"), ("random", "random"), ("knorm", "any with scores")];
@@ -17,7 +18,7 @@ const CHOSEN: [(&str, &str); 3] = [("streaming", "streaming"), ("random", "rando
 const REMOVED: [&str; 2] = ["streaming", "random"];
 const UNIT: &str = "µs per 1,000 positions";
 
-/// Measures the choice and the removal on `model`. Scores are given; the section `tap` measures their cost.
+/// Measures the choice, the removal, and the copy into a dense lane on `model`. Scores are given; the section `tap` measures their cost.
 ///
 /// # Errors
 /// If the context cannot be made.
@@ -32,17 +33,25 @@ pub fn eviction(model: &Arc<Model>, runs: usize) -> Result<(String, Vec<Row>)> {
             row(format!("choose, {shown}@{RATIO}"), len, (0..runs).map(|_| choose()).collect::<Result<_>>()?);
         }
     }
-    let settings = ContextSettings { n_ctx: CACHED as u32, n_seq: 2, ..ContextSettings::default() };
-    let mut context = Context::new(model, settings)?;
-    context.read(0, &tokens(model, CACHED), 0, false)?;
-    for name in REMOVED {
-        let keep = keep_set(name, RATIO, CACHED)?;
-        let mut remove = || {
-            context.fork(0, 1)?;
-            timed(|| context.evict(1, keep.evicted(), Layers::All)).map(|((), seconds)| seconds)
-        };
-        let seconds = (0..runs).map(|_| remove()).collect::<Result<_>>()?;
-        row(format!("remove, {name}@{RATIO} ({} ranges)", keep.evicted().len()), CACHED, seconds);
+    for (len, ratio) in CACHED {
+        let settings = ContextSettings { n_ctx: len as u32, n_seq: 2, ..ContextSettings::default() };
+        let mut context = Context::new(model, settings.clone())?;
+        let mut lane = Context::new(model, ContextSettings { streams: true, n_seq: 1, ..settings })?;
+        context.read(0, &tokens(model, len), 0, false)?;
+        for name in REMOVED {
+            let keep = keep_set(name, ratio, len)?;
+            let ranges = keep.evicted().len();
+            let mut remove = || {
+                context.fork(0, 1)?;
+                timed(|| context.evict(1, keep.evicted(), Layers::All)).map(|((), seconds)| seconds)
+            };
+            let seconds = (0..runs).map(|_| remove()).collect::<Result<_>>()?;
+            row(format!("remove, {name}@{ratio} ({ranges} ranges)"), len, seconds);
+            let mut copy =
+                || timed(|| context.gather(0, &keep.kept(), true, &mut lane, 0)).map(|((), seconds)| seconds);
+            let seconds = (0..runs).map(|_| copy()).collect::<Result<_>>()?;
+            row(format!("copy the survivors, {name}@{ratio}"), len, seconds);
+        }
     }
     Ok(("What is done once a trial, between reading and answering.".to_owned(), rows))
 }

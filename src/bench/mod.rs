@@ -4,6 +4,8 @@
 //! so that other load on the machine affects both; results are medians.
 
 mod batch;
+mod check;
+mod dense;
 mod eviction;
 mod grid;
 mod memory;
@@ -12,6 +14,7 @@ mod single;
 mod table;
 mod tap;
 
+pub use check::regressions;
 pub use eviction::eviction;
 pub use peers::Peers;
 pub use table::{Beside, Goal, Row, Table};
@@ -40,12 +43,21 @@ pub enum Section {
     Tap,
     /// Choosing the positions to evict, and evicting them.
     Eviction,
+    /// Answers after a long prompt of which little is kept.
+    Dense,
 }
 
 impl Section {
     /// All sections in the order in which they run: memory first, because a peak never falls.
-    pub const ALL: [Section; 6] =
-        [Section::Memory, Section::Single, Section::Batch, Section::Grid, Section::Tap, Section::Eviction];
+    pub const ALL: [Section; 7] = [
+        Section::Memory,
+        Section::Single,
+        Section::Batch,
+        Section::Grid,
+        Section::Tap,
+        Section::Eviction,
+        Section::Dense,
+    ];
 
     /// The name used in the CLI.
     pub fn as_str(self) -> &'static str {
@@ -56,6 +68,7 @@ impl Section {
             Section::Grid => "grid",
             Section::Tap => "tap",
             Section::Eviction => "eviction",
+            Section::Dense => "dense",
         }
     }
 }
@@ -100,6 +113,7 @@ impl Bench {
             Section::Grid => grid::measure(self)?,
             Section::Tap => tap::measure(self)?,
             Section::Eviction => eviction(&self.model, self.runs)?,
+            Section::Dense => dense::measure(self)?,
         };
         Ok(Table { section: section.as_str().to_owned(), note, rows })
     }

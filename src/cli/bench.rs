@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::engine::EngineArgs;
 use super::print;
-use crate::bench::{Bench, Peers, Section};
+use crate::bench::{Bench, Peers, Section, regressions};
 use crate::condition::KvTypes;
 use crate::exp::Build;
 use crate::llama::ContextSettings;
@@ -18,11 +18,12 @@ use crate::{Error, Result, llama};
 ///
 /// Prints Markdown: the machine, the command, and a table for each section. `memory`: predicted and measured; `single`:
 /// reading and generating; `batch`: 16 sequences on one prompt; `grid`: 16 and 64 conditions beside as many separate
-/// runs; `tap`: what looking at attention costs; `eviction`: choosing and removing.
+/// runs; `tap`: what looking at attention costs; `eviction`: choosing, removing and copying; `dense`: answers after a long
+/// prompt of which little is kept.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// The sections: memory, single, batch, grid, tap, eviction [default: all].
+    /// The sections: memory, single, batch, grid, tap, eviction, dense [default: all].
     #[arg(value_name = "SECTION")]
     sections: Vec<Section>,
 
@@ -38,6 +39,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
+    /// Compare ratios with those of an earlier --json; exit with 1 if one is worse by more than --tolerance.
+    #[arg(long, value_name = "FILE")]
+    check: Option<PathBuf>,
+
+    /// How much worse a ratio may be: 0.1 is a tenth.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, requires = "check")]
+    tolerance: f64,
+
     #[command(flatten)]
     engine: EngineArgs,
 
@@ -49,6 +58,7 @@ pub(super) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   kvllama bench single batch --model gemma-3-1b-it-q4_0
+  kvllama bench tap dense --model MODEL.gguf --check bench.json
   scripts/peers.sh peers && kvllama bench --model MODEL.gguf --peers peers --json bench.json";
 
 pub(super) fn execute(args: Args) -> Result<()> {
@@ -88,11 +98,18 @@ pub(super) fn execute(args: Args) -> Result<()> {
         print(&format!("\n{}", table.markdown()))?;
         tables.push(table);
     }
-    let Some(path) = args.json else { return Ok(()) };
-    let all = json!({
-        "build": build, "cpu": cpu.trim(), "command": command, "model": facts, "load_s": load.as_secs_f64(),
-        "runs": args.runs, "sections": tables,
-    });
-    let text = format!("{}\n", serde_json::to_string_pretty(&all).expect("plain data"));
-    crate::files::write_atomically(&path, text.as_bytes())
+    if let Some(path) = args.json {
+        let all = json!({
+            "build": build, "cpu": cpu.trim(), "command": command, "model": facts, "load_s": load.as_secs_f64(),
+            "runs": args.runs, "sections": tables,
+        });
+        let text = format!("{}\n", serde_json::to_string_pretty(&all).expect("plain data"));
+        crate::files::write_atomically(&path, text.as_bytes())?;
+    }
+    let Some(earlier) = args.check else { return Ok(()) };
+    let (worse, compared) = regressions(&tables, &earlier, args.tolerance)?;
+    if worse.is_empty() {
+        return print(&format!("\nNone of {compared} ratios is worse than in {}.\n", earlier.display()));
+    }
+    Err(Error::failed(worse.join("; ")))
 }

@@ -23,7 +23,7 @@ use crate::engine::{Forgetting, Pace, Reader};
 use crate::evict::KeepSet;
 use crate::exp::stop::{self, StopRule, Watch};
 use crate::exp::{
-    self, Build, DataFacts, Demands, Generation, Manifest, Opened, Outcome, Plan, Primary, Settings, Store,
+    self, Build, DataFacts, Demands, Dense, Generation, Manifest, Opened, Outcome, Plan, Primary, Settings, Store,
 };
 use crate::judge::stage::Outcome as Judged;
 use crate::llama::{ContextSettings, MemoryUse, Model, Sampling, peak_memory};
@@ -117,6 +117,19 @@ pub(super) struct Args {
     /// tokens of a greedy answer, because what a batch is made of changes low bits.
     #[arg(long, value_name = "N|auto", default_value = "auto", help_heading = "Run")]
     parallel: Parallel,
+
+    /// Copy what a condition keeps into adjacent cells of its own, so that its answer costs as much as what was kept;
+    /// `auto` does so beside other conditions, on long prompts of which half or less is kept. It may change late tokens
+    /// of a greedy answer, like --parallel.
+    #[arg(
+        long,
+        value_name = "on|off|auto",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        help_heading = "Run"
+    )]
+    dense: Dense,
 
     /// The most memory to take, such as 10GiB: with --parallel auto, as many conditions answer side by side as fit.
     #[arg(long, value_name = "SIZE", help_heading = "Run")]
@@ -283,6 +296,14 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
             ));
         }
     }
+    match plan.dense() {
+        Some((cells, conditions)) => tracing::info!(
+            "dense lanes of {cells} cells for {conditions} conditions, because they keep little of prompts of up to {} \
+             tokens",
+            plan.prompt_tokens.iter().max().unwrap_or(&0)
+        ),
+        None => tracing::info!("no dense lanes (--dense {:?})", args.dense),
+    }
     progress.say(&format!("memory: {} predicted{on_gpu}", Size(memory.host.total())));
     let start = Instant::now();
     let (result, stopped) = match args.stop_when {
@@ -393,6 +414,7 @@ impl Args {
                 swa_full: self.engine.swa_full,
                 n_batch: self.engine.batch,
                 parallel,
+                dense: self.dense,
                 fidelity: self.fidelity,
                 gpu_layers: self.engine.gpu_layers,
                 chat_template: self.engine.chat_template.clone(),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::engine::EngineArgs;
 use super::exp::SamplingArgs;
 use super::{interrupt, print, print_json, prompt_view};
-use crate::condition::{AxisArgs, Condition, Grid};
+use crate::condition::{AxisArgs, Condition, Grid, Positions};
 use crate::engine::{Answer, Cut, Forgetting, Reader};
 use crate::evict::{HeadKeeps, KeepSet, Scores, TrialSeed, parse_ranges};
 use crate::exp::{Demands, forgetting, read_before, roll};
@@ -53,6 +53,10 @@ pub(super) struct Args {
     /// Evict exactly these half-open ranges of positions.
     #[arg(long, help_heading = "Eviction", value_name = "3..9,15..16", conflicts_with_all = EXCLUDED_BY_RANGES)]
     evict: Option<String>,
+
+    /// Copy the survivors into adjacent cells before the answer, as `exp --dense on` does.
+    #[arg(long, help_heading = "Eviction", conflicts_with = "rolling")]
+    dense: bool,
 
     /// Tokens to feed after the prompt instead of the model's own (teacher forcing).
     #[arg(long = "continue", value_name = "5,6,..", value_delimiter = ',', help_heading = "Output")]
@@ -127,7 +131,12 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
     }
     let context =
         ContextSettings { flash_attn: demands.flash_attn, tap: demands.tap, kv_type: condition.kv_type, ..context };
-    let mut reader = Reader::private(&model, context)?;
+    let mut reader = Reader::private(&model, context.clone())?;
+    if args.dense {
+        // Only compacting needs what lies outside the window.
+        let swa_full = one("positions", &args.axes.positions.positions)? == Positions::Compact;
+        reader = reader.with_dense(ContextSettings { swa_full, ..context }, answered)?;
+    }
     let mut sampler = Sampler::new(&sampling, seed.sampler());
     let (mut full, mut scores) = (None, None);
     let (forgetting, outcome) = if let Some(rolling) = condition.budget.rolling() {
@@ -148,6 +157,12 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
                 Forgetting { positions, memory, layers, ..Forgetting::new(keep) }
             }
         };
+        if args.dense && forgetting.n_kept() < prompt.n_cached() && !reader.packs(&forgetting) {
+            return Err(Error::input(
+                "--dense copies positions that survive in all layers and heads; it goes with --granularity token, \
+                 --layers all and --memory kv, and with models whose rotation does not depend on the context",
+            ));
+        }
         // The full cache comes first: it is what the cut answer is compared with.
         if !args.json && n_predict > 0 && forgetting.n_kept() < prompt.n_cached() {
             let mut sampler = Sampler::new(&sampling, seed.sampler());

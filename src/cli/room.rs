@@ -56,10 +56,13 @@ pub(super) fn set(
     plan.settings.generation.parallel = lanes;
     let n_seq = 1 + lanes + u32::from(plan.settings.generation.fidelity);
     let settings = ContextSettings { n_seq, ..context(plan) };
+    let dense = plan.dense_context(&settings);
     let mut all: Option<MemoryUse> = None;
     for kv_type in plan.kv_types() {
-        let memory = MemoryUse::predict(dry, ContextSettings { kv_type, ..settings.clone() })?;
-        all = Some(all.map_or(memory, |all| all.beside(&memory)));
+        for settings in std::iter::once(&settings).chain(&dense) {
+            let memory = MemoryUse::predict(dry, ContextSettings { kv_type, ..settings.clone() })?;
+            all = Some(all.map_or(memory, |all| all.beside(&memory)));
+        }
     }
     Ok(all.expect("a plan has conditions"))
 }

@@ -1,6 +1,7 @@
 //! How much an eviction changes the model's predictions, measured on one answer against the full cache.
 
-use super::reader::SHARED;
+use super::lanes::first_seq;
+use super::reader::Place;
 use super::{Cut, Forgetting, Reader};
 use crate::Result;
 use crate::evict::KeepSet;
@@ -23,24 +24,35 @@ impl Reader {
     pub fn fidelity(&mut self, prompt: &Prompt, answer: &[Token], cuts: &[&Forgetting]) -> Result<Vec<Fidelity>> {
         debug_assert!(cuts.len() < self.lanes());
         let full = Forgetting::new(KeepSet::all(prompt.n_cached()));
-        let mut lanes = Vec::with_capacity(1 + cuts.len());
-        for (lane, forgetting) in std::iter::once(&full).chain(cuts.iter().copied()).enumerate() {
-            lanes.push(self.fork_cut(prompt, forgetting, SHARED + 1 + lane as i32, false)?);
+        let mut lanes: Vec<Cut> = Vec::with_capacity(1 + cuts.len());
+        for forgetting in std::iter::once(&full).chain(cuts.iter().copied()) {
+            let place = self.place_of(forgetting);
+            let seq = first_seq(place) + lanes.iter().filter(|lane| lane.place == place).count() as i32;
+            lanes.push(self.cut_in(place, prompt, forgetting, seq, false)?);
         }
         let mut sums = vec![Fidelity::default(); cuts.len()];
         for (&input, &target) in std::iter::zip(&prompt.tokens[prompt.n_cached()..], answer).chain(pairs(answer)) {
-            let slots: Vec<_> = lanes
-                .iter()
-                .map(|lane| Slot { token: input, pos: lane.next_pos as i32, seq: lane.seq, logits: true })
-                .collect();
-            self.context.decode(&slots)?;
+            let mut predictions: Vec<Option<Prediction>> = lanes.iter().map(|_| None).collect();
+            for place in [Place::Shared, Place::Dense] {
+                let here: Vec<usize> = (0..lanes.len()).filter(|&index| lanes[index].place == place).collect();
+                let slot = |&index: &usize| {
+                    let Cut { seq, next_pos, .. } = lanes[index];
+                    Slot { token: input, pos: next_pos as i32, seq, logits: true }
+                };
+                let context = self.context_at(place);
+                context.decode(&here.iter().map(slot).collect::<Vec<_>>())?;
+                for (row, &index) in here.iter().enumerate() {
+                    predictions[index] = Some(Prediction::of(context.logits(row)?));
+                }
+            }
             lanes.iter_mut().for_each(|lane| lane.next_pos += 1);
-            let expected = Prediction::of(self.context.logits(0)?);
-            for (row, sum) in (1..).zip(&mut sums) {
-                sum.add(&expected, &Prediction::of(self.context.logits(row)?), target);
+            let mut predictions = predictions.into_iter().flatten();
+            let expected = predictions.next().expect("the full cache is the first lane");
+            for (found, sum) in predictions.zip(&mut sums) {
+                sum.add(&expected, &found, target);
             }
         }
-        lanes.iter().for_each(|lane| self.context.forget_sequence(lane.seq));
+        lanes.iter().for_each(|lane| self.context_at(lane.place).forget_sequence(lane.seq));
         Ok(sums.into_iter().map(|sum| sum.divided_by(answer.len())).collect())
     }
 

@@ -13,7 +13,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::reader::SHARED;
+use super::reader::{Place, SHARED};
 use super::{Answer, Cut, Forgetting, Reader, StopReason};
 use crate::Result;
 use crate::condition::Memory;
@@ -42,11 +42,12 @@ struct Lane<Id> {
     cut: Cut,
     /// The number of the reading from which the lane was forked.
     reading: u64,
-    start: Instant,
-    /// Time that the reader had spent on reading when the lane started: the lane's answer does not include it.
-    read_before: Duration,
+    /// Its share of the time of all batches so far: a batch of 8 counts an eighth of its time for each lane.
+    spent: Duration,
     /// The next token to be decoded.
     next: Token,
+    /// The token that was drawn after it, until it is looked at.
+    drawn: Option<Token>,
     tokens: Vec<Token>,
 }
 
@@ -71,6 +72,24 @@ impl<Id> Lanes<Id> {
     pub fn is_full(&self) -> bool {
         self.lanes.iter().all(Option::is_some)
     }
+
+    fn at(&mut self, place: Place) -> impl Iterator<Item = &mut Lane<Id>> {
+        self.lanes.iter_mut().flatten().filter(move |lane| lane.cut.place == place)
+    }
+
+    /// The lowest sequence at `place` that no lane uses.
+    fn free_seq(&self, place: Place) -> i32 {
+        let taken = |seq: &i32| self.lanes.iter().flatten().any(|lane| (lane.cut.place, lane.cut.seq) == (place, *seq));
+        (first_seq(place)..).find(|seq| !taken(seq)).expect("there are fewer lanes than numbers")
+    }
+}
+
+/// The first sequence of lanes at `place`.
+pub(super) fn first_seq(place: Place) -> i32 {
+    match place {
+        Place::Shared => SHARED + 1,
+        Place::Dense => 0,
+    }
 }
 
 impl Reader {
@@ -90,7 +109,8 @@ impl Reader {
         lanes.entering = Some(job);
         let cached = &prompt.tokens[..prompt.n_cached()];
         let in_the_way = |reader: &Reader, lanes: &Lanes<Id>| {
-            let others = lanes.lanes.iter().flatten().any(|lane| lane.reading != reader.reading());
+            let shares = |lane: &&Lane<Id>| lane.cut.place == Place::Shared;
+            let others = lanes.lanes.iter().flatten().filter(shares).any(|lane| lane.reading != reader.reading());
             lanes.is_full() || (others && !reader.context.has_streams() && !reader.has_read(cached))
         };
         while in_the_way(self, lanes) {
@@ -99,15 +119,17 @@ impl Reader {
         let keep_cells = !lanes.is_empty();
         let index = lanes.lanes.iter().position(Option::is_none).expect("not all are taken");
         let forgetting = &lanes.entering.as_ref().expect("set above").forgetting;
-        let cut = self.fork_cut(prompt, forgetting, SHARED + 1 + index as i32, keep_cells)?;
+        let place = self.place_of(forgetting);
+        let seq = lanes.free_seq(place);
+        let cut = self.cut_in(place, prompt, forgetting, seq, keep_cells)?;
         let job = lanes.entering.take().expect("set above");
         lanes.lanes[index] = Some(Lane {
             job,
             cut,
             reading: self.reading(),
-            start: Instant::now(),
-            read_before: self.time_reading(),
+            spent: Duration::ZERO,
             next: prompt.tokens[prompt.n_cached()],
+            drawn: None,
             tokens: Vec::new(),
         });
         Ok(())
@@ -134,13 +156,28 @@ impl Reader {
         lanes: &mut Lanes<Id>,
         done: &mut impl FnMut(Job<Id>, Cut, Answer) -> Result<()>,
     ) -> Result<()> {
-        let slots: Vec<_> = lanes.lanes.iter().flatten().map(Lane::slot).collect();
-        self.context.decode(&slots)?;
+        for place in [Place::Shared, Place::Dense] {
+            self.close_gaps(lanes, place)?;
+            let mut batch: Vec<_> = lanes.at(place).collect();
+            batch.sort_unstable_by_key(|lane| lane.cut.seq);
+            if batch.is_empty() {
+                continue;
+            }
+            let slots: Vec<_> = batch.iter().map(|lane| lane.slot()).collect();
+            let start = Instant::now();
+            let context = self.context_at(place);
+            context.decode(&slots)?;
+            for (row, lane) in batch.iter_mut().enumerate() {
+                lane.drawn = Some(lane.job.sampler.next(context.logits(row)?)?);
+                lane.cut.next_pos += 1;
+            }
+            let share = start.elapsed() / batch.len() as u32;
+            batch.iter_mut().for_each(|lane| lane.spent += share);
+        }
         let n_predict = lanes.n_predict;
-        for (row, lane) in lanes.lanes.iter_mut().filter(|lane| lane.is_some()).enumerate() {
+        for lane in &mut lanes.lanes {
             let Some(active) = lane else { continue };
-            let next = active.job.sampler.next(self.context.logits(row)?)?;
-            active.cut.next_pos += 1;
+            let next = active.drawn.take().expect("its token was decoded above");
             active.next = next;
             let stop = if active.job.sampler.stops_at(self.context.model(), next) {
                 StopReason::EndOfTurn
@@ -156,13 +193,47 @@ impl Reader {
                     StopReason::Length
                 }
             };
-            let Lane { job, cut, start, read_before, tokens, .. } = lane.take().expect("checked above");
-            let decode = start.elapsed().saturating_sub(self.time_reading() - read_before);
-            self.context.forget_sequence(cut.seq);
+            let Lane { job, cut, spent, tokens, .. } = lane.take().expect("checked above");
+            self.context_at(cut.place).forget_sequence(cut.seq);
             let text = self.context.model().text(&tokens);
-            done(job, cut, Answer { tokens, text, stop, decode })?;
+            done(job, cut, Answer { tokens, text, stop, decode: spent })?;
         }
         Ok(())
+    }
+
+    /// In a context with streams, llama.cpp computes sequences together only if their numbers are adjacent. So the
+    /// last lanes move to the numbers of those that have finished.
+    fn close_gaps<Id>(&mut self, lanes: &mut Lanes<Id>, place: Place) -> Result<()> {
+        if !self.context_at(place).has_streams() {
+            return Ok(());
+        }
+        let end = first_seq(place) + lanes.at(place).count() as i32;
+        while let Some(last) = lanes.at(place).map(|lane| lane.cut.seq).max().filter(|&last| last >= end) {
+            let free = lanes.free_seq(place);
+            self.context_at(place).rename(last, free)?;
+            lanes.at(place).filter(|lane| lane.cut.seq == last).for_each(|lane| lane.cut.seq = free);
+        }
+        Ok(())
+    }
+
+    /// Where the cache of a condition will be.
+    pub(super) fn place_of(&self, forgetting: &Forgetting) -> Place {
+        if self.packs(forgetting) { Place::Dense } else { Place::Shared }
+    }
+
+    /// Reads the prompt, unless it was the last one read, and makes the cut cache of a condition at its place.
+    pub(super) fn cut_in(
+        &mut self,
+        place: Place,
+        prompt: &Prompt,
+        forgetting: &Forgetting,
+        seq: i32,
+        keep_cells: bool,
+    ) -> Result<Cut> {
+        match place {
+            Place::Shared => self.fork_cut(prompt, forgetting, seq, keep_cells),
+            Place::Dense => self.pack(prompt, forgetting, seq, keep_cells),
+        }
     }
 
     /// Reads the prompt, unless it was the last one read, and cuts it in the sequence `seq`. With `keep_cells`, other
@@ -176,9 +247,7 @@ impl Reader {
     ) -> Result<Cut> {
         debug_assert!(self.takes(forgetting));
         if forgetting.memory == Memory::Text {
-            let cut = self.read_kept(prompt, forgetting, seq)?;
-            self.add_time_reading(cut.prefill);
-            return Ok(cut);
+            return self.read_kept(prompt, forgetting, seq);
         }
         let cached = &prompt.tokens[..prompt.n_cached()];
         let prefill = self.read_shared(cached, keep_cells)?;
@@ -193,9 +262,7 @@ impl Reader {
         let after = &cached[forgetting.read_before..];
         self.context.read(seq, after, cut.next_pos, false)?;
         cut.next_pos += after.len();
-        let spent = start.elapsed();
-        self.add_time_reading(spent);
-        cut.prefill += spent;
+        cut.prefill += start.elapsed();
         Ok(cut)
     }
 }

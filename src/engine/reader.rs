@@ -7,10 +7,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::Result;
 use crate::condition::{Memory, Positions};
 use crate::evict::{HeadKeeps, KeepSet, Layers, Needs, Score, Scores};
 use crate::llama::{Cells, Context, ContextSettings, Model, Prompt, Sampler, Token};
+use crate::{Error, Result};
 
 /// The sequence that holds a prompt that several conditions share.
 pub(super) const SHARED: i32 = 0;
@@ -60,15 +60,31 @@ impl Forgetting {
         self.kept_within(range.clone()) / range.len() as f64
     }
 
+    /// The ranges of survivors among the positions that are read before the eviction.
+    fn kept_before(&self) -> Vec<Range<usize>> {
+        let before = |range: Range<usize>| range.start..range.end.min(self.read_before);
+        self.keep.kept().into_iter().map(before).filter(|range| !range.is_empty()).collect()
+    }
+
     /// Whether this condition can use the same reading of the prompt as others, apart from the question of cells.
     pub fn can_share(&self) -> bool {
         self.positions == Positions::Keep && self.memory == Memory::Kv
     }
 }
 
+/// Where a cut cache is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the context that read the prompt.
+    Shared,
+    /// In the context of dense lanes.
+    Dense,
+}
+
 /// A cut cache, ready for the last prompt token.
 #[derive(Debug, Clone, Copy)]
 pub struct Cut {
+    pub(super) place: Place,
     pub(super) seq: i32,
     /// The position of the next token to be decoded.
     pub next_pos: usize,
@@ -117,13 +133,24 @@ pub struct Answer {
     pub decode: Duration,
 }
 
+/// Contexts for conditions whose survivors are copied together, so that an answer costs what was kept.
+///
+/// In the shared context an evicted position still occupies its cell, and attention walks over all cells.
+struct Dense {
+    /// With streams: each sequence has its own cells.
+    context: Context,
+    /// Cells that an answer needs besides the survivors.
+    answer: usize,
+}
+
 /// Reads prompts, evicts, answers. With one condition at a time it is the plain reference.
 pub struct Reader {
     pub(super) context: Context,
+    dense: Option<Dense>,
     /// The tokens in [`SHARED`], and how long the model took to read them.
     shared: Option<(Vec<Token>, Duration)>,
-    /// How many prompts were read into [`SHARED`], and the total time of that.
-    readings: (u64, Duration),
+    /// How many prompts were read into [`SHARED`].
+    readings: u64,
     /// Sequences that can fork from [`SHARED`]; 0 for a private reader.
     lanes: u32,
 }
@@ -133,13 +160,24 @@ impl Reader {
     /// by side; each needs cells of its own for its answer and for the text that only it reads.
     pub fn sharing(model: &Arc<Model>, settings: ContextSettings, lanes: u32) -> Result<Self> {
         let context = Context::new(model, ContextSettings { n_seq: 1 + lanes, ..settings })?;
-        Ok(Reader { context, shared: None, readings: Default::default(), lanes })
+        Ok(Reader { context, dense: None, shared: None, readings: 0, lanes })
+    }
+
+    /// Adds a context with `settings` for dense lanes: conditions whose survivors fit it, beside an answer of up to
+    /// `answer` tokens, are copied there. `settings.n_ctx` is the number of cells of each lane.
+    ///
+    /// # Errors
+    /// As [`Context::new`].
+    pub fn with_dense(self, settings: ContextSettings, answer: usize) -> Result<Self> {
+        let settings = ContextSettings { n_seq: self.lanes.max(1), streams: true, tap: false, ..settings };
+        let context = Context::new(self.context.model(), settings)?;
+        Ok(Reader { dense: Some(Dense { context, answer }), ..self })
     }
 
     /// A reader that reads the prompt again each time: evicted cells are really freed.
     pub fn private(model: &Arc<Model>, settings: ContextSettings) -> Result<Self> {
         let context = Context::new(model, ContextSettings { n_seq: 1, ..settings })?;
-        Ok(Reader { context, shared: None, readings: Default::default(), lanes: 0 })
+        Ok(Reader { context, dense: None, shared: None, readings: 0, lanes: 0 })
     }
 
     /// How many conditions can be answered side by side.
@@ -149,10 +187,35 @@ impl Reader {
 
     /// Whether a condition can be answered beside others. Compaction moves cells, so it needs cells of its own.
     pub fn takes(&self, forgetting: &Forgetting) -> bool {
-        forgetting.positions == Positions::Keep || self.context.has_streams()
+        forgetting.positions == Positions::Keep || self.context.has_streams() || self.packs(forgetting)
     }
 
-    /// The context.
+    /// Whether the survivors of a condition are copied together into a dense lane.
+    pub fn packs(&self, forgetting: &Forgetting) -> bool {
+        let fits = |dense: &Dense| forgetting.n_kept() + dense.answer <= dense.context.n_ctx();
+        let gathers = !self.context.model().rope_depends_on_size() && !self.context.has_streams();
+        let frees = gathers
+            && forgetting.heads.is_none()
+            && forgetting.layers == Layers::All
+            && forgetting.keep.n_evicted() > 0;
+        frees && forgetting.memory == Memory::Kv && self.dense.as_ref().is_some_and(fits)
+    }
+
+    /// The context in which a cut cache is.
+    pub(super) fn context_at(&mut self, place: Place) -> &mut Context {
+        match &mut self.dense {
+            Some(dense) if place == Place::Dense => &mut dense.context,
+            _ => &mut self.context,
+        }
+    }
+
+    /// Time that llama.cpp has spent decoding so far.
+    pub fn time_computing(&self) -> Duration {
+        let dense = self.dense.as_ref().map_or(Duration::ZERO, |dense| dense.context.time_computing());
+        self.context.time_computing() + dense
+    }
+
+    /// The context that reads the prompts.
     pub fn context(&self) -> &Context {
         &self.context
     }
@@ -182,6 +245,9 @@ impl Reader {
     /// Reads all of the prompt but its last token and applies the keep set.
     pub fn cut(&mut self, prompt: &Prompt, forgetting: &Forgetting) -> Result<Cut> {
         let cached = &prompt.tokens[..prompt.n_cached()];
+        if self.packs(forgetting) {
+            return self.pack(prompt, forgetting, 0, false);
+        }
         if self.lanes > 0 && forgetting.can_share() {
             return self.fork_cut(prompt, forgetting, FORK, false);
         }
@@ -208,7 +274,8 @@ impl Reader {
         self.context.read(seq, &kept, 0, false)?;
         let (cells, prefill) = (self.context.cells(seq), start.elapsed());
         let (next_pos, evict) = (kept.len(), Duration::ZERO);
-        Ok(Cut { seq, next_pos, prefill, evict, cells_before: cells, cells_after: cells })
+        let place = Place::Shared;
+        Ok(Cut { place, seq, next_pos, prefill, evict, cells_before: cells, cells_after: cells })
     }
 
     /// Empties the cache, so that the next prompt is read again.
@@ -224,17 +291,7 @@ impl Reader {
 
     /// The number of the current reading in [`SHARED`], counted from 1.
     pub(super) fn reading(&self) -> u64 {
-        self.readings.0
-    }
-
-    /// Time spent on reading prompts so far.
-    pub(super) fn time_reading(&self) -> Duration {
-        self.readings.1
-    }
-
-    /// Adds time that was spent on reading for one condition alone.
-    pub(super) fn add_time_reading(&mut self, spent: Duration) {
-        self.readings.1 += spent;
+        self.readings
     }
 
     /// Makes sure that [`SHARED`] holds these tokens. Unless other sequences must keep their cells, the cells of the
@@ -255,7 +312,7 @@ impl Reader {
         self.context.read(SHARED, cached, 0, false)?;
         let prefill = start.elapsed();
         self.shared = Some((cached.to_vec(), prefill));
-        self.readings = (self.readings.0 + 1, self.readings.1 + prefill);
+        self.readings += 1;
         Ok(prefill)
     }
 
@@ -268,24 +325,48 @@ impl Reader {
             self.context.hide(seq, heads)?;
         }
         if forgetting.positions == Positions::Compact {
-            let kept: Vec<_> = keep
-                .kept()
-                .into_iter()
-                .map(|range| range.start..range.end.min(forgetting.read_before))
-                .filter(|range| !range.is_empty())
-                .collect();
-            self.context.compact(seq, &kept)?;
+            self.context.compact(seq, &forgetting.kept_before())?;
         }
         let evict = start.elapsed();
-        let cells_after = self.context.cells(seq);
-        Ok(Cut { seq, next_pos: self.context.next_pos(seq), prefill, evict, cells_before, cells_after })
+        let (cells_after, next_pos) = (self.context.cells(seq), self.context.next_pos(seq));
+        Ok(Cut { place: Place::Shared, seq, next_pos, prefill, evict, cells_before, cells_after })
+    }
+
+    /// Reads the prompt, unless it was the last one read, and copies the survivors of a condition that the reader
+    /// [packs](Reader::packs) into the dense lane `seq`. With `keep_cells`, other sequences keep their cells.
+    pub(super) fn pack(&mut self, prompt: &Prompt, forgetting: &Forgetting, seq: i32, keep_cells: bool) -> Result<Cut> {
+        let cached = &prompt.tokens[..prompt.n_cached()];
+        let prefill = self.read_shared(cached, keep_cells)?;
+        let cells_before = self.context.cells(SHARED);
+        let Some(Dense { context: dense, .. }) = &mut self.dense else {
+            return Err(Error::failed("the reader has no dense lanes"));
+        };
+        let start = Instant::now();
+        let kept = forgetting.kept_before();
+        let compact = forgetting.positions == Positions::Compact;
+        self.context.gather(SHARED, &kept, compact, dense, seq)?;
+        if compact {
+            dense.compact(seq, &kept)?;
+        }
+        let evict = start.elapsed();
+        let (cells_after, next_pos) = (dense.cells(seq), dense.next_pos(seq));
+        let mut cut = Cut { place: Place::Dense, seq, next_pos, prefill, evict, cells_before, cells_after };
+        if forgetting.read_before < cached.len() {
+            let start = Instant::now();
+            let after = &cached[forgetting.read_before..];
+            dense.read(seq, after, cut.next_pos, false)?;
+            cut.next_pos += after.len();
+            cut.prefill += start.elapsed();
+        }
+        Ok(cut)
     }
 
     /// Decodes one token after the cut and returns the logits for the next one.
     pub fn step(&mut self, cut: &mut Cut, token: Token) -> Result<&[f32]> {
-        self.context.read(cut.seq, &[token], cut.next_pos, true)?;
+        let context = self.context_at(cut.place);
+        context.read(cut.seq, &[token], cut.next_pos, true)?;
         cut.next_pos += 1;
-        self.context.logits(0)
+        context.logits(0)
     }
 
     /// Decodes the last prompt token and generates an answer of up to `n_predict` tokens.

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::reader::SHARED;
+use super::reader::{Place, SHARED};
 use super::{Answer, Cut, Reader, StopReason};
 use crate::condition::Positions;
 use crate::evict::{KeepSet, Needs, Score, Scores};
@@ -70,6 +70,7 @@ impl Reader {
         }
         self.context.read(SHARED, cached, 0, false)?;
         let mut cut = Cut {
+            place: Place::Shared,
             seq: SHARED,
             next_pos: cached.len(),
             prefill: start.elapsed(),

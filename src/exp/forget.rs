@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::condition::{Condition, Scope};
+use crate::condition::{Condition, Memory, Positions, Scope};
 use crate::data::Example;
 use crate::engine::{Forgetting, Reader, check_rolling};
 use crate::evict::{
-    self, Granularity, HeadKeeps, KeepSet, Layers, PolicySpec, Protect, Score, Scores, TrialSeed, View,
+    self, Budget, Granularity, HeadKeeps, KeepSet, Layers, PolicySpec, Protect, Score, Scores, TrialSeed, View,
 };
 use crate::llama::{ContextSettings, FlashAttn, KvLayer, Model, Prompt};
 use crate::span::Label;
@@ -56,6 +56,18 @@ pub fn read_before(condition: &Condition, prompt: &Prompt) -> Result<usize> {
         Scope::Prompt => prompt.n_cached(),
         _ => candidates(condition.scope, prompt)?.end,
     })
+}
+
+/// The largest number of cached positions of a prompt that a condition keeps, in whatever parts of it; `None` if the
+/// prompt lacks the condition's scope.
+pub(super) fn kept_at_most(condition: &Condition, prompt: &Prompt) -> Option<usize> {
+    let cached = prompt.n_cached();
+    let scope = candidates(condition.scope, prompt).ok()?.len();
+    // The last position of the scope survives in addition to the budget; counts keep what is protected, too.
+    match condition.budget {
+        Budget::Window { .. } if !condition.protect.is_none() => Some(cached),
+        budget => Some(cached - scope + budget.survivors(scope).saturating_add(1).min(scope)),
+    }
 }
 
 /// The eviction that a condition makes on a prompt. `target` are the positions that a `forget` policy evicts, see
@@ -160,8 +172,8 @@ pub fn check(condition: &Condition, prompt: &Prompt, target: &[usize], model: &M
     })
 }
 
-/// Tries on a few tokens whether the model provides the tensors that the conditions need, and whether single heads can
-/// evict.
+/// Tries on a few tokens whether the model provides the tensors that the conditions need, whether single heads can evict,
+/// and whether positions can be moved.
 ///
 /// # Errors
 /// If a condition cannot run; the message names it.
@@ -173,12 +185,15 @@ pub fn rehearse(
 ) -> Result<()> {
     /// Few tokens are enough: every tensor of the graph appears with them.
     const TOKENS: usize = 16;
-    let taps = |condition: &&Condition| condition.score().is_some() || !condition.frees();
+    let taps = |condition: &&Condition| {
+        let moves = condition.positions == Positions::Compact && condition.memory == Memory::Kv;
+        condition.score().is_some() || !condition.frees() || moves
+    };
     let mut tried: Vec<&Condition> = Vec::new();
     for condition in conditions.iter().filter(taps) {
         let same = |other: &&Condition| {
-            (&other.policy, other.granularity, other.layers)
-                == (&condition.policy, condition.granularity, condition.layers)
+            let parts = |one: &Condition| (one.granularity, one.layers, one.positions, one.kv_type);
+            other.policy == condition.policy && parts(other) == parts(condition)
         };
         if !tried.iter().any(same) {
             tried.push(condition);
@@ -190,12 +205,13 @@ pub fn rehearse(
     let tokens = prompt.tokens.iter().copied().take(TOKENS).collect();
     let prompt = Prompt::from_tokens(model, tokens)?;
     let settings = ContextSettings { n_ctx: 2 * TOKENS as u32, streams: false, tap: true, ..context.clone() };
-    let mut reader = Reader::private(model, settings)?;
     for condition in tried {
-        let mut attempt = || {
+        let attempt = || {
+            let mut reader =
+                Reader::private(model, ContextSettings { kv_type: condition.kv_type, ..settings.clone() })?;
             let read = &prompt.tokens[..prompt.n_cached()];
             let scores = condition.score().map(|score| reader.scores(read, &[score])).transpose()?;
-            if condition.frees() {
+            if condition.frees() && condition.positions == Positions::Keep {
                 return Ok(());
             }
             let short = Condition {

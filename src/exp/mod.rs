@@ -9,6 +9,7 @@
 //! - [`stop`]: early stopping.
 //! - [`Rows`]: a finished run's rows in memory, to be scored again; [`rescore`] does this by rule.
 
+mod dense;
 mod experiment;
 mod forget;
 mod manifest;
@@ -28,7 +29,9 @@ mod store;
 mod table;
 mod trial;
 
+pub use dense::Dense;
 pub use experiment::{Experiment, Opened, examples_named, open};
+use forget::kept_at_most;
 pub use forget::{Demands, Sights, check, forgetting, read_before, rehearse, target};
 pub use manifest::{Build, DataFacts, Manifest, ModelFile, Session, megabytes};
 pub use means::means;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::dense::DenseSizes;
 use super::forget::{check, target};
 use super::{Build, Demands, Generation, Key, PromptRow, Session, Settings, read_before};
 use crate::condition::{Condition, KvTypes, Memory, Positions};
@@ -27,6 +28,7 @@ pub struct Plan {
     /// By condition: the largest number of tokens that one of its trials reads outside the shared prompt. Sorted,
     /// largest first.
     own_tokens: Vec<(usize, Memory)>,
+    pub(super) dense: DenseSizes,
 }
 
 impl Plan {
@@ -51,10 +53,12 @@ impl Plan {
         let mut prompt_tokens = Vec::with_capacity(examples.len());
         let mut repeats = Vec::with_capacity(examples.len());
         let mut own: Vec<_> = settings.conditions.iter().map(|condition| (0, condition.memory)).collect();
+        let mut dense = DenseSizes::new(&settings.conditions, model);
         for example in &examples {
             let at = |error: Error| Error::input(format!("example `{}`: {error}", example.id));
             let prompt = prompt_of(model, example).map_err(at)?;
             prompt_tokens.push(prompt.tokens.len());
+            dense.add(&settings.conditions, &prompt, settings.generation.swa_full);
             let of_example: Vec<Vec<u32>> = settings
                 .conditions
                 .iter()
@@ -78,7 +82,7 @@ impl Plan {
             }
         }
         own.sort_by_key(|&(tokens, _)| std::cmp::Reverse(tokens));
-        let plan = Plan { settings, examples, places, prompt_tokens, repeats, own_tokens: own };
+        let plan = Plan { settings, examples, places, prompt_tokens, repeats, own_tokens: own, dense };
         let limit = n_ctx.unwrap_or_else(|| model.n_ctx_train()) as usize;
         let longest = plan.prompt_tokens.iter().enumerate().max_by_key(|&(_, tokens)| tokens);
         if let Some((index, &tokens)) = longest
@@ -108,7 +112,12 @@ impl Plan {
             return u32::try_from(self.positions(longest, 1)).unwrap_or(u32::MAX);
         }
         let Generation { parallel, fidelity, .. } = self.settings.generation;
-        let lanes = parallel as usize + usize::from(fidelity);
+        // Dense lanes hold their answers themselves.
+        let n_dense = self.dense().map_or(0, |(_, conditions)| conditions);
+        let most_repeats = self.repeats.iter().flatten().map(Vec::len).max().unwrap_or(0);
+        let shared = (self.settings.conditions.len() - n_dense).saturating_mul(most_repeats);
+        let shared = shared.saturating_mul(if self.overlaps() { 2 } else { 1 });
+        let lanes = shared.clamp(1, parallel as usize) + usize::from(fidelity);
         // If trials run one by one, a trial with `--memory text` reuses the cells of the prompt for the text that it
         // reads.
         let own = self.own_tokens.iter().filter(|(_, memory)| parallel > 1 || *memory == Memory::Kv);
@@ -116,8 +125,7 @@ impl Plan {
         let more = if self.overlaps() {
             longest + lanes * own.next().unwrap_or(0)
         } else {
-            let most = self.repeats.iter().flatten().map(Vec::len).max().unwrap_or(0);
-            own.flat_map(|own| std::iter::repeat_n(own, most)).take(lanes).sum()
+            own.flat_map(|own| std::iter::repeat_n(own, most_repeats)).take(lanes).sum()
         };
         u32::try_from(self.positions(longest, lanes).saturating_add(more)).unwrap_or(u32::MAX)
     }
@@ -134,7 +142,16 @@ impl Plan {
         let moves =
             |condition: &Condition| condition.positions == Positions::Compact && condition.budget.rolling().is_none();
         // Hiding positions from single heads works only in a shared cache.
-        self.settings.generation.parallel > 1 && conditions.iter().any(moves) && conditions.iter().all(Condition::frees)
+        self.settings.generation.parallel > 1
+            && conditions.iter().any(moves)
+            && conditions.iter().all(Condition::frees)
+            && self.dense().is_none()
+    }
+
+    /// Number of trials that answer side by side; with fidelity the full cache needs one sequence more.
+    pub(super) fn lanes(&self) -> u32 {
+        let Generation { parallel, fidelity, .. } = self.settings.generation;
+        parallel + u32::from(fidelity)
     }
 
     /// Whether the next prompt is read while lanes of the previous one still answer, so that batches stay full. This is
@@ -143,8 +160,9 @@ impl Plan {
     pub fn overlaps(&self) -> bool {
         let Generation { parallel, fidelity, n_predict, .. } = self.settings.generation;
         let streams = self.streams();
+        let moves = streams || self.dense().is_some();
         let in_lanes = |condition: &Condition| {
-            (condition.positions == Positions::Keep || streams)
+            (condition.positions == Positions::Keep || moves)
                 && condition.memory == Memory::Kv
                 && condition.budget.rolling().is_none()
                 && condition.score().is_none()
@@ -156,7 +174,7 @@ impl Plan {
             && (streams || self.longest_prompt() <= n_predict.saturating_mul(parallel as usize) / 4)
     }
 
-    fn longest_prompt(&self) -> usize {
+    pub(super) fn longest_prompt(&self) -> usize {
         self.prompt_tokens.iter().max().copied().unwrap_or(0)
     }
 

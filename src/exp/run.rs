@@ -69,7 +69,8 @@ pub fn run(
     let overlap = plan.overlaps() && !observer.may_break();
     let (outcome, unsettled) = (Outcome::default(), VecDeque::new());
     let lost = false;
-    let mut run = Run { model, context, generation, overlap, means, outcome, lost, unsettled, store, observer };
+    let dense = plan.dense_context(&context);
+    let mut run = Run { model, context, dense, generation, overlap, means, outcome, lost, unsettled, store, observer };
     run.observer.started(plan.n_trials(), run.means.finished);
     let kv_types = plan.kv_types();
     let mut caches: Vec<Option<Cache>> = kv_types.iter().map(|_| None).collect();
@@ -151,7 +152,7 @@ struct Cache<'a> {
 impl Cache<'_> {
     fn time_computing(&self) -> Duration {
         let readers = std::iter::once(&self.reader).chain(&self.aside);
-        readers.map(|reader| reader.context().time_computing()).sum()
+        readers.map(Reader::time_computing).sum()
     }
 }
 
@@ -159,6 +160,8 @@ impl Cache<'_> {
 struct Run<'a> {
     model: &'a Arc<Model>,
     context: ContextSettings,
+    /// The context of the dense lanes, if there are any.
+    dense: Option<ContextSettings>,
     generation: &'a Generation,
     /// Whether the next prompt may be read while lanes of the previous one still answer.
     overlap: bool,
@@ -181,7 +184,10 @@ impl<'a> Run<'a> {
         let Generation { parallel, fidelity, n_predict, .. } = *self.generation;
         let context = ContextSettings { kv_type, ..self.context.clone() };
         // With fidelity, the full cache needs a sequence of its own.
-        let reader = Reader::sharing(self.model, context.clone(), parallel + u32::from(fidelity))?;
+        let mut reader = Reader::sharing(self.model, context.clone(), parallel + u32::from(fidelity))?;
+        if let Some(dense) = &self.dense {
+            reader = reader.with_dense(ContextSettings { kv_type, ..dense.clone() }, n_predict)?;
+        }
         let lanes = Lanes::new(parallel as usize, n_predict);
         Ok(place.insert(Cache { reader, lanes, context, aside: None }))
     }

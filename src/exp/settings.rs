@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Primary;
+use super::{Dense, Primary};
 use crate::condition::Condition;
 use crate::llama::{FlashAttn, Sampling};
 
@@ -46,6 +46,7 @@ impl Default for Generation {
             swa_full: true,
             n_batch: 512,
             parallel: 1,
+            dense: Dense::Auto,
             fidelity: false,
             gpu_layers: None,
             chat_template: None,
@@ -73,6 +74,9 @@ pub struct Generation {
     pub n_batch: u32,
     /// Number of conditions that answer side by side; the composition of a batch changes low bits.
     pub parallel: u32,
+    /// Which of them answer in dense lanes; this changes low bits, too.
+    #[serde(default)]
+    pub dense: Dense,
     /// Whether predictions are compared with those of the full cache.
     #[serde(default)]
     pub fidelity: bool,

@@ -223,6 +223,7 @@ impl Context {
     pub fn evict(&mut self, seq: i32, ranges: &[Range<usize>], layers: Layers) -> Result<()> {
         self.check_sequence(seq)?;
         let next = self.next_pos(seq);
+        let mut evicted = vec![0u8; next];
         for range in ranges {
             if range.end >= next || range.start > range.end {
                 return Err(Error::failed(format!(
@@ -230,15 +231,64 @@ impl Context {
                     range.start, range.end
                 )));
             }
-            let (from, to) = (pos(range.start), pos(range.end));
-            let removed = match layers {
-                Layers::All => self.raw.seq_rm(seq, from, to),
-                Layers::Global | Layers::Local => self.raw.seq_rm_half(layers == Layers::Local, seq, from, to),
-            };
-            if !removed {
-                return Err(Error::failed(format!("llama.cpp refused to evict {}..{}", range.start, range.end)));
-            }
+            evicted[range.clone()].fill(1);
         }
+        // llama.cpp walks over all cells for each range, kvtap once for all. Only llama.cpp then looks for free cells
+        // from the first freed one on, so it removes the first range.
+        let halves = (layers != Layers::Local, layers != Layers::Global);
+        let removed = match ranges.first() {
+            None => true,
+            Some(first) if halves == (true, true) && !self.raw.seq_rm(seq, pos(first.start), pos(first.end)) => false,
+            Some(_) => self.raw.seq_rm_all(halves, seq, &evicted),
+        };
+        if removed { Ok(()) } else { Err(Error::failed(format!("llama.cpp refused to evict from sequence {seq}"))) }
+    }
+
+    /// Replaces the sequence `target_seq` of another context by copies of the positions `kept` of `seq`, in adjacent
+    /// cells: decoding then costs as much as what is kept. Positions that `seq` lacks are ignored. Unless `whole`,
+    /// positions outside the sliding window are left out in layers that have one; `whole` is needed for a later
+    /// [`Context::compact`].
+    ///
+    /// # Errors
+    /// If a context has no such sequence, if the contexts differ in model, types or flash attention, if this one has
+    /// streams, if the target has too few cells, or if the rotation of keys depends on the size of a context.
+    pub fn gather(
+        &self,
+        seq: i32,
+        kept: &[Range<usize>],
+        whole: bool,
+        target: &mut Context,
+        target_seq: i32,
+    ) -> Result<()> {
+        self.check_sequence(seq)?;
+        target.check_sequence(target_seq)?;
+        let same = Arc::ptr_eq(&self.model, &target.model)
+            && self.settings.kv_type == target.settings.kv_type
+            && self.settings.flash_attn == target.settings.flash_attn;
+        if !same || self.settings.streams || self.model.rope_depends_on_size() {
+            return Err(Error::failed("positions can only be gathered into a context of the same kind"));
+        }
+        let mut keep = vec![0u8; self.next_pos(seq)];
+        for range in kept {
+            let range = range.start.min(keep.len())..range.end.min(keep.len());
+            keep.get_mut(range).unwrap_or_default().fill(1);
+        }
+        let n_kept = keep.iter().filter(|&&kept| kept != 0).count();
+        if n_kept == 0 || n_kept > target.n_ctx() {
+            return Err(Error::failed(format!("{n_kept} positions do not fit a sequence of {}", target.n_ctx())));
+        }
+        target.forget_sequence(target_seq);
+        if self.raw.gather(seq, &keep, whole, &mut target.raw, target_seq) {
+            return Ok(());
+        }
+        Err(Error::failed(format!("llama.cpp could not gather {n_kept} positions: {}", take_error())))
+    }
+
+    /// Moves a sequence of a context with streams to another id, whose sequence is lost. The cells are copied by the
+    /// next decode; until then, nothing else may be put into `source`.
+    pub(crate) fn rename(&mut self, source: i32, target: i32) -> Result<()> {
+        self.fork(source, target)?;
+        self.forget_sequence(source);
         Ok(())
     }
 
@@ -257,7 +307,8 @@ impl Context {
         // Without a full sliding-window cache, llama.cpp would shift keys wrongly and give no error.
         if !self.raw.can_shift() || !self.settings.swa_full {
             return Err(Error::input(
-                "--positions compact cannot be had here: this model's positions cannot be shifted, or --swa-full is off",
+                "--positions compact cannot be had here: --swa-full is off, or this model's positions cannot be moved (with \
+                 quantized keys only those of heads with a multiple of 64 dimensions can)",
             ));
         }
         let mut target = 0;

@@ -119,6 +119,11 @@ impl Model {
         self.n_vocab
     }
 
+    /// Whether the rotation of keys depends on the size of the context (the long and short factors of LongRoPE).
+    pub fn rope_depends_on_size(&self) -> bool {
+        self.raw.rope_depends_on_size()
+    }
+
     /// The context length the model was trained for.
     pub fn n_ctx_train(&self) -> u32 {
         self.raw.n_ctx_train()

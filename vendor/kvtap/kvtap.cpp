@@ -39,6 +39,26 @@ bool kvtap_cells_of(const llama_context * ctx, int32_t seq, kvtap_cells * out) {
     return true;
 }
 
+static bool can_shift(const llama_kv_cache & cache) {
+    if (!ggml_is_quantized(cache.type_k())) {
+        return cache.get_can_shift();
+    }
+    // The graph that moves positions undoes the rotation of quantized keys, and does not ask whether there is one.
+    ggml_context * scratch = ggml_init({ ggml_tensor_overhead(), nullptr, true });
+    const bool rotated = scratch != nullptr && cache.build_input_k_rot(scratch) != nullptr;
+    ggml_free(scratch);
+    return rotated && cache.get_can_shift();
+}
+
+bool kvtap_can_shift(const llama_context * ctx) {
+    const auto * memory = llama_get_memory(ctx);
+    if (const auto * iswa = dynamic_cast<const llama_kv_cache_iswa *>(memory)) {
+        return iswa->get_can_shift() && can_shift(*iswa->get_base()) && can_shift(*iswa->get_swa());
+    }
+    const auto * plain = dynamic_cast<const llama_kv_cache *>(memory);
+    return plain != nullptr && can_shift(*plain);
+}
+
 void kvtap_memory_of(const llama_context * ctx, kvtap_memory * host, kvtap_memory * device) {
     *host = *device = { 0, 0, 0 };
     for (const auto & [buft, data] : llama_get_memory_breakdown(ctx)) {
@@ -63,11 +83,6 @@ static void say_and_exit(const char * message) {
 void kvtap_on_abort(int code) {
     abort_code.store(code);
     ggml_set_abort_callback(say_and_exit);
-}
-
-bool kvtap_seq_rm(llama_context * ctx, bool local, int32_t seq, int32_t from, int32_t to) {
-    auto * iswa = dynamic_cast<llama_kv_cache_iswa *>(llama_get_memory(ctx));
-    return iswa != nullptr && (local ? iswa->get_swa() : iswa->get_base())->seq_rm(seq, from, to);
 }
 
 int32_t kvtap_kv_heads(const llama_model * model, int32_t layer, bool * local) {

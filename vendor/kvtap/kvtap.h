@@ -42,8 +42,23 @@ void kvtap_memory_of(const struct llama_context * ctx, struct kvtap_memory * hos
 // says so in one line and exits with `code` instead of dumping core.
 void kvtap_on_abort(int code);
 
-// Removes positions [from, to) of a sequence from the cache of the global (or, with `local`, the sliding-window) layers alone.
-bool kvtap_seq_rm(struct llama_context * ctx, bool local, int32_t seq, int32_t from, int32_t to);
+// Removes the positions p < n where evicted[p] != 0 from a sequence, in the caches of the global and local layers, in one
+// pass over the cells; llama_memory_seq_rm makes one pass for each range. False if there is no such cache.
+bool kvtap_seq_rm_all(struct llama_context * ctx, bool global, bool local, int32_t seq, const uint8_t * evicted, size_t n);
+
+// Replaces the sequence `target_seq` of one context by the positions p < n of `source_seq` of another where
+// keep[p] != 0, in adjacent cells. Unless `whole`, positions outside the sliding window are left out in layers that have
+// one. The contexts have the same model and settings; the source has no streams. False if the target has no room, or if
+// this is no plain KV cache.
+bool kvtap_gather(struct llama_context * source, int32_t source_seq, struct llama_context * target, int32_t target_seq,
+                  const uint8_t * keep, size_t n, bool whole);
+
+// Whether the positions of the context's cells can be moved. llama.cpp says so of quantized keys even where it then
+// crashes: their heads must have a multiple of 64 dimensions.
+bool kvtap_can_shift(const struct llama_context * ctx);
+
+// Whether the rotation of keys depends on the size of the context (the long and short factors of LongRoPE).
+bool kvtap_rope_depends_on_size(const struct llama_model * model);
 
 // KV heads of a layer's own cache (0: it has none), and whether it has a sliding window.
 int32_t kvtap_kv_heads(const struct llama_model * model, int32_t layer, bool * local);

@@ -267,6 +267,12 @@ impl RawModel {
         (usize::try_from(heads).unwrap_or(0), local)
     }
 
+    /// Whether the rotation of keys depends on the size of the context.
+    pub(super) fn rope_depends_on_size(&self) -> bool {
+        // SAFETY: getter.
+        unsafe { kvtap::kvtap_rope_depends_on_size(self.ptr()) }
+    }
+
     pub(super) fn n_swa(&self) -> u32 {
         // SAFETY: getter.
         unsafe { sys::llama_model_n_swa(self.ptr()) }.unsigned_abs()
@@ -484,11 +490,18 @@ impl RawContext {
         unsafe { sys::llama_memory_seq_cp(self.memory(), source, target, -1, -1) }
     }
 
-    /// The same as [`RawContext::seq_rm`], only in the cache of the sliding-window layers or only in that of the
-    /// others.
-    pub(super) fn seq_rm_half(&mut self, local: bool, seq: i32, from: i32, to: i32) -> bool {
-        // SAFETY: valid handle; `Context` checked the id.
-        unsafe { kvtap::kvtap_seq_rm(self.ptr(), local, seq, from, to) }
+    /// Removes the positions `p` of a sequence where `evicted[p] != 0`, in the caches of global and local layers;
+    /// `false` if the memory has no such caches.
+    pub(super) fn seq_rm_all(&mut self, (global, local): (bool, bool), seq: i32, evicted: &[u8]) -> bool {
+        // SAFETY: valid handle; `Context` checked the id; the array has the length passed.
+        unsafe { kvtap::kvtap_seq_rm_all(self.ptr(), global, local, seq, evicted.as_ptr(), evicted.len()) }
+    }
+
+    /// Replaces `target_seq` of `target` by the positions `p` of `seq` where `keep[p] != 0`; `false` if that fails.
+    pub(super) fn gather(&self, seq: i32, keep: &[u8], whole: bool, target: &mut Self, target_seq: i32) -> bool {
+        // SAFETY: valid handles of two contexts over one model; `Context` checked the ids; the array has the length
+        // passed. The source is only read.
+        unsafe { kvtap::kvtap_gather(self.ptr(), seq, target.ptr(), target_seq, keep.as_ptr(), keep.len(), whole) }
     }
 
     /// Moves positions `[from, to)` of a sequence by `delta`.
@@ -499,7 +512,7 @@ impl RawContext {
 
     pub(super) fn can_shift(&self) -> bool {
         // SAFETY: getter.
-        unsafe { sys::llama_memory_can_shift(self.memory()) }
+        unsafe { kvtap::kvtap_can_shift(self.ptr()) }
     }
 
     pub(super) fn clear(&mut self) {
