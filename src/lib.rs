@@ -80,7 +80,7 @@
 #![deny(unsafe_code)]
 
 pub mod alloc;
-mod api;
+pub mod api;
 pub mod bench;
 pub mod cli;
 pub mod condition;
