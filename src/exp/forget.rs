@@ -143,8 +143,9 @@ fn demanded(example: &Example, prompt: &Prompt) -> Vec<Range<usize>> {
     for word in words {
         for (start, _) in text.windows(word.len()).enumerate().filter(|(_, window)| *window == word.as_bytes()) {
             let end = start + word.len();
-            let whole = !(start > 0 && inside(start - 1) && inside(start)) && !(inside(end - 1) && inside(end));
-            if whole {
+            let cut_before = start > 0 && inside(start - 1) && inside(start);
+            let cut_behind = inside(end - 1) && inside(end);
+            if !cut_before && !cut_behind {
                 let first = ends.partition_point(|&token_end| token_end <= start);
                 ranges.push(first..ends.partition_point(|&token_end| token_end < end) + 1);
             }
