@@ -160,7 +160,8 @@ impl FromStr for PolicySpec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let is_name = POLICIES.iter().any(|family| family.name == text);
+        let bare = text.strip_prefix(WITH_SINKS).unwrap_or(text);
+        let is_name = POLICIES.iter().any(|family| family.name == bare);
         let parts = text.split_once(':').filter(|_| !is_name);
         let (name, given) = parts.map_or((text, None), |(name, given)| (name, Some(given)));
         let (plain, wrapped) = name.strip_prefix(WITH_SINKS).map_or((name, false), |plain| (plain, true));
