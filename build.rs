@@ -16,7 +16,7 @@ fn main() {
     kvtap
         .cpp(true)
         .std("c++17")
-        .files(["vendor/kvtap/gather.cpp", "vendor/kvtap/kvtap.cpp", "vendor/kvtap/tap.cpp"])
+        .files(["gather", "guard", "kvtap", "tap"].map(|name| format!("vendor/kvtap/{name}.cpp")))
         .includes(&includes)
         .warnings(false) // llama.cpp's own headers are not ours to lint
         .compile("kvtap");
@@ -26,7 +26,10 @@ fn main() {
         .allowlist_item("kvtap_.*")
         .blocklist_type("(llama|ggml)_.*")
         .derive_default(true)
-        .raw_line("use llama_cpp_sys_2::{ggml_tensor, llama_context, llama_model, llama_model_params};")
+        .raw_line(
+            "use llama_cpp_sys_2::{ggml_tensor, llama_batch, llama_context, llama_context_params, llama_model, \
+             llama_model_params, llama_sampler, llama_vocab};",
+        )
         .generate()
         .expect("bindgen failed on vendor/kvtap/kvtap.h; is libclang installed? scripts/setup.sh installs it")
         .write_to_file(PathBuf::from(env::var_os("OUT_DIR").unwrap()).join("kvtap.rs"))

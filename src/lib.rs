@@ -57,7 +57,8 @@
 //!
 //! - [`evict`]: which positions survive. Pure functions; a policy is one file and one line in a list.
 //! - [`span`]: labelled token ranges of a prompt, which policies protect and for which survival is measured.
-//! - [`llama`]: the llama.cpp boundary: models, prompts, KV caches, sampling. All unsafe code is in `llama/ffi`.
+//! - [`llama`]: the llama.cpp boundary: models, prompts, KV caches, sampling. All unsafe code is in `llama/ffi`,
+//!   except the allocator in [`alloc`].
 //! - [`engine`]: reads a prompt, cuts its cache, answers; one condition at a time or many side by side.
 //! - [`data`]: examples and their instructions: bundled, loaded, checked, imported, generated.
 //! - [`score`]: rules that say whether an instruction was followed.
@@ -78,6 +79,7 @@
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
 
+pub mod alloc;
 pub mod api;
 pub mod bench;
 pub mod cli;

@@ -9,6 +9,7 @@
 
 mod context;
 mod ffi;
+mod gguf;
 mod grammar;
 mod memory;
 mod model;

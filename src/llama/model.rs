@@ -80,6 +80,9 @@ impl Model {
                 )));
             }
         }
+        super::gguf::check(path).map_err(|what| {
+            Error::input(format!("the model {shown} is broken: {what}; download it again, or convert it anew"))
+        })?;
         Self::finish(RawModel::from_file(path, settings), shown.to_string(), template)
     }
 
@@ -204,12 +207,18 @@ impl Model {
     /// Turns text into tokens and recognizes control tokens in it. Adds no BOS.
     ///
     /// # Errors
-    /// If the text is 1 GiB or longer.
+    /// If the text is 1 GiB or longer, or if the vocabulary has no tokens for it.
     pub fn tokenize(&self, text: &str) -> Result<Vec<Token>> {
         if text.len() >= MAX_TEXT {
             return Err(Error::input(format!("a text of {} bytes is too long to be tokenized", text.len())));
         }
-        Ok(self.raw.tokenize(text, false, true))
+        self.raw.tokenize(text, false, true).ok_or_else(|| {
+            Error::input(format!(
+                "the vocabulary of {} cannot express this text (llama.cpp says \"{}\"); the model file is broken",
+                self.name,
+                ffi::take_error()
+            ))
+        })
     }
 
     fn has(&self, token: Token) -> bool {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::alloc::limited;
 use crate::{Error, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, Value, context};
@@ -33,6 +34,19 @@ const NAMED: [Named; 4] = [
     Named { name: "llama3", source: include_str!("templates/llama3.jinja"), mark: Some("<|start_header_id|>") },
     Named { name: "raw", source: include_str!("templates/raw.jinja"), mark: None },
 ];
+
+/// Bytes of a template; the longest that are published have a tenth of it.
+const MAX_SOURCE: usize = 1 << 17;
+/// Steps of the template's interpreter; a conversation of a hundred turns takes a few thousand.
+const MAX_STEPS: u64 = 10_000_000;
+/// Bytes of memory while rendering.
+const MAX_MEMORY: usize = 1 << 28;
+const TOO_MUCH_MEMORY: &str =
+    "the model's chat template needs more than 256 MiB for one conversation; give another with --chat-template";
+/// Bytes of stack while rendering; only what is used is allocated.
+const STACK: usize = 1 << 28;
+/// Bytes that a template may add to a conversation, besides repeating its text.
+const MAX_ADDED: usize = 1 << 20;
 
 /// A rendered conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,9 +123,37 @@ impl Template {
         Ok(Rendered { text, contents })
     }
 
+    /// Renders within limits, because the template may come from a stranger's file: of its own size, steps, stack,
+    /// memory and output.
     fn render_text(&self, turns: &[Turn], bos: &str, eos: &str) -> Result<String> {
+        if self.0.len() > MAX_SOURCE {
+            return Err(Error::input(format!(
+                "the model's chat template has {} bytes, and at most {MAX_SOURCE} are read; give another with \
+                 --chat-template",
+                self.0.len()
+            )));
+        }
+        let render = || limited(MAX_MEMORY, TOO_MUCH_MEMORY, || self.render_unlimited(turns, bos, eos));
+        // The parser descends once for each sign of `---1`.
+        let text = std::thread::scope(|scope| {
+            let renderer = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, render);
+            let renderer = renderer.map_err(|error| Error::failed(format!("cannot start a thread: {error}")))?;
+            renderer.join().unwrap_or_else(|_| Err(Error::input("the model's chat template cannot be rendered")))
+        })?;
+        let given: usize = turns.iter().map(|turn| turn.content.len()).sum();
+        if text.len() > MAX_ADDED + 4 * given {
+            return Err(Error::input(format!(
+                "the model's chat template makes {} bytes of a conversation of {given}; give another with --chat-template",
+                text.len()
+            )));
+        }
+        Ok(text)
+    }
+
+    fn render_unlimited(&self, turns: &[Turn], bos: &str, eos: &str) -> Result<String> {
         let mut environment = Environment::new();
         environment.set_syntax(whitespace_as_in_transformers()?);
+        environment.set_fuel(Some(MAX_STEPS));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function(
             "raise_exception",
@@ -205,5 +247,15 @@ mod tests {
             Template::named("gemma").unwrap().render(&turns(&[("user", "a"), ("user", "b")]), "", "").unwrap_err();
         assert!(error.to_string().contains("must alternate"), "{error}");
         assert!(Template::new("{% if %}".into()).render(&turns(&[("user", "a")]), "", "").is_err());
+    }
+
+    #[test]
+    fn a_template_that_asks_for_too_much_is_an_error() {
+        let deep = format!("{{{{ {}1 }}}}", "-".repeat(19_538));
+        let endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}".to_owned();
+        for source in [deep, endless, "{{ 'x' * 10000000 }}".to_owned(), "x".repeat(200_000)] {
+            let said = Template::new(source.clone()).render(&turns(&[("user", "a")]), "", "");
+            assert!(said.is_err() || source.starts_with("{{ -"), "{}", &source[..20]);
+        }
     }
 }

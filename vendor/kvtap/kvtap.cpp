@@ -3,6 +3,8 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <exception>
 #include <memory>
 
 #include "llama.h"
@@ -14,7 +16,11 @@
 llama_model * kvtap_model_from_memory(const void * data, size_t size, const llama_model_params * params) {
     // A stream opened for reading never writes, so the cast away of const is harmless.
     std::unique_ptr<FILE, int (*)(FILE *)> file(fmemopen(const_cast<void *>(data), size, "rb"), fclose);
-    return file ? llama_model_load_from_file_ptr(file.get(), *params) : nullptr;
+    try {
+        return file ? llama_model_load_from_file_ptr(file.get(), *params) : nullptr;
+    } catch (const std::exception &) {
+        return nullptr;
+    }
 }
 
 // The cache of the global layers: the whole one, or the base half of an interleaved sliding-window cache.
@@ -72,17 +78,42 @@ void kvtap_memory_of(const llama_context * ctx, kvtap_memory * host, kvtap_memor
     }
 }
 
-static std::atomic<int> abort_code{1};
+static std::atomic<bool> model_works{false};
+static char loading[1024] = "the model";
 
-static void say_and_exit(const char * message) {
-    fprintf(stderr, "error: llama.cpp gave up: %s\n", message);
-    fflush(stderr);
-    _Exit(abort_code.load());
+// What ggml asserted: the message without the place in its sources.
+static const char * without_place(const char * message) {
+    const char * assertion = strstr(message, "GGML_ASSERT");
+    if (assertion != nullptr) {
+        return assertion + strlen("GGML_ASSERT");
+    }
+    const char * place = strstr(message, ".cpp:");
+    const char * text = place != nullptr ? strstr(place, ": ") : nullptr;
+    return text != nullptr ? text + 2 : message;
 }
 
-void kvtap_on_abort(int code) {
-    abort_code.store(code);
+static void say_and_exit(const char * message) {
+    if (model_works.load()) {
+        fprintf(stderr, "error: llama.cpp gave up: %s\n", message);
+    } else {
+        fprintf(stderr, "error: cannot use the model %s: llama.cpp finds it inconsistent (%s); the file is broken, or newer than this build\n",
+                loading, without_place(message));
+    }
+    fflush(stderr);
+    _Exit(model_works.load() ? 1 : 2);
+}
+
+void kvtap_on_abort() {
     ggml_set_abort_callback(say_and_exit);
+}
+
+void kvtap_loading(const char * name) {
+    model_works.store(false);
+    snprintf(loading, sizeof(loading), "%s", name);
+}
+
+void kvtap_model_works() {
+    model_works.store(true);
 }
 
 int32_t kvtap_kv_heads(const llama_model * model, int32_t layer, bool * local) {

@@ -14,6 +14,22 @@ struct ggml_tensor;
 struct llama_context;
 struct llama_model;
 struct llama_model_params;
+struct llama_context_params;
+struct llama_batch;
+struct llama_sampler;
+struct llama_vocab;
+
+// ---- Calls that may throw (guard.cpp): as llama.cpp's own, but an exception becomes NULL or this code, and a line in the log.
+
+#define KVTAP_THREW INT32_MIN
+
+struct llama_model * kvtap_load(const char * path, const struct llama_model_params * params);
+struct llama_context * kvtap_context(struct llama_model * model, const struct llama_context_params * params);
+int32_t kvtap_decode(struct llama_context * ctx, const struct llama_batch * batch);
+int32_t kvtap_tokenize(const struct llama_vocab * vocab, const char * text, int32_t length, int32_t * tokens, int32_t room,
+                       bool add_special, bool parse_special);
+int32_t kvtap_piece(const struct llama_vocab * vocab, int32_t token, char * text, int32_t room, bool special);
+struct llama_sampler * kvtap_grammar(const struct llama_vocab * vocab, const char * grammar);
 
 // Cells of the KV cache of the global layers.
 struct kvtap_cells {
@@ -38,9 +54,12 @@ bool kvtap_cells_of(const struct llama_context * ctx, int32_t seq, struct kvtap_
 // Memory of the context and its model; host and device (GPU) memory apart.
 void kvtap_memory_of(const struct llama_context * ctx, struct kvtap_memory * host, struct kvtap_memory * device);
 
-// llama.cpp aborts the process when one of its invariants breaks. With this handler it
-// says so in one line and exits with `code` instead of dumping core.
-void kvtap_on_abort(int code);
+// llama.cpp aborts the process when one of its invariants breaks. With this handler it says so in one line instead of
+// dumping core: until kvtap_model_works, that the model file named by kvtap_loading cannot be used, and exits with 2;
+// later it exits with 1.
+void kvtap_on_abort(void);
+void kvtap_loading(const char * name);
+void kvtap_model_works(void);
 
 // Removes the positions p < n where evicted[p] != 0 from a sequence, in the caches of the global and local layers, in one
 // pass over the cells; llama_memory_seq_rm makes one pass for each range. False if there is no such cache.

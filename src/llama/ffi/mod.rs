@@ -36,7 +36,7 @@ fn start() {
         unsafe {
             sys::llama_log_set(Some(log), std::ptr::null_mut());
             sys::llama_backend_init();
-            kvtap::kvtap_on_abort(1);
+            kvtap::kvtap_on_abort();
         }
     });
 }
@@ -175,8 +175,12 @@ impl RawModel {
         if settings.dry {
             params.load_mode = sys::LLAMA_LOAD_MODE_NONE;
         }
-        // SAFETY: the path is NUL-terminated; llama.cpp catches its own exceptions and returns NULL.
-        NonNull::new(unsafe { sys::llama_model_load_from_file(path.as_ptr(), params) }).map(Self)
+        // SAFETY: the path is NUL-terminated and the settings are valid; a failure gives NULL.
+        NonNull::new(unsafe {
+            kvtap::kvtap_loading(path.as_ptr());
+            kvtap::kvtap_load(path.as_ptr(), &raw const params)
+        })
+        .map(Self)
     }
 
     pub(super) fn from_memory(bytes: &[u8], settings: &LoadSettings) -> Option<Self> {
@@ -310,14 +314,15 @@ impl RawModel {
         unsafe { sys::llama_vocab_is_eog(self.vocab(), token) }
     }
 
-    pub(super) fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<Token> {
+    /// `None` if llama.cpp cannot tokenize the text with this vocabulary.
+    pub(super) fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Option<Vec<Token>> {
         let length = i32::try_from(text.len()).expect("a prompt is under 2 GiB");
         let mut tokens: Vec<Token> = vec![0; text.len() + 2];
         let call = |tokens: &mut Vec<Token>| {
             let room = i32::try_from(tokens.len()).unwrap_or(i32::MAX);
             // SAFETY: text and buffer are passed with their lengths.
             unsafe {
-                sys::llama_tokenize(
+                kvtap::kvtap_tokenize(
                     self.vocab(),
                     text.as_ptr().cast(),
                     length,
@@ -329,12 +334,12 @@ impl RawModel {
             }
         };
         let mut count = call(&mut tokens);
-        if count < 0 {
+        if count < 0 && count != i32::MIN {
             tokens.resize(count.unsigned_abs() as usize, 0);
             count = call(&mut tokens);
         }
-        tokens.truncate(usize::try_from(count).unwrap_or(0));
-        tokens
+        tokens.truncate(usize::try_from(count).ok()?);
+        Some(tokens)
     }
 
     /// The bytes of a token; for a control token its text if `special`, else nothing.
@@ -343,7 +348,7 @@ impl RawModel {
         let call = |buffer: &mut Vec<u8>| {
             let room = i32::try_from(buffer.len()).unwrap_or(i32::MAX);
             // SAFETY: the buffer has the size passed; tokens come from this vocabulary.
-            unsafe { sys::llama_token_to_piece(self.vocab(), token, buffer.as_mut_ptr().cast(), room, 0, special) }
+            unsafe { kvtap::kvtap_piece(self.vocab(), token, buffer.as_mut_ptr().cast(), room, special) }
         };
         let mut length = call(&mut buffer);
         if length < 0 {
@@ -415,8 +420,8 @@ impl RawContext {
             params.cb_eval = Some(kvtap::kvtap_eval);
             params.cb_eval_user_data = tap.ptr().cast();
         }
-        // SAFETY: valid model handle; llama.cpp catches its own exceptions and returns NULL.
-        let context = NonNull::new(unsafe { sys::llama_init_from_model(model.0.as_ptr(), params) })?;
+        // SAFETY: valid model handle and settings; a failure gives NULL.
+        let context = NonNull::new(unsafe { kvtap::kvtap_context(model.0.as_ptr(), &raw const params) })?;
         Some(Self { context, tap })
     }
 
@@ -457,7 +462,13 @@ impl RawContext {
             unsafe { kvtap::kvtap_before(tap.ptr(), ids.as_ptr(), positions.as_ptr(), slots.len()) }
         }
         // SAFETY: all arrays are as long as n_tokens and outlive the call.
-        match unsafe { sys::llama_decode(self.ptr(), batch) } {
+        let code = unsafe { kvtap::kvtap_decode(self.ptr(), &raw const batch) };
+        // Without logits, llama.cpp leaves out the last part of the graph.
+        if code == 0 && slots.iter().any(|slot| slot.logits) {
+            // SAFETY: sets a flag.
+            unsafe { kvtap::kvtap_model_works() }
+        }
+        match code {
             // SAFETY: valid handle.
             0 if self.tap.as_ref().is_none_or(|tap| unsafe { kvtap::kvtap_after(tap.ptr()) }) => Ok(()),
             0 => Err(DecodeFailure::NotHidden),
@@ -562,7 +573,7 @@ impl RawGrammar {
     pub(super) fn new(model: &RawModel, grammar: &str) -> Option<Self> {
         let grammar = CString::new(grammar).ok()?;
         // SAFETY: valid vocabulary, NUL-terminated strings; a grammar that does not parse gives NULL.
-        let raw = unsafe { sys::llama_sampler_init_grammar(model.vocab(), grammar.as_ptr(), c"root".as_ptr()) };
+        let raw = unsafe { kvtap::kvtap_grammar(model.vocab(), grammar.as_ptr()) };
         NonNull::new(raw).map(Self)
     }
 
