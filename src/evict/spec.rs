@@ -41,6 +41,9 @@ pub struct Parameter {
     pub about: &'static str,
 }
 
+/// A wrapper with a value for each of its parameters.
+type Wrapped = (&'static Wrapper, Vec<usize>);
+
 /// A policy with a value for each of its parameters.
 ///
 /// Its text form leaves out default values, so that `snapkv:window=64` and `snapkv` are the same:
@@ -56,14 +59,14 @@ pub struct Parameter {
 #[derive(Clone)]
 pub struct PolicySpec {
     /// The outermost first, with their parameters.
-    wrappers: Vec<(&'static Wrapper, Vec<usize>)>,
+    wrappers: Vec<Wrapped>,
     family: &'static Family,
     values: Vec<usize>,
     policy: Arc<dyn Policy>,
 }
 
 impl PolicySpec {
-    fn new(wrappers: Vec<(&'static Wrapper, Vec<usize>)>, family: &'static Family, values: Vec<usize>) -> Self {
+    fn new(wrappers: Vec<Wrapped>, family: &'static Family, values: Vec<usize>) -> Self {
         let inner: Arc<dyn Policy> = Arc::from((family.make)(&values));
         let policy = wrappers.iter().rev().fold(inner, |inner, (wrapper, values)| (wrapper.make)(values, inner));
         PolicySpec { wrappers, family, values, policy }
@@ -162,7 +165,7 @@ impl FromStr for PolicySpec {
         let (name, given) = text.split_once(':').map_or((text, None), |(name, given)| (name, Some(given)));
         let (wrappers, plain) = name.rsplit_once('+').map_or(("", name), |(wrappers, plain)| (wrappers, plain));
         let family = find(POLICIES.iter().copied(), |family| family.name, plain)?;
-        let mut found: Vec<(&'static Wrapper, Vec<usize>)> = Vec::new();
+        let mut found: Vec<Wrapped> = Vec::new();
         for wrapper in wrappers.split('+').filter(|_| name.contains('+')) {
             let wrapper = find(WRAPPERS.iter().copied(), |wrapper| wrapper.name, wrapper)?;
             if found.iter().any(|(other, _)| other.name == wrapper.name) {
@@ -235,12 +238,6 @@ impl PolicySpec {
         **value = given.parse().ok().filter(|value| parameter.range.contains(value)).ok_or_else(bad)?;
         Ok(())
     }
-
-    /// What identifies it: names and values.
-    fn key(&self) -> (&'static str, &[usize], Vec<(&'static str, &[usize])>) {
-        let wrappers = self.wrappers.iter().map(|(wrapper, values)| (wrapper.name, values.as_slice())).collect();
-        (self.family.name, &self.values, wrappers)
-    }
 }
 
 impl fmt::Display for PolicySpec {
@@ -257,7 +254,7 @@ impl fmt::Debug for PolicySpec {
 
 impl PartialEq for PolicySpec {
     fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
+        self.resolved() == other.resolved()
     }
 }
 
@@ -265,7 +262,7 @@ impl Eq for PolicySpec {}
 
 impl Hash for PolicySpec {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.key().hash(state);
+        self.resolved().hash(state);
     }
 }
 
