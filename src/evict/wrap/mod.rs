@@ -25,6 +25,7 @@ pub struct Wrapper {
     /// Whether the policy inside must rank positions by scores.
     pub needs_scores: bool,
     /// Wraps a policy, given one value per parameter.
+    #[allow(clippy::type_complexity, reason = "named once, here")]
     pub make: fn(&[usize], Arc<dyn Policy>) -> Arc<dyn Policy>,
 }
 
