@@ -166,7 +166,7 @@ mod tests {
             ("--policy none --ratio 0.5", "leave the budget out"),
             ("--policy forget:instruction --ratio 0.5", "leave the budget out"),
             ("--policy forget:instruction --protect system", "--protect none"),
-            ("--policy sinks+forget:filler", "takes no sinks"),
+            ("--policy sinks+forget:filler", "leaves sinks nothing to choose"),
             ("--policy forget:all", "known are none"),
             ("--policy random --ratio 0.5 --keep-first 8", "no policy here has sinks"),
             ("--policy streaming --ratio 0.5 --block 8", "--block is for --policy random"),

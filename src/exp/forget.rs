@@ -159,7 +159,7 @@ fn demanded(example: &Example, prompt: &Prompt) -> Vec<Range<usize>> {
 /// # Errors
 /// As [`forgetting`].
 pub fn check(condition: &Condition, prompt: &Prompt, target: &[usize], model: &Model) -> Result<()> {
-    forgetful(condition, model)?;
+    let layers = forgetful(condition, model)?;
     if let Some(rolling) = condition.budget.rolling() {
         check_rolling(rolling.budget, condition.positions, model)?;
     }
@@ -169,7 +169,8 @@ pub fn check(condition: &Condition, prompt: &Prompt, target: &[usize], model: &M
             let budget = rolling.after_eviction(condition.sinks().unwrap_or(0))?;
             evict::check(policy, prompt.n_cached(), &View { budget, ..view })
         }
-        None => evict::check(policy, prompt.n_cached(), &view),
+        None if condition.frees() => evict::check(policy, prompt.n_cached(), &view),
+        None => evict::check_layers(policy, prompt.n_cached(), &view, layers.len()),
     })
 }
 
@@ -222,7 +223,7 @@ pub fn rehearse(
                 ..condition.clone()
             };
             let scores = scores.as_ref().and_then(|scores| scores.first());
-            let forgetting = forgetting(&short, &prompt, TrialSeed(0), &[], model, scores)?;
+            let forgetting = forgetting(&short, &prompt, TrialSeed(0), &[0], model, scores)?;
             let mut cut = reader.cut(&prompt, &forgetting)?;
             reader.step(&mut cut, prompt.tokens[prompt.n_cached()]).map(|_| ())
         };
@@ -254,16 +255,9 @@ fn with_view<T>(
     look(View {
         target,
         block: condition.block.0.get(),
-        sinks: wrapper_sinks(condition),
         segments: &segments,
         ..View::new(candidates, &protected, condition.budget, seed)
     })
-}
-
-/// The number of first positions that survive by `sinks+POLICY`. It is 0 for `streaming`, which chooses its sinks
-/// itself.
-pub(super) fn wrapper_sinks(condition: &Condition) -> usize {
-    condition.sinks().filter(|_| condition.policy.is_wrapped()).unwrap_or(0)
 }
 
 /// The layers in which a condition evicts.
