@@ -31,6 +31,10 @@ pub struct Plan {
     pub(super) dense: DenseSizes,
 }
 
+/// A text with more bytes than this for each position is refused before it is tokenized, which takes long for a text of
+/// many megabytes. Tokens are shorter.
+const MOST_BYTES_A_TOKEN: usize = 256;
+
 impl Plan {
     /// Selects the examples and measures their prompts.
     ///
@@ -50,12 +54,20 @@ impl Plan {
         if examples.is_empty() {
             return Err(Error::input("no example is selected; check --limit and --shard"));
         }
+        let limit = n_ctx.unwrap_or_else(|| model.n_ctx_train()) as usize;
         let mut prompt_tokens = Vec::with_capacity(examples.len());
         let mut repeats = Vec::with_capacity(examples.len());
         let mut own: Vec<_> = settings.conditions.iter().map(|condition| (0, condition.memory)).collect();
         let mut dense = DenseSizes::new(&settings.conditions, model);
         for example in &examples {
             let at = |error: Error| Error::input(format!("example `{}`: {error}", example.id));
+            let bytes: usize = example.messages.iter().map(|message| message.content.len()).sum();
+            if bytes / MOST_BYTES_A_TOKEN > limit {
+                return Err(Error::input(format!(
+                    "example `{}` has {bytes} bytes, which no context of {limit} positions can hold; shorten it",
+                    example.id
+                )));
+            }
             let prompt = prompt_of(model, example).map_err(at)?;
             prompt_tokens.push(prompt.tokens.len());
             dense.add(&settings.conditions, &prompt, settings.generation.swa_full);
@@ -74,7 +86,8 @@ impl Plan {
             repeats.push(of_example);
         }
         for (index, condition) in settings.conditions.iter().enumerate() {
-            if repeats.iter().all(|of_example| of_example[index].is_empty()) {
+            let anywhere = repeats.iter().any(|of_example| !of_example[index].is_empty());
+            if !anywhere && settings.shard.is_none() {
                 return Err(Error::input(format!(
                     "`{condition}` has no trial: no example names the text of an instruction (`text`) with as many other \
                      tokens beside it; `kvllama data check` shows the spans of a data set"
@@ -83,7 +96,6 @@ impl Plan {
         }
         own.sort_by_key(|&(tokens, _)| std::cmp::Reverse(tokens));
         let plan = Plan { settings, examples, places, prompt_tokens, repeats, own_tokens: own, dense };
-        let limit = n_ctx.unwrap_or_else(|| model.n_ctx_train()) as usize;
         let longest = plan.prompt_tokens.iter().enumerate().max_by_key(|&(_, tokens)| tokens);
         if let Some((index, &tokens)) = longest
             && plan.positions(tokens, 1) > limit
