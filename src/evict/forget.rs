@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(of(Target::Instruction, 0), Some(vec![10, 11, 12, 13]));
         assert_eq!(of(Target::Filler, 0), Some(vec![6, 7, 8, 9]), "14..18 begins as close; the earlier one counts");
         assert_eq!(of(Target::Filler, 1), Some(vec![17, 18, 19]));
-        let demanded = Target::Filler.positions(&spans, 32, 0, &[6..7]);
+        let demanded = Target::Filler.positions(&spans, 32, 0, std::slice::from_ref(&(6..7)));
         assert_eq!(demanded, Some(vec![14, 15, 16, 17]), "a demanded word is no filler");
         assert_eq!(of(Target::Instruction, 2), None, "its text is not known");
     }
