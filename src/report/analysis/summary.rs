@@ -1,6 +1,6 @@
 //! The result in a few sentences.
 
-use super::{Analysis, Comparison, CurveComparison, Question, compare, primary};
+use super::{Analysis, Comparison, CurveComparison, Forgotten, Question, compare, primary};
 use crate::condition::Memory;
 use crate::evict::PolicySpec;
 use crate::report::words::{self, capitalized};
@@ -18,6 +18,7 @@ pub(super) fn sentences(analysis: &Analysis) -> Vec<String> {
     } else {
         sentences.extend(analysis.doses.iter().take(DOSES).map(|dose| format!("{}.", capitalized(&dose.sentence))));
     }
+    sentences.extend(analysis.forgotten.iter().filter_map(Forgotten::sentence));
     let mut baselines = Vec::new();
     for (run, facts) in analysis.runs.iter().enumerate() {
         let baseline = analysis.conditions.iter().find(|condition| condition.run == run && condition.is_baseline());
