@@ -15,7 +15,6 @@ use super::judge_view;
 use super::means::{self, Mean};
 use super::progress::Progress;
 use super::prompt_view::preamble_view;
-use super::room::{self, Size};
 use super::{interrupt, print, print_json};
 use crate::condition::{AxisArgs, Grid, Positions};
 use crate::data::Example;
@@ -23,11 +22,13 @@ use crate::engine::{Forgetting, Pace, Reader};
 use crate::evict::KeepSet;
 use crate::exp::stop::{self, StopRule, Watch};
 use crate::exp::{
-    self, Build, DataFacts, Demands, Dense, Generation, Manifest, Opened, Outcome, Plan, Primary, Settings, Store,
+    self, Build, DataFacts, Demands, Dense, Generation, Manifest, Opened, Outcome, Parallel, Plan, Primary, Room,
+    Settings, Shard,
 };
 use crate::judge::stage::Outcome as Judged;
 use crate::llama::{ContextSettings, MemoryUse, Model, Sampling, peak_memory};
 use crate::models;
+use crate::size::Size;
 use crate::{Error, Result};
 
 /// Run the experiment: examples x conditions x repeats, one CSV row per trial.
@@ -60,7 +61,7 @@ pub(super) struct Args {
 
     /// Only shard I of N, counted from 1 (`auto` reads Slurm's array variables); examples are split by hash of their id.
     #[arg(long, value_name = "I/N|auto", help_heading = "Examples and trials")]
-    shard: Option<String>,
+    shard: Option<Shard>,
 
     /// Trials of each (example, condition), each with its own seed.
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Examples and trials")]
@@ -158,37 +159,6 @@ Examples:
   kvllama exp --policy random --ratio 0.9 --stop-when decided  no more examples than it takes
   kvllama exp --policy snapkv,random --ratio 0.25,0.5 --primary \"snapkv vs random\"";
 
-/// How many conditions answer side by side.
-#[derive(Debug, Clone, Copy)]
-enum Parallel {
-    Auto,
-    Lanes(u32),
-}
-
-impl Parallel {
-    /// With more lanes than this a batch gains little, even on a GPU.
-    const ENOUGH: u32 = 64;
-
-    fn lanes(self, trials_per_example: usize) -> u32 {
-        match self {
-            Parallel::Lanes(lanes) => lanes,
-            Parallel::Auto => u32::try_from(trials_per_example).unwrap_or(u32::MAX).clamp(1, Self::ENOUGH),
-        }
-    }
-}
-
-impl std::str::FromStr for Parallel {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text.parse() {
-            _ if text == "auto" => Ok(Parallel::Auto),
-            Ok(lanes @ 1..=255) => Ok(Parallel::Lanes(lanes)),
-            _ => Err(Error::input(format!("`{text}` is neither a number from 1 to 255 nor auto"))),
-        }
-    }
-}
-
 /// How tokens are drawn.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Generation")]
@@ -245,15 +215,11 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
         stop::compared(&plan)?;
     }
     let demands = Demands::of(&plan.settings.conditions, args.engine.flash_attn)?;
-    let context_of = |plan: &Plan| {
-        let n_ctx = plan.n_ctx().max(args.engine.ctx.unwrap_or(0));
-        let context = plan.context(demands, args.engine.context(&dry, n_ctx));
-        ContextSettings { n_ctx: n_ctx.max(context.n_ctx), ..context }
-    };
-    let ours_to_choose = matches!(args.parallel, Parallel::Auto);
-    let mut memory = room::fit(&mut plan, &dry, context_of, ours_to_choose, args.memory_limit)?;
+    let context = args.engine.context(&dry, 0);
+    let room = Room { dry, demands, context, parallel: args.parallel, memory_limit: args.memory_limit };
+    let memory = room.fit(&mut plan)?;
     if args.dry_run {
-        let context = context_of(&plan);
+        let context = room.context(&plan);
         let n_ctx = context.n_ctx;
         let speed = match args.measure {
             true => Some(Speed::measure(&args.engine.load(false)?, &plan, context)?),
@@ -263,12 +229,9 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     }
     let model = args.engine.load(false)?;
     interrupt::install()?;
-    if ours_to_choose {
-        let lanes = room::worthwhile(&model, context_of(&plan), plan.settings.generation.parallel)?;
-        memory = room::set(&mut plan, &dry, context_of, lanes)?;
-    }
-    let context = context_of(&plan);
-    drop(dry);
+    let memory = room.measure(&mut plan, &model)?;
+    let context = room.context(&plan);
+    drop(room);
     let build = Build::this(context.threads);
     let manifest = Manifest::new(args.engine.model_file(&model)?, data, &plan.settings, plan.session(build));
     let directory = args.directory(&manifest)?;
@@ -285,13 +248,10 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
         }
     }
     drop(prompts);
-    if ours_to_choose {
-        let lanes = plan.settings.generation.parallel;
-        if lanes > 1 {
-            progress.say(&format!(
-                "parallel: {lanes} conditions side by side; late greedy tokens may differ from --parallel 1"
-            ));
-        }
+    let lanes = plan.settings.generation.parallel;
+    if args.parallel == Parallel::Auto && lanes > 1 {
+        progress
+            .say(&format!("parallel: {lanes} conditions side by side; late greedy tokens may differ from --parallel 1"));
     }
     match plan.dense() {
         Some((cells, conditions)) => tracing::info!(
@@ -380,20 +340,19 @@ impl Args {
                 "--positions compact moves positions in every layer, and --swa-full is off; leave --swa-full on",
             ));
         }
-        let parallel = self.parallel.lanes(conditions.len().saturating_mul(self.repeats as usize));
         Ok(Settings {
             conditions,
             repeats: self.repeats,
             limit: self.limit,
-            shard: self.shard.as_deref().map(shard).transpose()?,
+            shard: self.shard,
             generation: Generation {
                 seed: self.seed,
-                n_predict: self.n_predict.unwrap_or_else(|| default_n_predict(examples)),
+                n_predict: self.n_predict.unwrap_or_else(|| exp::default_n_predict(examples)),
                 sampling: self.sampling.sampling()?,
                 flash_attn: demands.flash_attn,
                 swa_full: self.engine.swa_full,
                 n_batch: self.engine.batch,
-                parallel,
+                parallel: 1, // until the plan is fitted to the machine
                 dense: self.dense,
                 fidelity: self.fidelity,
                 gpu_layers: self.engine.gpu_layers,
@@ -414,77 +373,20 @@ impl Args {
     fn directory(&self, manifest: &Manifest) -> Result<PathBuf> {
         let results = Path::new("results");
         if let Some(directory) = &self.out {
-            if self.fresh && Store::exists(directory) {
-                let mut aside = directory.as_os_str().to_owned();
-                aside.push(format!(".before-{}", manifest.started().replace(':', "")));
-                std::fs::rename(directory, &aside).map_err(Error::io("cannot put aside", directory))?;
-                tracing::warn!("the earlier run is now in {}", PathBuf::from(aside).display());
+            if self.fresh
+                && let Some(aside) = exp::put_aside(directory, manifest)?
+            {
+                tracing::warn!("the earlier run is now in {}", aside.display());
             }
             return Ok(directory.clone());
         }
         if self.resume {
-            return latest_match(results, manifest)?.ok_or_else(|| {
+            return exp::latest_match(results, manifest)?.ok_or_else(|| {
                 Error::input("no run under results/ has these settings; leave --resume out to start one")
             });
         }
-        let conditions = manifest.conditions();
-        let mut policies: Vec<_> = conditions.iter().map(|(_, condition)| condition.policy.name()).collect();
-        policies.dedup();
-        if policies.len() > 1 && policies[0] == "none" {
-            policies.remove(0); // the baseline goes without saying
-        }
-        let stem = format!("{}-{}", manifest.started().replace(':', "").trim_end_matches('Z'), policies.join("+"));
-        Ok((1..)
-            .map(|n| results.join(if n == 1 { stem.clone() } else { format!("{stem}-{n}") }))
-            .find(|directory| !directory.exists())
-            .expect("some number is free"))
+        Ok(exp::new_directory(results, manifest))
     }
-}
-
-/// An answer that is compared with a few facts is short; what a small model says after it only costs time.
-fn default_n_predict(examples: &[Example]) -> usize {
-    let recall = examples.iter().flat_map(|example| &example.instructions).all(|one| one.kind.starts_with("ruler:"));
-    if recall { 64 } else { 512 }
-}
-
-/// Parses `I/N`, or reads Slurm's array variables for `auto`.
-fn shard(text: &str) -> Result<(u32, u32)> {
-    let bad = || {
-        Error::input(format!(
-            "`{text}` is not a shard; write I/N with I from 1 to N, such as 2/4, or auto in a Slurm array"
-        ))
-    };
-    let (index, count) = if text == "auto" {
-        let variable = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
-        let (id, least) = (variable("SLURM_ARRAY_TASK_ID"), variable("SLURM_ARRAY_TASK_MIN"));
-        let (Some(id), Some(least), Some(count)) = (id, least, variable("SLURM_ARRAY_TASK_COUNT")) else {
-            return Err(bad());
-        };
-        (id.checked_sub(least).ok_or_else(bad)? + 1, count)
-    } else {
-        let (index, count) = text.split_once('/').ok_or_else(bad)?;
-        (index.parse().map_err(|_| bad())?, count.parse().map_err(|_| bad())?)
-    };
-    if (1..=count).contains(&index) { Ok((index, count)) } else { Err(bad()) }
-}
-
-/// The run under `results` with the same settings that was started last.
-fn latest_match(results: &Path, manifest: &Manifest) -> Result<Option<PathBuf>> {
-    let Ok(entries) = std::fs::read_dir(results) else { return Ok(None) };
-    let mut found: Option<(String, PathBuf)> = None;
-    for entry in entries {
-        let directory = entry.map_err(Error::io("cannot list", results))?.path();
-        let Ok(earlier) = Manifest::read(&directory.join("manifest.json")) else { continue };
-        // A run may have grown, so it is enough if it planned some of these conditions.
-        let planned = earlier.conditions();
-        let overlaps = manifest.conditions().iter().any(|(_, now)| planned.iter().any(|(_, then)| then == now));
-        let same = earlier.schema == manifest.schema && earlier.run_id == manifest.run_id && overlaps;
-        let started = earlier.sessions.last().map_or("", |session| &session.started).to_owned();
-        if same && found.as_ref().is_none_or(|(latest, _)| *latest < started) {
-            found = Some((started, directory));
-        }
-    }
-    Ok(found.map(|(_, directory)| directory))
 }
 
 /// Measured speed in tokens per second.
@@ -517,7 +419,7 @@ fn dry_run(args: &Args, plan: &Plan, memory: &MemoryUse, n_ctx: u32, speed: Opti
     let repeats = plan.settings.repeats as usize * plan.settings.conditions.len();
     let prompt_tokens: usize = plan.prompt_tokens.iter().sum();
     let conditions: Vec<_> = plan.settings.conditions.iter().map(ToString::to_string).collect();
-    let most_generated = plan.n_trials() * plan.settings.generation.n_predict;
+    let most_generated = plan.n_trials().saturating_mul(plan.settings.generation.n_predict);
     if args.json {
         return print_json(&json!({
             "examples": plan.examples.len(), "conditions": conditions, "repeats": plan.settings.repeats,

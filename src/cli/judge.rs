@@ -25,7 +25,7 @@ use crate::{Error, Result};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  ANTHROPIC_API_KEY=... kvllama judge results/curve --dry-run
+  kvllama judge results/curve --dry-run        what would be asked, and its price: needs no key
   ANTHROPIC_API_KEY=... kvllama judge results/curve --max-cost 2
   kvllama judge results/curve --judge openai --judge-url http://127.0.0.1:8080 --judge-model gemma-3-12b
   kvllama judge results/curve --judge claude-cli --all       also what rules check: do they agree?
@@ -140,7 +140,7 @@ impl JudgeArgs {
         match self.backend(Backend::Off) {
             Backend::Off => Ok(false),
             Backend::Local => Ok(true),
-            backend => self.remote(backend, Path::new("")).map(|_| true),
+            backend => self.remote(backend, Path::new(""))?.ready().map(|()| true),
         }
     }
 

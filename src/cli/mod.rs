@@ -18,7 +18,6 @@ mod progress;
 mod prompt_view;
 mod pull;
 mod report;
-mod room;
 mod score;
 
 use std::io::Write as _;
