@@ -33,21 +33,24 @@ use crate::{Error, Result};
 
 /// Run the experiment: examples x conditions x repeats, one CSV row per trial.
 ///
-/// Each example's prompt is read whole; each condition then evicts entries of the KV cache and lets
-/// the model answer; each instruction of the example is scored. The full cache (`none`) is added as
-/// the baseline. Rows are appended to trials.csv and instructions.csv in the run directory as they
-/// finish: watch them, stop with Ctrl-C, and rerun the same command with the same --out to go on.
+/// The model reads the whole prompt of an example. Under each condition (one value of each option
+/// under Eviction, such as random at 0.5), entries of its KV cache are then evicted, the model
+/// answers, and each instruction of the example is scored. The full cache (`none`) is added as the
+/// baseline. A trial is one example under one condition. Rows are appended to trials.csv and
+/// instructions.csv in the run directory as trials finish: watch them, stop with Ctrl-C, and rerun
+/// the same command with the same --out to continue.
 #[derive(Debug, clap::Args)]
 #[command(args_override_self = true, after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(flatten)]
     axes: AxisArgs,
 
-    /// Also compare predictions with the full cache's on its own answer: KL divergence, likelihood, top-1 agreement.
+    /// Also measure how far predictions move from those of the full cache, on the full cache's own answer: KL
+    /// divergence, likelihood, top-1 agreement.
     #[arg(long, help_heading = "Generation")]
     fidelity: bool,
 
-    /// Leave the full cache out.
+    /// Do not add the full cache (policy `none`), with which all conditions are compared.
     #[arg(long, help_heading = "Eviction")]
     no_baseline: bool,
 
@@ -55,15 +58,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME|PATH", help_heading = "Examples and trials")]
     data: Option<String>,
 
-    /// Only the first so many examples.
+    /// Use only the first N examples.
     #[arg(long, value_name = "N", help_heading = "Examples and trials")]
     limit: Option<usize>,
 
-    /// Only shard I of N, counted from 1 (`auto` reads Slurm's array variables); examples are split by hash of their id.
+    /// Run only part I of N of the examples, counted from 1, such as 2/4; `auto` reads Slurm's array variables.
+    /// Examples are split by a hash of their id.
     #[arg(long, value_name = "I/N|auto", help_heading = "Examples and trials")]
     shard: Option<Shard>,
 
-    /// Trials of each (example, condition), each with its own seed.
+    /// Number of trials of each (example, condition), each with its own seed.
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Examples and trials")]
     repeats: u32,
 
@@ -84,7 +88,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "S", default_value_t = 1, help_heading = "Examples and trials")]
     seed: u64,
 
-    /// Most tokens of an answer [default: 512; 64 where every rule is one of RULER's, as in the set `recall`].
+    /// Largest number of tokens of an answer [default: 512; 64 where every rule is one of RULER's, as in the set
+    /// `recall`].
     #[arg(long, value_name = "N", help_heading = "Generation")]
     n_predict: Option<usize>,
 
@@ -101,7 +106,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     out: Option<PathBuf>,
 
-    /// Go on: with the run in --out (which happens by itself), else with the latest run under results/ of these settings.
+    /// Continue the run in --out (which also happens without this option), or else the latest run under results/ with
+    /// these settings.
     #[arg(long, conflicts_with = "fresh", help_heading = "Run")]
     resume: bool,
 
@@ -113,9 +119,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     pub(super) config: Option<PathBuf>,
 
-    /// Conditions that answer side by side from one reading of their prompt; `auto` takes as many of an example as fit into
-    /// memory and, as measured at the start, make it faster, up to 64. 1 is the bit-exact reference; more may change late
-    /// tokens of a greedy answer, because what a batch is made of changes low bits.
+    /// Number of conditions that answer side by side, sharing one reading of the prompt. `auto` takes as many as fit
+    /// into memory and, as measured at the start, make the run faster, up to 64. 1 is the bit-exact reference; with
+    /// more, late tokens of a greedy answer may differ, because the last bits of a result depend on what else is in its
+    /// batch.
     #[arg(long, value_name = "N|auto", default_value = "auto", help_heading = "Run")]
     parallel: Parallel,
 
@@ -132,7 +139,8 @@ pub(super) struct Args {
     )]
     dense: Dense,
 
-    /// The most memory to take, such as 10GiB: with --parallel auto, as many conditions answer side by side as fit.
+    /// Largest amount of memory to take, such as 10GiB; --parallel auto then runs as many conditions side by side as
+    /// fit.
     #[arg(long, value_name = "SIZE", help_heading = "Run")]
     memory_limit: Option<Size>,
 
@@ -179,11 +187,12 @@ pub(super) struct SamplingArgs {
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     min_p: f32,
 
-    /// Go on when the model ends its turn, up to --n-predict.
+    /// Continue after the model has ended its turn, up to --n-predict tokens.
     #[arg(long)]
     ignore_eos: bool,
 
-    /// End an answer that says the same up to 32 tokens four times and over at least 48 tokens (stop_reason `loop`).
+    /// End an answer that repeats itself: the same 1 to 32 tokens at least four times, and over at least 48 tokens
+    /// (stop_reason `loop`).
     #[arg(long)]
     stop_loops: bool,
 }
@@ -250,8 +259,9 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     drop(prompts);
     let lanes = plan.settings.generation.parallel;
     if args.parallel == Parallel::Auto && lanes > 1 {
-        progress
-            .say(&format!("parallel: {lanes} conditions side by side; late greedy tokens may differ from --parallel 1"));
+        progress.say(&format!(
+            "parallel: {lanes} conditions side by side; late greedy tokens may differ from --parallel 1"
+        ));
     }
     match plan.dense() {
         Some((cells, conditions)) => tracing::info!(

@@ -74,7 +74,7 @@ pub(super) struct Args {
     #[arg(long, help_heading = "Output")]
     json: bool,
 
-    /// Most tokens to generate [default: 128; 0 with --logits or --continue].
+    /// Largest number of tokens to generate [default: 128; 0 with --logits or --continue].
     #[arg(long, value_name = "N", help_heading = "Generation")]
     n_predict: Option<usize>,
 
