@@ -257,6 +257,9 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
         }
     }
     drop(prompts);
+    if let Some(once) = run_once(&plan) {
+        progress.say(&once);
+    }
     let lanes = plan.settings.generation.parallel;
     if args.parallel == Parallel::Auto && lanes > 1 {
         progress.say(&format!(
@@ -304,6 +307,20 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let judged = args.judge.judge_run(&directory, &args.engine, model, quiet);
     conclude(&args, &directory, &outcome, judged.as_ref().ok())?;
     judge::complete(&judged?)
+}
+
+/// Which conditions are run once although repeats were asked for.
+fn run_once(plan: &Plan) -> Option<String> {
+    let Settings { repeats, conditions, .. } = &plan.settings;
+    let once = conditions.iter().filter(|condition| plan.settings.runs_once(condition));
+    let once: Vec<String> = once.map(ToString::to_string).collect();
+    (*repeats > 1 && !once.is_empty()).then(|| {
+        format!(
+            "repeats: {} run{} once, not {repeats} times: nothing is drawn there, and the answers would be the same",
+            once.join(", "),
+            if once.len() == 1 { "s" } else { "" }
+        )
+    })
 }
 
 fn conclude(args: &Args, directory: &Path, outcome: &Outcome, judged: Option<&Judged>) -> Result<()> {
@@ -426,7 +443,6 @@ impl Speed {
 }
 
 fn dry_run(args: &Args, plan: &Plan, memory: &MemoryUse, n_ctx: u32, speed: Option<Speed>) -> Result<()> {
-    let repeats = plan.settings.repeats as usize * plan.settings.conditions.len();
     let prompt_tokens: usize = plan.prompt_tokens.iter().sum();
     let conditions: Vec<_> = plan.settings.conditions.iter().map(ToString::to_string).collect();
     let most_generated = plan.n_trials().saturating_mul(plan.settings.generation.n_predict);
@@ -440,10 +456,11 @@ fn dry_run(args: &Args, plan: &Plan, memory: &MemoryUse, n_ctx: u32, speed: Opti
         }));
     }
     let mut text = format!(
-        "{} examples x {} conditions x {} repeats = {} trials\n",
+        "{} examples x {} conditions x {} repeats{}: {} trials\n",
         plan.examples.len(),
         conditions.len(),
         plan.settings.repeats,
+        if plan.session(Build::this(1)).once.is_empty() { "" } else { " (once where nothing is drawn)" },
         plan.n_trials()
     );
     text.push_str(&format!("conditions: {}\n", conditions.join(", ")));
@@ -451,8 +468,9 @@ fn dry_run(args: &Args, plan: &Plan, memory: &MemoryUse, n_ctx: u32, speed: Opti
         text.push_str(&format!("primary comparison: {primary}\n"));
     }
     text.push_str(&format!(
-        "tokens: {prompt_tokens} of prompts (longest {}), each read for {repeats} trials; at most {most_generated} generated\n",
-        plan.prompt_tokens.iter().max().unwrap_or(&0)
+        "tokens: {prompt_tokens} of prompts (longest {}), each read for {} trials; at most {most_generated} generated\n",
+        plan.prompt_tokens.iter().max().unwrap_or(&0),
+        plan.n_trials().div_ceil(plan.examples.len())
     ));
     text.push_str(&match speed {
         Some(speed) => format!(

@@ -14,7 +14,8 @@ pub fn new_directory(results: &Path, manifest: &Manifest) -> PathBuf {
     if policies.len() > 1 && policies[0] == "none" {
         policies.remove(0); // the baseline goes without saying
     }
-    let stem = format!("{}-{}", manifest.started().replace(':', "").trim_end_matches('Z'), policies.join("+"));
+    let started = manifest.started().replace(':', "");
+    let stem = format!("{}-{}", started.trim_end_matches('Z'), policies.join("+").replace(':', "-"));
     (1..)
         .map(|n| results.join(if n == 1 { stem.clone() } else { format!("{stem}-{n}") }))
         .find(|directory| !directory.exists())
