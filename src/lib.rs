@@ -70,6 +70,7 @@
 //! - [`api`]: language models behind an HTTP API: keys, retries, prices.
 //! - [`judge`]: language models that score instructions that no rule can check.
 //! - [`mod@bench`]: how fast the engine is, compared with other programs.
+//! - [`size`]: amounts of memory as one types and reads them.
 //! - [`interrupt`]: the request to stop, read by everything that takes long.
 //! - [`cli`]: the command line, one file per subcommand.
 //!
@@ -98,6 +99,7 @@ pub mod models;
 mod random;
 pub mod report;
 pub mod score;
+pub mod size;
 pub mod span;
 pub mod stats;
 

@@ -564,6 +564,31 @@ fn no_key_is_seen_anywhere() {
 }
 
 #[test]
+fn a_dry_run_needs_no_key_and_every_retry_is_said() {
+    let server = Server::start(|asked, before| match before {
+        0 => http("503 Service Unavailable", "", ""),
+        _ => http("200 OK", "", &message(&verdict(&question(&asked.body))).to_string()),
+    });
+    let directory = tempfile::tempdir().unwrap();
+    run_of(directory.path(), &["please"]);
+    let run = |key: &str, more: &[&str]| {
+        let mut command = common::kvllama(["judge", directory.path().to_str().unwrap()]);
+        command.args(more).envs([("ANTHROPIC_API_KEY", key), ("ANTHROPIC_BASE_URL", server.url.as_str())]);
+        let output = command.output().unwrap();
+        let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        (output.status.code(), out, err)
+    };
+    for judge in ["anthropic", "anthropic-batch"] {
+        let (code, out, err) = run("", &["--dry-run", "--judge", judge]);
+        assert!(code == Some(0) && out.starts_with("1 verdicts to ask of anthropic"), "{err}");
+        assert_eq!(run("", &["--judge", judge]).0, Some(2));
+    }
+    assert!(server.asked().is_empty());
+    let (code, _, err) = run(KEY, &[]);
+    assert!(code == Some(0) && err.contains("answers 503; request 1 of 6, the next in"), "{err}");
+}
+
+#[test]
 fn exp_judges_what_it_generated_and_goes_on_where_it_stopped() {
     let server = Server::start(|asked, _| match asked.headers.get("authorization") {
         None => {

@@ -13,12 +13,18 @@ pub const URL: &str = "https://api.anthropic.com";
 pub(crate) const MESSAGES: &str = "/v1/messages";
 
 /// # Errors
-/// If there is no key, or if key or address cannot be used.
+/// If key or address cannot be used. A missing key is an error of [`check_key`]: what a plan costs can be told without.
 pub(crate) fn client(endpoint: &Endpoint) -> Result<Client> {
-    if endpoint.key.is_none() {
-        return Err(Error::input("the Anthropic API needs a key: set ANTHROPIC_API_KEY"));
-    }
     Ok(Client::new(endpoint, &Auth::Header("x-api-key"))?.with("anthropic-version", "2023-06-01"))
+}
+
+/// # Errors
+/// If there is no key.
+pub(crate) fn check_key(client: &Client) -> Result<()> {
+    match client.has_key() {
+        true => Ok(()),
+        false => Err(Error::input("the Anthropic API needs a key: set ANTHROPIC_API_KEY")),
+    }
 }
 
 /// Adds a tool, and the demand to call it, to the parameters of a request.

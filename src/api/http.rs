@@ -1,6 +1,6 @@
 //! JSON over HTTP, with the timeouts and retries that language models need.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use ureq::http::{HeaderMap, HeaderValue, Request, Uri, header};
@@ -90,6 +90,11 @@ impl Client {
         self
     }
 
+    /// Whether requests carry a key.
+    pub fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// The address.
     pub fn base(&self) -> &str {
         &self.base
@@ -176,17 +181,13 @@ pub(crate) fn shorten(text: &str, limit: usize) -> String {
     }
 }
 
-/// `retry-after`, in seconds or as a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+/// The pause that a server asks for: `retry-after`, in seconds or as a date.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).ok();
     }
-    let format = time::macros::format_description!(
-        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-    );
-    let date = time::PrimitiveDateTime::parse(text, format).ok()?.assume_utc();
-    (date - time::OffsetDateTime::now_utc()).try_into().ok()
+    httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).ok()
 }
 
 #[cfg(test)]
@@ -218,7 +219,7 @@ mod tests {
             retry_after(&headers)
         };
         assert_eq!(read("1.5"), Some(Duration::from_millis(1500)));
-        assert!(read("Fri, 31 Dec 2199 23:59:59 GMT").is_some_and(|wait| wait > Duration::from_secs(1 << 30)));
+        assert!(read("Tue, 31 Dec 2199 23:59:59 GMT").is_some_and(|wait| wait > Duration::from_secs(1 << 30)));
         assert_eq!((read("Wed, 21 Oct 2015 07:28:00 GMT"), read("soon"), read("-1")), (None, None, None));
     }
 }

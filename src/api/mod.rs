@@ -14,5 +14,5 @@ pub use http::Endpoint;
 pub use retry::Patience;
 pub use secret::Secret;
 
-pub(crate) use http::{Auth, Client, shorten};
-pub(crate) use retry::{Trouble, persist, sleep};
+pub(crate) use http::{Auth, Client, retry_after, shorten};
+pub(crate) use retry::{Trouble, pause, persist, sleep};

@@ -88,18 +88,19 @@ pub(crate) fn persist<T>(
         if n >= patience.attempts || misformed == MAX_MISFORMED {
             return Err(Trouble::Final(format!("{reason} (asked {n} times)")));
         }
-        let backoff = patience.backoff.saturating_mul(1 << (n - 1).min(16)).min(MAX_BACKOFF);
-        let jittered = backoff.mul_f64(rand::random_range(0.5..1.0));
-        let pause = jittered.max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER));
-        // A pause that is felt is explained.
-        if pause >= Duration::from_secs(2) {
-            tracing::warn!("{reason}; asked {n} times, again in {:.0} s", pause.as_secs_f64());
-        } else {
-            tracing::debug!("attempt {n}: {reason}");
-        }
+        let pause = pause(patience.backoff, n, retry_after);
+        let attempts = patience.attempts;
+        tracing::warn!("{reason}; request {n} of {attempts}, the next in {:.1} s", pause.as_secs_f64());
         sleep(pause)?;
     }
     unreachable!("the loop has no other end")
+}
+
+/// The pause after the last of `failures` in a row: `first`, doubled with every further one, up to a minute. It is
+/// jittered, so that two clients that failed together do not return together. A server may ask for a longer one.
+pub(crate) fn pause(first: Duration, failures: u32, asked: Option<Duration>) -> Duration {
+    let backoff = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(MAX_BACKOFF);
+    backoff.mul_f64(rand::random_range(0.5..1.0)).max(asked.unwrap_or_default().min(MAX_RETRY_AFTER))
 }
 
 /// Sleeps, but wakes up on Ctrl-C.

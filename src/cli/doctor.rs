@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use serde_json::json;
-use sysinfo::System;
 
 use super::engine::EngineArgs;
 use super::prompt_view::preamble_view;
@@ -11,7 +10,8 @@ use super::{print, print_json};
 use crate::Result;
 use crate::condition::KvTypes;
 use crate::exp::{Build, megabytes};
-use crate::llama::{self, ContextSettings, Memory, MemoryUse};
+use crate::llama::{self, ContextSettings, Memory, MemoryUse, free_memory};
+use crate::size::Size;
 
 /// Say what this build and this machine can do, and whether a model fits at a context size.
 ///
@@ -41,7 +41,7 @@ pub(super) fn execute(args: Args) -> Result<()> {
     let memory = MemoryUse::predict(&model, context)?;
     let facts = model.facts();
     let free = free_memory();
-    let fits = fits(&memory, free);
+    let fits = memory.fits(free);
     if args.json {
         return print_json(&json!({
             "build": build, "devices": llama::devices(), "cpu": llama::system_info(), "memory_available": free,
@@ -60,8 +60,8 @@ pub(super) fn execute(args: Args) -> Result<()> {
             "device    {} {}: {} free of {}",
             device.name,
             device.description,
-            gib(device.free),
-            gib(device.total)
+            Size(device.free),
+            Size(device.total)
         );
     }
     let _ = writeln!(out, "threads   {}", build.threads);
@@ -98,10 +98,10 @@ pub(super) fn memory_text(memory: &MemoryUse, n_ctx: u32) -> String {
     let line = |place: &str, memory: &Memory| {
         format!(
             "{place:9} {} = weights {} + KV cache {} + compute {}\n",
-            gib(memory.total()),
-            gib(memory.weights),
-            gib(memory.kv_cache),
-            gib(memory.compute)
+            Size(memory.total()),
+            Size(memory.weights),
+            Size(memory.kv_cache),
+            Size(memory.compute)
         )
     };
     let mut out = format!("at a context of {n_ctx} positions:\n");
@@ -110,27 +110,7 @@ pub(super) fn memory_text(memory: &MemoryUse, n_ctx: u32) -> String {
         out.push_str(&line("GPU", &memory.device));
     }
     let free = free_memory();
-    let verdict = if fits(memory, free) { "fits" } else { "does NOT fit: a smaller --ctx, model or --kv-type may" };
-    let _ = writeln!(out, "available {}: it {verdict}", gib(free));
+    let verdict = if memory.fits(free) { "fits" } else { "does NOT fit: a smaller --ctx, model or --kv-type may" };
+    let _ = writeln!(out, "available {}: it {verdict}", Size(free));
     out
-}
-
-/// Whether the machine has enough free memory.
-pub(super) fn fits(memory: &MemoryUse, free: u64) -> bool {
-    let gpu_free: u64 = llama::devices().iter().filter(|device| device.is_gpu).map(|device| device.free).sum();
-    memory.host.total() <= free && memory.device.total() <= gpu_free.max(u64::from(memory.device.total() == 0))
-}
-
-/// Bytes of memory that a new process may take.
-pub(super) fn free_memory() -> u64 {
-    let mut system = System::new();
-    system.refresh_memory();
-    system.available_memory()
-}
-
-pub(super) fn gib(bytes: u64) -> String {
-    match bytes as f64 / f64::from(1 << 30) {
-        small if small < 0.1 => format!("{:.1} MiB", small * 1024.0),
-        large => format!("{large:.2} GiB"),
-    }
 }

@@ -15,38 +15,42 @@ use super::judge_view;
 use super::means::{self, Mean};
 use super::progress::Progress;
 use super::prompt_view::preamble_view;
-use super::room::{self, Size};
 use super::{interrupt, print, print_json};
-use crate::condition::{AxisArgs, Condition, Grid, Positions};
+use crate::condition::{AxisArgs, Grid, Positions};
 use crate::data::Example;
 use crate::engine::{Forgetting, Pace, Reader};
 use crate::evict::KeepSet;
 use crate::exp::stop::{self, StopRule, Watch};
 use crate::exp::{
-    self, Build, DataFacts, Demands, Dense, Generation, Manifest, Opened, Outcome, Plan, Primary, Settings, Store,
+    self, Build, DataFacts, Demands, Dense, Generation, Manifest, Opened, Outcome, Parallel, Plan, Primary, Room,
+    Settings, Shard,
 };
 use crate::judge::stage::Outcome as Judged;
 use crate::llama::{ContextSettings, MemoryUse, Model, Sampling, peak_memory};
 use crate::models;
+use crate::size::Size;
 use crate::{Error, Result};
 
 /// Run the experiment: examples x conditions x repeats, one CSV row per trial.
 ///
-/// Each example's prompt is read whole; each condition then evicts entries of the KV cache and lets
-/// the model answer; each instruction of the example is scored. The full cache (`none`) is added as
-/// the baseline. Rows are appended to trials.csv and instructions.csv in the run directory as they
-/// finish: watch them, stop with Ctrl-C, and rerun the same command with the same --out to go on.
+/// The model reads the whole prompt of an example. Under each condition (one value of each option
+/// under Eviction, such as random at 0.5), entries of its KV cache are then evicted, the model
+/// answers, and each instruction of the example is scored. The full cache (`none`) is added as the
+/// baseline. A trial is one example under one condition. Rows are appended to trials.csv and
+/// instructions.csv in the run directory as trials finish: watch them, stop with Ctrl-C, and rerun
+/// the same command with the same --out to continue.
 #[derive(Debug, clap::Args)]
 #[command(args_override_self = true, after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(flatten)]
     axes: AxisArgs,
 
-    /// Also compare predictions with the full cache's on its own answer: KL divergence, likelihood, top-1 agreement.
+    /// Also measure how far predictions move from those of the full cache, on the full cache's own answer: KL
+    /// divergence, likelihood, top-1 agreement.
     #[arg(long, help_heading = "Generation")]
     fidelity: bool,
 
-    /// Leave the full cache out.
+    /// Do not add the full cache (policy `none`), with which all conditions are compared.
     #[arg(long, help_heading = "Eviction")]
     no_baseline: bool,
 
@@ -54,15 +58,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME|PATH", help_heading = "Examples and trials")]
     data: Option<String>,
 
-    /// Only the first so many examples.
+    /// Use only the first N examples.
     #[arg(long, value_name = "N", help_heading = "Examples and trials")]
     limit: Option<usize>,
 
-    /// Only shard I of N, counted from 1 (`auto` reads Slurm's array variables); examples are split by hash of their id.
+    /// Run only part I of N of the examples, counted from 1, such as 2/4; `auto` reads Slurm's array variables.
+    /// Examples are split by a hash of their id.
     #[arg(long, value_name = "I/N|auto", help_heading = "Examples and trials")]
-    shard: Option<String>,
+    shard: Option<Shard>,
 
-    /// Trials of each (example, condition), each with its own seed.
+    /// Number of trials of each (example, condition), each with its own seed.
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Examples and trials")]
     repeats: u32,
 
@@ -83,7 +88,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "S", default_value_t = 1, help_heading = "Examples and trials")]
     seed: u64,
 
-    /// Most tokens of an answer [default: 512; 64 where every rule is one of RULER's, as in the set `recall`].
+    /// Largest number of tokens of an answer [default: 512; 64 where every rule is one of RULER's, as in the set
+    /// `recall`].
     #[arg(long, value_name = "N", help_heading = "Generation")]
     n_predict: Option<usize>,
 
@@ -100,7 +106,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     out: Option<PathBuf>,
 
-    /// Go on: with the run in --out (which happens by itself), else with the latest run under results/ of these settings.
+    /// Continue the run in --out (which also happens without this option), or else the latest run under results/ with
+    /// these settings.
     #[arg(long, conflicts_with = "fresh", help_heading = "Run")]
     resume: bool,
 
@@ -112,9 +119,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     pub(super) config: Option<PathBuf>,
 
-    /// Conditions that answer side by side from one reading of their prompt; `auto` takes as many of an example as fit into
-    /// memory and, as measured at the start, make it faster, up to 64. 1 is the bit-exact reference; more may change late
-    /// tokens of a greedy answer, because what a batch is made of changes low bits.
+    /// Number of conditions that answer side by side, sharing one reading of the prompt. `auto` takes as many as fit
+    /// into memory and, as measured at the start, make the run faster, up to 64. 1 is the bit-exact reference; with
+    /// more, late tokens of a greedy answer may differ, because the last bits of a result depend on what else is in its
+    /// batch.
     #[arg(long, value_name = "N|auto", default_value = "auto", help_heading = "Run")]
     parallel: Parallel,
 
@@ -131,7 +139,8 @@ pub(super) struct Args {
     )]
     dense: Dense,
 
-    /// The most memory to take, such as 10GiB: with --parallel auto, as many conditions answer side by side as fit.
+    /// Largest amount of memory to take, such as 10GiB; --parallel auto then runs as many conditions side by side as
+    /// fit.
     #[arg(long, value_name = "SIZE", help_heading = "Run")]
     memory_limit: Option<Size>,
 
@@ -158,37 +167,6 @@ Examples:
   kvllama exp --policy random --ratio 0.9 --stop-when decided  no more examples than it takes
   kvllama exp --policy snapkv,random --ratio 0.25,0.5 --primary \"snapkv vs random\"";
 
-/// How many conditions answer side by side.
-#[derive(Debug, Clone, Copy)]
-enum Parallel {
-    Auto,
-    Lanes(u32),
-}
-
-impl Parallel {
-    /// With more lanes than this a batch gains little, even on a GPU.
-    const ENOUGH: u32 = 64;
-
-    fn lanes(self, trials_per_example: usize) -> u32 {
-        match self {
-            Parallel::Lanes(lanes) => lanes,
-            Parallel::Auto => u32::try_from(trials_per_example).unwrap_or(u32::MAX).clamp(1, Self::ENOUGH),
-        }
-    }
-}
-
-impl std::str::FromStr for Parallel {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text.parse() {
-            _ if text == "auto" => Ok(Parallel::Auto),
-            Ok(lanes @ 1..=255) => Ok(Parallel::Lanes(lanes)),
-            _ => Err(Error::input(format!("`{text}` is neither a number from 1 to 255 nor auto"))),
-        }
-    }
-}
-
 /// How tokens are drawn.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Generation")]
@@ -209,11 +187,12 @@ pub(super) struct SamplingArgs {
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     min_p: f32,
 
-    /// Go on when the model ends its turn, up to --n-predict.
+    /// Continue after the model has ended its turn, up to --n-predict tokens.
     #[arg(long)]
     ignore_eos: bool,
 
-    /// End an answer that says the same up to 32 tokens four times and over at least 48 tokens (stop_reason `loop`).
+    /// End an answer that repeats itself: the same 1 to 32 tokens at least four times, and over at least 48 tokens
+    /// (stop_reason `loop`).
     #[arg(long)]
     stop_loops: bool,
 }
@@ -245,15 +224,11 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
         stop::compared(&plan)?;
     }
     let demands = Demands::of(&plan.settings.conditions, args.engine.flash_attn)?;
-    let context_of = |plan: &Plan| {
-        let n_ctx = plan.n_ctx().max(args.engine.ctx.unwrap_or(0));
-        let context = plan.context(demands, args.engine.context(&dry, n_ctx));
-        ContextSettings { n_ctx: n_ctx.max(context.n_ctx), ..context }
-    };
-    let ours_to_choose = matches!(args.parallel, Parallel::Auto);
-    let mut memory = room::fit(&mut plan, &dry, context_of, ours_to_choose, args.memory_limit)?;
+    let context = args.engine.context(&dry, 0);
+    let room = Room { dry, demands, context, parallel: args.parallel, memory_limit: args.memory_limit };
+    let memory = room.fit(&mut plan)?;
     if args.dry_run {
-        let context = context_of(&plan);
+        let context = room.context(&plan);
         let n_ctx = context.n_ctx;
         let speed = match args.measure {
             true => Some(Speed::measure(&args.engine.load(false)?, &plan, context)?),
@@ -263,12 +238,9 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     }
     let model = args.engine.load(false)?;
     interrupt::install()?;
-    if ours_to_choose {
-        let lanes = room::worthwhile(&model, context_of(&plan), plan.settings.generation.parallel)?;
-        memory = room::set(&mut plan, &dry, context_of, lanes)?;
-    }
-    let context = context_of(&plan);
-    drop(dry);
+    let memory = room.measure(&mut plan, &model)?;
+    let context = room.context(&plan);
+    drop(room);
     let build = Build::this(context.threads);
     let manifest = Manifest::new(args.engine.model_file(&model)?, data, &plan.settings, plan.session(build));
     let directory = args.directory(&manifest)?;
@@ -288,13 +260,11 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     if let Some(once) = run_once(&plan) {
         progress.say(&once);
     }
-    if ours_to_choose {
-        let lanes = plan.settings.generation.parallel;
-        if lanes > 1 {
-            progress.say(&format!(
-                "parallel: {lanes} conditions side by side; late greedy tokens may differ from --parallel 1"
-            ));
-        }
+    let lanes = plan.settings.generation.parallel;
+    if args.parallel == Parallel::Auto && lanes > 1 {
+        progress.say(&format!(
+            "parallel: {lanes} conditions side by side; late greedy tokens may differ from --parallel 1"
+        ));
     }
     match plan.dense() {
         Some((cells, conditions)) => tracing::info!(
@@ -397,23 +367,19 @@ impl Args {
                 "--positions compact moves positions in every layer, and --swa-full is off; leave --swa-full on",
             ));
         }
-        let most_instructions = examples.iter().map(|example| example.instructions.len()).max().unwrap_or(0);
-        let trials = |condition: &Condition| if condition.target().is_some() { most_instructions } else { 1 };
-        let trials: usize = conditions.iter().map(trials).sum();
-        let parallel = self.parallel.lanes(trials.saturating_mul(self.repeats as usize));
         Ok(Settings {
             conditions,
             repeats: self.repeats,
             limit: self.limit,
-            shard: self.shard.as_deref().map(shard).transpose()?,
+            shard: self.shard,
             generation: Generation {
                 seed: self.seed,
-                n_predict: self.n_predict.unwrap_or_else(|| default_n_predict(examples)),
+                n_predict: self.n_predict.unwrap_or_else(|| exp::default_n_predict(examples)),
                 sampling: self.sampling.sampling()?,
                 flash_attn: demands.flash_attn,
                 swa_full: self.engine.swa_full,
                 n_batch: self.engine.batch,
-                parallel,
+                parallel: 1, // until the plan is fitted to the machine
                 dense: self.dense,
                 fidelity: self.fidelity,
                 gpu_layers: self.engine.gpu_layers,
@@ -434,81 +400,20 @@ impl Args {
     fn directory(&self, manifest: &Manifest) -> Result<PathBuf> {
         let results = Path::new("results");
         if let Some(directory) = &self.out {
-            if self.fresh && Store::exists(directory) {
-                let mut aside = directory.as_os_str().to_owned();
-                aside.push(format!(".before-{}", manifest.started().replace(':', "")));
-                std::fs::rename(directory, &aside).map_err(Error::io("cannot put aside", directory))?;
-                tracing::warn!("the earlier run is now in {}", PathBuf::from(aside).display());
+            if self.fresh
+                && let Some(aside) = exp::put_aside(directory, manifest)?
+            {
+                tracing::warn!("the earlier run is now in {}", aside.display());
             }
             return Ok(directory.clone());
         }
         if self.resume {
-            return latest_match(results, manifest)?.ok_or_else(|| {
+            return exp::latest_match(results, manifest)?.ok_or_else(|| {
                 Error::input("no run under results/ has these settings; leave --resume out to start one")
             });
         }
-        let conditions = manifest.conditions();
-        let mut policies: Vec<_> = conditions.iter().map(|(_, condition)| condition.policy.name()).collect();
-        policies.dedup();
-        if policies.len() > 1 && policies[0] == "none" {
-            policies.remove(0); // the baseline goes without saying
-        }
-        let stem = format!(
-            "{}-{}",
-            manifest.started().replace(':', "").trim_end_matches('Z'),
-            policies.join("+").replace(':', "-")
-        );
-        Ok((1..)
-            .map(|n| results.join(if n == 1 { stem.clone() } else { format!("{stem}-{n}") }))
-            .find(|directory| !directory.exists())
-            .expect("some number is free"))
+        Ok(exp::new_directory(results, manifest))
     }
-}
-
-/// An answer that is compared with a few facts is short; what a small model says after it only costs time.
-fn default_n_predict(examples: &[Example]) -> usize {
-    let recall = examples.iter().flat_map(|example| &example.instructions).all(|one| one.kind.starts_with("ruler:"));
-    if recall { 64 } else { 512 }
-}
-
-/// Parses `I/N`, or reads Slurm's array variables for `auto`.
-fn shard(text: &str) -> Result<(u32, u32)> {
-    let bad = || {
-        Error::input(format!(
-            "`{text}` is not a shard; write I/N with I from 1 to N, such as 2/4, or auto in a Slurm array"
-        ))
-    };
-    let (index, count) = if text == "auto" {
-        let variable = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
-        let (id, least) = (variable("SLURM_ARRAY_TASK_ID"), variable("SLURM_ARRAY_TASK_MIN"));
-        let (Some(id), Some(least), Some(count)) = (id, least, variable("SLURM_ARRAY_TASK_COUNT")) else {
-            return Err(bad());
-        };
-        (id.checked_sub(least).ok_or_else(bad)? + 1, count)
-    } else {
-        let (index, count) = text.split_once('/').ok_or_else(bad)?;
-        (index.parse().map_err(|_| bad())?, count.parse().map_err(|_| bad())?)
-    };
-    if (1..=count).contains(&index) { Ok((index, count)) } else { Err(bad()) }
-}
-
-/// The run under `results` with the same settings that was started last.
-fn latest_match(results: &Path, manifest: &Manifest) -> Result<Option<PathBuf>> {
-    let Ok(entries) = std::fs::read_dir(results) else { return Ok(None) };
-    let mut found: Option<(String, PathBuf)> = None;
-    for entry in entries {
-        let directory = entry.map_err(Error::io("cannot list", results))?.path();
-        let Ok(earlier) = Manifest::read(&directory.join("manifest.json")) else { continue };
-        // A run may have grown, so it is enough if it planned some of these conditions.
-        let planned = earlier.conditions();
-        let overlaps = manifest.conditions().iter().any(|(_, now)| planned.iter().any(|(_, then)| then == now));
-        let same = earlier.schema == manifest.schema && earlier.run_id == manifest.run_id && overlaps;
-        let started = earlier.sessions.last().map_or("", |session| &session.started).to_owned();
-        if same && found.as_ref().is_none_or(|(latest, _)| *latest < started) {
-            found = Some((started, directory));
-        }
-    }
-    Ok(found.map(|(_, directory)| directory))
 }
 
 /// Measured speed in tokens per second.
@@ -540,7 +445,7 @@ impl Speed {
 fn dry_run(args: &Args, plan: &Plan, memory: &MemoryUse, n_ctx: u32, speed: Option<Speed>) -> Result<()> {
     let prompt_tokens: usize = plan.prompt_tokens.iter().sum();
     let conditions: Vec<_> = plan.settings.conditions.iter().map(ToString::to_string).collect();
-    let most_generated = plan.n_trials() * plan.settings.generation.n_predict;
+    let most_generated = plan.n_trials().saturating_mul(plan.settings.generation.n_predict);
     if args.json {
         return print_json(&json!({
             "examples": plan.examples.len(), "conditions": conditions, "repeats": plan.settings.repeats,

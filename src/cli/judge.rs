@@ -25,7 +25,7 @@ use crate::{Error, Result};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  ANTHROPIC_API_KEY=... kvllama judge results/curve --dry-run
+  kvllama judge results/curve --dry-run        what would be asked, and its price: needs no key
   ANTHROPIC_API_KEY=... kvllama judge results/curve --max-cost 2
   kvllama judge results/curve --judge openai --judge-url http://127.0.0.1:8080 --judge-model gemma-3-12b
   kvllama judge results/curve --judge claude-cli --all       also what rules check: do they agree?
@@ -39,7 +39,7 @@ pub(super) struct Args {
     #[command(flatten)]
     judge: JudgeArgs,
 
-    /// Say what would be asked and what it would cost, and stop.
+    /// Print what would be asked and what it would cost, and stop; needs no key.
     #[arg(long)]
     dry_run: bool,
 
@@ -71,11 +71,11 @@ pub(super) struct JudgeArgs {
     #[arg(long, visible_alias = "all")]
     judge_all: bool,
 
-    /// Requests under way at once.
+    /// Number of requests at the same time.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     judge_parallel: u16,
 
-    /// Seconds one request may take.
+    /// Time limit of one request, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 120.0)]
     judge_timeout: f64,
 
@@ -83,7 +83,7 @@ pub(super) struct JudgeArgs {
     #[arg(long, value_name = "IN,OUT")]
     judge_price: Option<Price>,
 
-    /// Stop before more than so many US dollars are spent.
+    /// Stop before the cost exceeds this many US dollars.
     #[arg(long, value_name = "USD")]
     max_cost: Option<f64>,
 }
@@ -113,7 +113,8 @@ pub(super) fn execute(mut args: Args, quiet: bool) -> Result<()> {
     args.engine.model = args.judge.judge_model.clone().or(args.engine.model);
     let mut judge = args.judge.build(Backend::Anthropic, &args.run, &args.engine, None)?;
     let options = Options { dry_run: args.dry_run, ..args.judge.options()? };
-    let mut progress = Progress::new(quiet);
+    // The plan is the result of a dry run, which prints it itself.
+    let mut progress = Progress::new(quiet || args.dry_run);
     let outcome = stage::run(&args.run, judge.as_mut(), &options, &mut progress);
     progress.finish();
     let outcome = outcome?;
@@ -140,7 +141,7 @@ impl JudgeArgs {
         match self.backend(Backend::Off) {
             Backend::Off => Ok(false),
             Backend::Local => Ok(true),
-            backend => self.remote(backend, Path::new("")).map(|_| true),
+            backend => self.remote(backend, Path::new(""))?.ready().map(|()| true),
         }
     }
 

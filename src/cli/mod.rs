@@ -18,7 +18,6 @@ mod progress;
 mod prompt_view;
 mod pull;
 mod report;
-mod room;
 mod score;
 
 use std::io::Write as _;
@@ -43,11 +42,11 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// Say more on stderr: -v for progress of each step, -vv for llama.cpp's own log.
+    /// Print more on stderr: -v for the progress of each step, -vv for llama.cpp's own log.
     #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = "Everywhere")]
     verbose: u8,
 
-    /// Say nothing on stderr but errors.
+    /// Print only errors on stderr.
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Everywhere")]
     quiet: bool,
 }

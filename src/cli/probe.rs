@@ -74,7 +74,7 @@ pub(super) struct Args {
     #[arg(long, help_heading = "Output")]
     json: bool,
 
-    /// Most tokens to generate [default: 128; 0 with --logits or --continue].
+    /// Largest number of tokens to generate [default: 128; 0 with --logits or --continue].
     #[arg(long, value_name = "N", help_heading = "Generation")]
     n_predict: Option<usize>,
 
@@ -115,6 +115,7 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
     model.check_tokens(&forced)?;
     let prompt = args.prompt(&model)?;
     let seed = TrialSeed(args.seed);
+    tracing::info!("{}: {}", model.name(), model.facts().description);
 
     interrupt::install()?;
     let answered = forced.len() + n_predict;
@@ -131,6 +132,7 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
     }
     let context =
         ContextSettings { flash_attn: demands.flash_attn, tap: demands.tap, kv_type: condition.kv_type, ..context };
+    tracing::info!("a context of {} positions, {} threads", context.n_ctx, context.threads);
     let mut reader = Reader::private(&model, context.clone())?;
     if args.dense {
         // Only compacting needs what lies outside the window.
@@ -144,6 +146,10 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
         (forgetting, Outcome { cut, answer, logits: Vec::new() })
     } else {
         let read = &prompt.tokens[..read_before(&condition, &prompt)?];
+        tracing::info!("of {} prompt tokens, {} are read before the eviction", prompt.tokens.len(), read.len());
+        if score.is_some() {
+            tracing::info!("reading them once to score them by {}", condition.policy);
+        }
         scores = score.map(|score| reader.scores(read, &[score])).transpose()?.map(|mut scores| scores.remove(0));
         let forgetting = match &args.evict {
             None => forgetting(&condition, &prompt, seed, &[], &model, scores.as_ref())?,
@@ -163,13 +169,21 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
                  --layers all and --memory kv, and with models whose rotation does not depend on the context",
             ));
         }
+        let (kept, cached) = (forgetting.n_kept(), prompt.n_cached());
+        tracing::info!("{}: {} of {cached} positions are evicted", args.name(&condition), cached - kept);
         // The full cache comes first: it is what the cut answer is compared with.
-        if !args.json && n_predict > 0 && forgetting.n_kept() < prompt.n_cached() {
+        if !args.json && n_predict > 0 && kept < cached {
+            tracing::info!("answering with the full cache, for comparison");
             let mut sampler = Sampler::new(&sampling, seed.sampler());
             let all = Forgetting::new(KeepSet::all(prompt.n_cached()));
             full = Some(Outcome::of(&mut reader, &prompt, &all, &forced, &mut sampler, n_predict)?.answer);
         }
+        tracing::info!("answering with the cut cache");
         let outcome = Outcome::of(&mut reader, &prompt, &forgetting, &forced, &mut sampler, n_predict)?;
+        let cells = outcome.cut.cells_before.zip(outcome.cut.cells_after);
+        if let Some((before, after)) = cells {
+            tracing::info!("cells used: {} before the eviction, {} after it", before.used, after.used);
+        }
         (forgetting, outcome)
     };
 

@@ -7,7 +7,7 @@ use crate::{Error, Result};
 /// `--aggregate`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AggregateArgs {
-    /// How the scores of layers and heads become one.
+    /// How a position's scores in all layers and heads become one number.
     #[arg(long, help_heading = "Eviction", value_name = "HOW,..", value_delimiter = ',', default_value = "mean")]
     pub aggregate: Vec<Aggregate>,
 }

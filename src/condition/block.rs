@@ -21,7 +21,7 @@ impl Default for Block {
 /// `--block`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct BlockArgs {
-    /// Contiguous positions that `random` evicts together.
+    /// Number of neighbouring positions that `random` evicts together.
     #[arg(long, help_heading = "Eviction", value_name = "B,..", value_delimiter = ',', default_value = "1")]
     pub block: Vec<usize>,
 }

@@ -10,19 +10,23 @@ const SCORED_EVERY: usize = 16;
 /// `--ratio`, `--keep-first`, `--keep-last`, `--rolling` and `--every`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct BudgetArgs {
-    /// Fractions to evict, separated by commas; also ranges FROM..TO:STEP with both ends included.
+    /// Fraction of the prompt's cache entries to evict, such as 0.5; also several, separated by commas, or a range
+    /// FROM..TO:STEP that includes both ends.
     #[arg(long, help_heading = "Eviction", value_name = "R,..", value_delimiter = ',', allow_negative_numbers = true)]
     pub ratio: Vec<String>,
 
-    /// First positions to keep: the sinks of `streaming` under a ratio [default: 4], or the first number of a window.
+    /// Number of first positions to keep: with --keep-last instead of a ratio; with a ratio the sinks of `streaming`
+    /// [default: 4].
     #[arg(long, help_heading = "Eviction", value_name = "N")]
     pub keep_first: Option<usize>,
 
-    /// Last positions to keep: with --keep-first a window instead of a ratio (StreamingLLM's 100/100).
+    /// Number of last positions to keep, with --keep-first and instead of a ratio: StreamingLLM's 100 first and 100
+    /// last.
     #[arg(long, help_heading = "Eviction", value_name = "M")]
     pub keep_last: Option<usize>,
 
-    /// Instead of another budget: hold the cache to B positions while the model generates, without end if need be.
+    /// Limit the cache to B positions also while the model generates, instead of a ratio; answers may then be of any
+    /// length.
     #[arg(long, help_heading = "Eviction", value_name = "B")]
     pub rolling: Option<usize>,
 

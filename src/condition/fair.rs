@@ -16,7 +16,8 @@ pub struct Fair(pub bool);
 /// `--fair`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct FairArgs {
-    /// Split the budget over the spans of the prompt in proportion to their length; the policy ranks within each.
+    /// Evict the same fraction of each span of the prompt (such as the system text); the policy chooses within each
+    /// span.
     #[arg(long, help_heading = "Eviction")]
     pub fair: bool,
 }

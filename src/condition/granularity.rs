@@ -7,7 +7,8 @@ use crate::{Error, Result};
 /// `--granularity`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct GranularityArgs {
-    /// Free whole positions (`token`), or let each `layer` or each KV `head` keep its own, as the papers do: then nothing is freed.
+    /// What is evicted: the same positions in all layers and heads (`token`), whose memory is freed; or others in each
+    /// `layer` or KV `head`, as in the papers, which are hidden without freeing memory.
     #[arg(long, help_heading = "Eviction", value_name = "UNIT,..", value_delimiter = ',', default_value = "token")]
     pub granularity: Vec<Granularity>,
 }

@@ -7,7 +7,8 @@ use crate::evict::Layers;
 /// `--layers`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LayersArgs {
-    /// The layers that forget: all, global or local (without and with a sliding window).
+    /// Layers in which positions are evicted: `all`, or only those without (`global`) or with (`local`) a sliding
+    /// window.
     #[arg(long, help_heading = "Eviction", value_name = "WHICH,..", value_delimiter = ',', default_value = "all")]
     pub layers: Vec<Layers>,
 }

@@ -18,7 +18,8 @@ words! {
 /// `--memory`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct MemoryArgs {
-    /// `kv` reads the whole prompt and evicts; `text` reads the kept tokens only, as a fresh prompt: the contrast control.
+    /// `kv`: the model reads the whole prompt, then entries are evicted. `text`: the model reads only the tokens that
+    /// `kv` keeps, as a fresh prompt, and never sees the others.
     #[arg(long, help_heading = "Eviction", value_name = "MODE,..", value_delimiter = ',', default_value = "kv")]
     pub memory: Vec<Memory>,
 }

@@ -7,8 +7,9 @@ use crate::{Error, Result};
 /// `--policy`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PolicyArgs {
-    /// Policies, separated by commas, with parameters where wanted: streaming, random, snapkv:window=32,kernel=7, ...
-    /// (`kvllama policies` lists them); also with a wrapper, as in sinks+knorm or adakv+snapkv [default: random where a budget is given, else none].
+    /// Policies, separated by commas: which cache entries are evicted (`kvllama policies` lists them). Parameters
+    /// follow a colon (snapkv:window=32,kernel=7); a wrapper stands before a plus (sinks+knorm, adakv+snapkv) [default:
+    /// random where a budget is given, else none].
     #[arg(long, help_heading = "Eviction", value_name = "P,..")]
     pub policy: Vec<String>,
 }

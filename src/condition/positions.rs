@@ -18,7 +18,7 @@ words! {
 /// `--positions`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PositionsArgs {
-    /// Survivors `keep` their RoPE positions, or are moved together (`compact`); both, separated by a comma, run both.
+    /// Positions of what survives: `keep` leaves them as they were, `compact` renumbers them from 0 on without gaps.
     #[arg(long, help_heading = "Eviction", value_name = "MODE,..", value_delimiter = ',', default_value = "keep")]
     pub positions: Vec<Positions>,
 }

@@ -7,7 +7,8 @@ use crate::evict::Protect;
 /// `--protect`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ProtectArgs {
-    /// Spans that survive whatever the policy says: bos, sink:N, template, system, instruction, question, none.
+    /// Parts of the prompt that are never evicted: bos, sink:N (the first N positions), template, system, instruction,
+    /// question, none.
     #[arg(long, help_heading = "Eviction", value_name = "SPAN,..", default_value = "none")]
     pub protect: Protect,
 }

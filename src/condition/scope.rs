@@ -20,7 +20,8 @@ words! {
 /// `--scope`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ScopeArgs {
-    /// What is compressed: the whole `prompt`, or only the `system` text or the `context`, before the rest is read.
+    /// Part of the prompt from which entries are evicted: the whole `prompt`; or only the `system` text or the
+    /// `context`, before the model reads what follows.
     #[arg(long, help_heading = "Eviction", value_name = "SPAN,..", value_delimiter = ',', default_value = "prompt")]
     pub scope: Vec<Scope>,
 }

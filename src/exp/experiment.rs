@@ -6,19 +6,22 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Build, DataFacts, Demands, Manifest, ModelFile, Observer, Outcome, Plan, PromptRow, Resumed, Settings, Store,
-    prompt_of, rehearse, run, write_prompts,
+    Build, DataFacts, Demands, Manifest, ModelFile, Observer, Outcome, Parallel, Plan, PromptRow, Resumed, Room,
+    Settings, Store, default_n_predict, prompt_of, rehearse, run, write_prompts,
 };
 use crate::condition::Grid;
 use crate::data::{self, Example, bundled};
 use crate::llama::{ContextSettings, LoadSettings, Model, default_threads};
 use crate::models::{self, ModelSource};
+use crate::size::Size;
 use crate::{Error, Result};
 
 /// A model, examples, and the settings of a run. The crate's front page has an example.
 pub struct Experiment {
-    /// The model.
-    pub model: Arc<Model>,
+    /// The model without its weights; [`Experiment::run`] loads it.
+    pub dry: Arc<Model>,
+    /// Where it is loaded from.
+    pub source: ModelSource,
     /// The manifest's description of the model file.
     pub model_file: ModelFile,
     /// The examples.
@@ -27,8 +30,12 @@ pub struct Experiment {
     pub data: DataFacts,
     /// Conditions, repeats, seed, sampling and so on.
     pub settings: Settings,
-    /// How llama.cpp computes; the plan sets the numbers of positions and sequences.
+    /// How llama.cpp computes; the plan sets the number of sequences, and more positions if it needs them.
     pub context: ContextSettings,
+    /// How many conditions answer side by side.
+    pub parallel: Parallel,
+    /// The most memory to take.
+    pub memory_limit: Option<Size>,
 }
 
 impl Experiment {
@@ -39,30 +46,38 @@ impl Experiment {
     /// If the model or the data cannot be read, or if a condition is invalid.
     pub fn new(model: &str, data: &str, conditions: &str) -> Result<Self> {
         let source = models::resolve(model, &models::directory())?;
-        let load = LoadSettings::default();
-        let loaded = source.load(&load, None)?;
+        let dry = source.load(&LoadSettings { dry: true, ..LoadSettings::default() }, None)?;
         let (examples, data) = examples_named(data)?;
-        let settings = Settings::new(Grid::parse(conditions)?.conditions()?);
-        let threads = default_threads(loaded.facts().n_params);
+        let mut settings = Settings::new(Grid::parse(conditions)?.conditions()?);
+        settings.generation.n_predict = default_n_predict(&examples);
+        let threads = default_threads(dry.facts().n_params);
         Ok(Experiment {
-            model_file: ModelFile::of(&source, model, &loaded)?,
-            model: loaded,
+            model_file: ModelFile::of(&source, model, &dry)?,
+            dry,
+            source,
             examples,
             data,
             settings,
-            context: ContextSettings { threads, ..ContextSettings::default() },
+            context: ContextSettings { threads, n_ctx: 0, ..ContextSettings::default() },
+            parallel: Parallel::Auto,
+            memory_limit: None,
         })
     }
 
     /// Runs the experiment in a run directory, or continues the run that is there.
     ///
     /// # Errors
-    /// As [`Plan::new`], [`open`] and [`run()`].
+    /// As [`Plan::new`], [`Room::fit`], [`open`] and [`run()`].
     pub fn run(self, directory: &Path, observer: &mut dyn Observer) -> Result<Outcome> {
-        let Experiment { model, model_file, examples, data, settings, context } = self;
-        let plan = Plan::new(settings, examples, &model, None)?;
+        let Experiment { dry, source, model_file, examples, data, settings, context, parallel, memory_limit } = self;
+        let mut plan = Plan::new(settings, examples, &dry, None)?;
         let demands = Demands::of(&plan.settings.conditions, context.flash_attn)?;
-        let context = plan.context(demands, context);
+        let room = Room { dry, demands, context, parallel, memory_limit };
+        room.fit(&mut plan)?;
+        let load = LoadSettings { gpu_layers: plan.settings.generation.gpu_layers, ..LoadSettings::default() };
+        let model = source.load(&load, None)?;
+        room.measure(&mut plan, &model)?;
+        let context = room.context(&plan);
         let manifest = Manifest::new(model_file, data, &plan.settings, plan.session(Build::this(context.threads)));
         let Opened { mut store, resumed, .. } = open(&plan, &model, &context, &manifest, directory)?;
         run(&plan, &model, context, &manifest.run_id, &mut store, resumed, observer)

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{Generation, Primary, Settings};
+use super::{Generation, Primary, Settings, Shard};
 use crate::condition::{self, Condition, KvTypes};
 use crate::llama::Model;
 use crate::models::ModelSource;
@@ -30,8 +30,8 @@ pub struct Manifest {
     pub data: DataFacts,
     /// What changes the outcome of a trial, besides its condition, the model and the example.
     pub generation: Generation,
-    /// `(i, n)`: only the examples of shard `i` of `n`, counted from 1.
-    pub shard: Option<(u32, u32)>,
+    /// Only the examples of this shard.
+    pub shard: Option<Shard>,
     /// The comparison that the study is about; it was written here before the first trial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary: Option<Primary>,

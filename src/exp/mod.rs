@@ -3,6 +3,7 @@
 //! - [`Experiment`]: a complete experiment as one call.
 //! - [`Settings`]: everything that identifies a run; [`Manifest`]: its record on disk.
 //! - [`Plan`]: the settings applied to a model and a data set: prompts, trials, sizes.
+//! - [`Room`]: how many conditions of a plan answer side by side, within the memory.
 //! - [`Store`]: the run directory: durable rows, resume, lock.
 //! - [`run`]: the loop over trials.
 //! - [`merge()`]: combines shards into one run.
@@ -15,15 +16,18 @@ mod forget;
 mod manifest;
 mod means;
 mod merge;
+mod place;
 mod plan;
 mod primary;
 mod prompts;
 mod rescore;
 mod rewrite;
 mod roll;
+mod room;
 mod rows;
 mod run;
 mod settings;
+mod shard;
 pub mod stop;
 mod store;
 mod table;
@@ -36,6 +40,7 @@ pub use forget::{Demands, Sights, check, forgetting, read_before, rehearse, targ
 pub use manifest::{Build, DataFacts, Manifest, ModelFile, Session, megabytes};
 pub use means::means;
 pub use merge::{Merged, merge};
+pub use place::{latest_match, new_directory, put_aside};
 pub use plan::{Plan, prompt_of};
 pub use primary::Primary;
 pub use prompts::{PROMPTS, PromptRow, instructions_of, read_prompts, write_prompts};
@@ -43,8 +48,10 @@ pub use rescore::{Rescored, rescore};
 pub use rewrite::Rows;
 pub(crate) use rewrite::check_complete;
 pub use roll::roll;
+pub use room::{Parallel, Room};
 pub use rows::{InstructionRow, Key, Scorer, TrialRow};
 pub use run::{Observer, Outcome, run};
-pub use settings::{Generation, Settings};
+pub use settings::{Generation, Settings, default_n_predict};
+pub use shard::Shard;
 pub use store::{INSTRUCTIONS, MANIFEST, Resumed, Store, TRIALS};
 pub(crate) use table::{check_columns, inspect};

@@ -49,7 +49,7 @@ impl Plan {
             .into_iter()
             .enumerate()
             .take(settings.limit.unwrap_or(usize::MAX))
-            .filter(|(_, example)| settings.shard.is_none_or(|shard| in_shard(&example.id, shard)))
+            .filter(|(_, example)| settings.shard.is_none_or(|shard| shard.holds(&example.id)))
             .unzip();
         if examples.is_empty() {
             return Err(Error::input("no example is selected; check --limit and --shard"));
@@ -142,10 +142,12 @@ impl Plan {
         u32::try_from(self.positions(longest, lanes).saturating_add(more)).unwrap_or(u32::MAX)
     }
 
-    /// The context that this plan needs: sets positions, streams, tap and flash attention.
+    /// The context that this plan needs: sets streams, tap and flash attention, and raises the number of positions to
+    /// what the plan needs.
     pub fn context(&self, demands: Demands, context: ContextSettings) -> ContextSettings {
         let Demands { tap, flash_attn } = demands;
-        ContextSettings { n_ctx: self.n_ctx(), streams: self.streams(), tap, flash_attn, ..context }
+        let n_ctx = self.n_ctx().max(context.n_ctx);
+        ContextSettings { n_ctx, streams: self.streams(), tap, flash_attn, ..context }
     }
 
     /// Whether each lane needs its own cells: conditions with `--positions compact` move theirs.
@@ -318,15 +320,6 @@ fn own_tokens(condition: &Condition, prompt: &Prompt) -> usize {
         }
         Memory::Text => cached,
     }
-}
-
-/// Whether an example belongs to shard `i` of `n` (from 1). All conditions of an example are in one shard, and adding
-/// examples or conditions moves no example to another shard.
-fn in_shard(id: &str, (index, count): (u32, u32)) -> bool {
-    use sha2::{Digest as _, Sha256};
-    let digest = Sha256::digest(id.as_bytes());
-    let first = u64::from_be_bytes(digest[..8].try_into().expect("a SHA-256 has 32 bytes"));
-    first % u64::from(count) == u64::from(index) - 1
 }
 
 /// The prompt of an example, with spans for its instructions, context and question.

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Dense, Primary};
+use super::{Dense, Primary, Shard};
 use crate::condition::Condition;
+use crate::data::Example;
 use crate::llama::{FlashAttn, Sampling};
 
 /// The validated settings of a run: everything that identifies it.
@@ -15,8 +16,8 @@ pub struct Settings {
     pub repeats: u32,
     /// Takes only the first `limit` examples.
     pub limit: Option<usize>,
-    /// `(i, n)`: takes only the examples of shard `i` of `n`, counted from 1.
-    pub shard: Option<(u32, u32)>,
+    /// Takes only the examples of this shard.
+    pub shard: Option<Shard>,
     /// The settings of each trial.
     pub generation: Generation,
     /// The comparison that the study is about, if it names one.
@@ -87,4 +88,11 @@ pub struct Generation {
     pub chat_template: Option<String>,
     /// SHA-256 of that template.
     pub chat_template_sha256: Option<String>,
+}
+
+/// The default limit for the tokens of an answer: an answer that is compared with a few facts (rules of RULER) is short;
+/// what a small model says after it only costs time.
+pub fn default_n_predict(examples: &[Example]) -> usize {
+    let recall = examples.iter().flat_map(|example| &example.instructions).all(|one| one.kind.starts_with("ruler:"));
+    if recall { 64 } else { 512 }
 }

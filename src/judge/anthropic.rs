@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::prompt::{self, MAX_TOKENS, SYSTEM};
 use super::{Judge, Report, Request, Verdict, pool};
 use crate::Result;
-use crate::api::anthropic::{MESSAGES, call, client, takes_temperature, usage, with_tool};
+use crate::api::anthropic::{MESSAGES, call, check_key, client, takes_temperature, usage, with_tool};
 use crate::api::price::{self, Price, Usage};
 use crate::api::{Client, Endpoint};
 
@@ -21,7 +21,7 @@ impl Anthropic {
     /// `price` replaces the price from the table.
     ///
     /// # Errors
-    /// If there is no key, or if key or address cannot be used.
+    /// If key or address cannot be used.
     pub fn new(endpoint: &Endpoint, model: &str, price: Option<Price>) -> Result<Self> {
         let price = price.or_else(|| price::find(model).map(|known| known.price));
         Ok(Anthropic { client: client(endpoint)?, model: model.to_owned(), price, parallel: endpoint.parallel })
@@ -31,6 +31,10 @@ impl Anthropic {
 impl Judge for Anthropic {
     fn fingerprint(&self) -> String {
         fingerprint(&self.model)
+    }
+
+    fn ready(&self) -> Result<()> {
+        check_key(&self.client)
     }
 
     fn price(&self) -> Option<Price> {

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::anthropic::{fingerprint, params, read};
 use super::{Judge, Reply, Report, Request};
-use crate::api::anthropic::client;
+use crate::api::anthropic::{check_key, client};
 use crate::api::price::{self, Price, Usage};
 use crate::api::{Client, Endpoint, Trouble, sleep};
 use crate::{Error, Result, files};
@@ -39,7 +39,7 @@ impl Batch {
     /// table, before the discount.
     ///
     /// # Errors
-    /// If there is no key, or if key or address cannot be used.
+    /// If key or address cannot be used.
     pub fn new(
         endpoint: &Endpoint,
         model: &str,
@@ -111,6 +111,10 @@ impl Batch {
 impl Judge for Batch {
     fn fingerprint(&self) -> String {
         fingerprint(&self.model)
+    }
+
+    fn ready(&self) -> Result<()> {
+        check_key(&self.client)
     }
 
     fn price(&self) -> Option<Price> {

@@ -73,6 +73,14 @@ pub trait Judge {
     /// The identity of the judge: everything besides the prompt that a verdict depends on.
     fn fingerprint(&self) -> String;
 
+    /// Checks that requests can be made.
+    ///
+    /// # Errors
+    /// If something is missing without which no request can succeed, such as a key.
+    fn ready(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Its price, if known.
     fn price(&self) -> Option<Price>;
 

@@ -114,6 +114,9 @@ pub fn run(directory: &Path, judge: &mut dyn Judge, options: &Options, observer:
             "--max-cost needs a price, and this judge has none; give one with --judge-price IN,OUT",
         ));
     }
+    if !options.dry_run {
+        judge.ready()?;
+    }
     let mut rows = Rows::open(directory)?;
     let instructions = instructions_of(directory)?;
     let fingerprint = judge.fingerprint();

@@ -62,10 +62,23 @@ impl MemoryUse {
         MemoryUse { host: side(self.host, other.host), device: side(self.device, other.device) }
     }
 
+    /// Whether the machine has enough free memory: `free` bytes of its own (see [`free_memory`]), and those of its GPUs.
+    pub fn fits(&self, free: u64) -> bool {
+        let gpu_free: u64 = super::devices().iter().filter(|device| device.is_gpu).map(|device| device.free).sum();
+        self.host.total() <= free && self.device.total() <= gpu_free.max(u64::from(self.device.total() == 0))
+    }
+
     /// The sum over all places.
     pub fn total(&self) -> u64 {
         self.host.total() + self.device.total()
     }
+}
+
+/// Bytes of memory that a new process may take.
+pub fn free_memory() -> u64 {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    system.available_memory()
 }
 
 /// The peak memory of this process so far, in bytes; `None` if the system does not report it.

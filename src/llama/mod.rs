@@ -20,7 +20,7 @@ mod template;
 
 pub use context::{Context, Slot};
 pub use grammar::Grammar;
-pub use memory::{Memory, MemoryUse, peak_memory};
+pub use memory::{Memory, MemoryUse, free_memory, peak_memory};
 pub use model::{Facts, KvLayer, Model};
 pub use preamble::Preamble;
 pub use prompt::{Mark, Prompt};

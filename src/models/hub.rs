@@ -7,6 +7,7 @@ use ureq::http::{HeaderMap, Uri, header};
 use ureq::{Agent, BodyReader};
 
 use super::registry::HubFile;
+use crate::api::retry_after;
 use crate::{Error, Result};
 
 /// The hub's address, the access token and the retries.
@@ -82,8 +83,6 @@ pub(super) struct Client<'a> {
 }
 
 const MAX_REDIRECTS: usize = 10;
-/// Longest pause that a server may ask for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 impl<'a> Client<'a> {
     pub fn new(hub: &'a Hub) -> Result<Self> {
@@ -147,11 +146,8 @@ impl<'a> Client<'a> {
                     return Ok(Answer { sha256, size, start, body, host });
                 }
                 status @ (408 | 429 | 500..=599) => {
-                    let seconds = number(headers, "retry-after").map(Duration::from_secs);
-                    return Err(Trouble::Transient {
-                        reason: format!("{host} answers {status}"),
-                        retry_after: seconds.map(|wait| wait.min(MAX_RETRY_AFTER)),
-                    });
+                    let retry_after = retry_after(headers);
+                    return Err(Trouble::Transient { reason: format!("{host} answers {status}"), retry_after });
                 }
                 // A link to the storage behind the hub expires; the hub gives a new one.
                 status @ (401 | 403 | 404) if !ours => {

@@ -1,13 +1,13 @@
 //! An unfinished download: a locked `.part` file beside its target, hashed while it grows.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use indicatif::HumanBytes;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// The bytes received so far. Its name contains the checksum of the whole file, so that a later run finds only the
 /// beginning of the same file; a changed file starts a new part.
@@ -33,13 +33,7 @@ impl Part {
             .truncate(false)
             .open(&path)
             .map_err(Error::io("cannot write", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::input(format!("another kvllama is pulling {} right now", target.display())));
-            }
-            Err(TryLockError::Error(error)) => return Err(Error::io("cannot lock", &path)(error)),
-        }
+        files::lock(&file, &path)?;
         remove_others(target, &path);
         let mut hasher = Sha256::new();
         let mut len = 0;

@@ -4,13 +4,13 @@
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use indicatif::HumanBytes;
 
 use super::hub::{Answer, Client, Hub, Trouble, is_sha256};
 use super::part::Part;
 use super::registry::HubFile;
+use crate::api::{pause, sleep};
 use crate::{Error, Result};
 
 /// Observes a pull.
@@ -23,7 +23,6 @@ pub trait Observer {
 
 /// Failures in a row, without a single new byte, after which a pull gives up.
 const MAX_FAILURES: u32 = 6;
-const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
 /// Pulls `file` into `directory` and returns its path; returns at once if the file is already there.
 ///
@@ -64,15 +63,10 @@ pub fn pull(
                 HumanBytes(download.len())
             )));
         }
-        let wait = retry_after.unwrap_or_else(|| backoff(hub.backoff, failures));
+        let wait = pause(hub.backoff, failures, retry_after);
         download.observer.note(&format!("{reason}; trying again in {:.0} s", wait.as_secs_f64().ceil()));
-        std::thread::sleep(wait);
+        sleep(wait)?;
     }
-}
-
-/// A pause that doubles with every failure, and differs between two clients that failed together.
-fn backoff(base: Duration, failures: u32) -> Duration {
-    (base * 2u32.pow(failures)).min(MAX_BACKOFF).mul_f64(rand::random_range(0.5..1.0))
 }
 
 struct Download<'a> {

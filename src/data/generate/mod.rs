@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use self::file::OpenFile;
 use super::Example;
-use crate::api::anthropic::{MESSAGES, call, client, usage};
+use crate::api::anthropic::{MESSAGES, call, check_key, client, usage};
 use crate::api::price::{self, Usage};
 use crate::api::{Client, Endpoint, Trouble};
 use crate::{Error, Result, interrupt};
@@ -66,6 +66,7 @@ pub fn generate(
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     let mut writer = Writer { client: client(endpoint)?, model, usage: Usage::default() };
+    check_key(&writer.client)?;
     let mut file = OpenFile::open(path)?;
     let held = file.examples();
     let (mut given_up, mut in_a_row) = (0, 0);
