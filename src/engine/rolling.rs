@@ -149,9 +149,7 @@ impl Roll<'_> {
             let scores = match self.rolling.score {
                 None => None,
                 Some(score) => {
-                    let mut scores = Scores { layers: Vec::new() };
-                    context.seen(&self.needs, |layer| scores.layers.push((layer.index, score.score(layer))))?;
-                    Some(scores)
+                    Some(context.seen(&self.needs, |layers| score.layers(layers))?)
                 }
             };
             keep = (self.rolling.choose)(&self.origins, scores.as_ref(), self.evictions)?;
