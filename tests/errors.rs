@@ -93,6 +93,53 @@ fn every_mistake_gets_a_sentence_that_names_the_mend() {
 }
 
 #[test]
+fn policies_written_wrongly_are_refused_in_one_sentence() {
+    let deep = format!("{}snapkv", "sinks+".repeat(2_000));
+    for policy in [
+        "",
+        " ",
+        "+",
+        "+snapkv",
+        "snapkv+",
+        "sinks+",
+        "sinks++snapkv",
+        "snapkv+sinks",
+        "sinks+sinks+snapkv",
+        &deep,
+        "adakv",
+        "adakv+none",
+        "adakv+random",
+        "adakv+snapkv",
+        "pyramidkv+random",
+        "pyramidkv+streaming",
+        "chunkkv+streaming",
+        "chunkkv+snapkv:chunk=0",
+        "chunkkv+snapkv:chunk=-3",
+        "chunkkv+snapkv:chunk=99999999999999999999999",
+        "chunkkv+snapkv:chunk=2.5",
+        "chunkkv+snapkv:chunk",
+        "adakv+snapkv:safeguard=101",
+        "adakv+snapkv:chunk=3",
+        "snapkv:",
+        "snapkv:=",
+        "snapkv:window=",
+        "snapkv:window==3",
+        "snapkv::window=3",
+        "snapkv:window=3;kernel=5",
+        "snapkv:kernel=nan",
+        "lagkv:sinks=-1",
+        "SNAPKV",
+        "snäpkv:window=\u{663}",
+        "../snapkv",
+    ] {
+        let output = kvllama(["probe", "--prompt=hi", "--ratio=0.5", "--policy", policy]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let clear = output.status.code() == Some(2) && said.starts_with("error: ") && output.stdout.is_empty();
+        assert!(clear && said.lines().count() == 1, "{policy:.80}: {}: {said:.400}", output.status);
+    }
+}
+
+#[test]
 fn no_broken_gguf_crashes_the_process() {
     let whole = fs::read(tiny_model()).unwrap();
     let directory = tempfile::tempdir().unwrap();

@@ -45,6 +45,16 @@ struct Logits {
     expected: String,
 }
 
+/// What a wrapped policy keeps: one set at granularity `token`, else by layer and KV head.
+#[derive(Deserialize)]
+struct Wrapped {
+    prompt: String,
+    policy: String,
+    granularity: String,
+    ratio: String,
+    kept: Value,
+}
+
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/scores").join(name)
 }
@@ -107,6 +117,29 @@ fn scores_per_layer_and_head_and_what_they_keep_equal_the_reference() {
             assert!(error <= allowed, "{name} {policy}: off by {error} of the largest score");
         }
     }
+}
+
+#[test]
+fn wrappers_share_budgets_and_keep_what_the_reference_keeps() {
+    let wrapped: Vec<Wrapped> = serde_json::from_slice(&std::fs::read(fixture("wrapped.json")).unwrap()).unwrap();
+    let cases = cases();
+    for case in &wrapped {
+        let Wrapped { prompt, policy, granularity, ratio, kept } = case;
+        let said = probe(&cases.prompts[prompt], &["--policy", policy, "--granularity", granularity, "--ratio", ratio]);
+        if granularity == "token" {
+            assert_eq!(said["kept"], *kept, "{policy} at {ratio}");
+        } else {
+            let by_layer = said["kept_by_head"].as_object().expect("sets by layer");
+            let by_layer: BTreeMap<usize, &Value> =
+                by_layer.iter().map(|(layer, heads)| (layer.parse().unwrap(), heads)).collect();
+            assert_eq!(
+                serde_json::to_value(by_layer.into_values().collect::<Vec<_>>()).unwrap(),
+                *kept,
+                "{policy} at {ratio}"
+            );
+        }
+    }
+    assert_eq!(wrapped.len(), 24);
 }
 
 #[test]

@@ -105,10 +105,14 @@ POLICIES = {"knorm": knorm, "keydiff": keydiff, "tova": tova, "h2o": h2o, "snapk
             "expected-attention": expected_attention, "lagkv": lagkv}
 
 
+def survivors(n, ratio):
+    return n * (100 - round(100 * float(ratio))) // 100
+
+
 def kept(scores, ratio):
     """Positions that survive: the last, and the highest of the others."""
     n = len(scores)
-    count = n * (100 - round(100 * float(ratio))) // 100
+    count = survivors(n, ratio)
     order = sorted(range(n - 1), key=lambda at: (scores[at], at), reverse=True)
     return np.array(sorted([*order[: count - 1], n - 1]))
 
@@ -127,6 +131,79 @@ def hidden(scores, granularity, layers, ratio):
             ranked = heads if granularity == "head" else heads.mean(0, keepdim=True).expand_as(heads)
             masks[layer] = torch.stack([evicted(row, ratio) for row in ranked])
     return masks
+
+
+# Wrappers: prompt, wrappers with their parameters, the policy inside, granularity.
+WRAPPED = [("long", {"adakv": 20}, "snapkv", "head"), ("medium", {"adakv": 50}, "keydiff", "head"),
+           ("long", {"pyramidkv": (20, 64)}, "snapkv", "layer"), ("medium", {"pyramidkv": (3, 2)}, "keydiff", "head"),
+           ("long", {"pyramidkv": (5, 10), "adakv": 20}, "expected-attention", "head"),
+           ("long", {"chunkkv": 20}, "snapkv", "token"), ("medium", {"chunkkv": 7}, "keydiff", "layer"),
+           ("long", {"pyramidkv": (20, 64), "adakv": 0, "chunkkv": 13}, "h2o", "head")]
+PARAMETERS = {"adakv": "safeguard={}", "pyramidkv": "beta={0[0]},least={0[1]}", "chunkkv": "chunk={}"}
+
+
+def pyramid(layers, n, mean, beta, least):
+    """Cai et al. 2024, arXiv 2406.02069, as kvpress has it: budgets that fall linearly and have this mean. Where kvpress
+    gives up the slope, because the last layer would keep fewer than `least`, the last layer keeps `least`."""
+    last, first = mean / beta, 2 * mean - mean / beta
+    if last < least:
+        last, first = least, 2 * mean - least
+    if first >= n - least:
+        last, first = 2 * mean - (n - least), n - least
+    if last > first:
+        return [mean] * layers
+    return [round(first - layer * (first - last) / (layers - 1)) for layer in range(layers)]
+
+
+def adaptive(scores, count, safeguard):
+    """Feng et al. 2024, arXiv 2407.11550: what each head [heads, n] of a layer keeps, if `count` is the mean."""
+    scores = scores.clone()
+    scores[:, -1] = torch.inf
+    safe = max(1, count * safeguard // 100) if safeguard else 0
+    scores.scatter_(1, scores.topk(safe).indices, torch.inf)
+    gone = scores.flatten().argsort(stable=True)[: len(scores) * (scores.shape[1] - count)]
+    stays = torch.ones(scores.numel(), dtype=torch.bool)
+    stays[gone] = False
+    return stays.view_as(scores).sum(1).tolist()
+
+
+def in_chunks(scores, count, chunk):
+    """Liu et al. 2025, arXiv 2502.00299: whole chunks go, the lowest mean first; the last to go loses its lowest part."""
+    means = [part.mean().item() for part in scores.split(chunk)]
+    order = sorted(range(len(scores) - 1), key=lambda at: (means[at // chunk], at // chunk, scores[at].item(), at))
+    return np.array(sorted({*range(len(scores))} - {*order[: len(scores) - count]}))
+
+
+def highest(scores, count):
+    """The last position, and the highest others, of equal ones the later."""
+    order = sorted(range(len(scores) - 1), key=lambda at: (scores[at].item(), at))
+    return np.array(sorted({*range(len(scores))} - {*order[: len(scores) - count]}))
+
+
+def wrapped(scores, wrappers, granularity, ratio):
+    """What each KV head of each layer keeps, [layers][heads], of scores [layers, heads, n]; one set for `token`."""
+    n = scores.shape[-1]
+    mean = survivors(n, ratio)
+    choose = lambda row, count: ranges(in_chunks(row, count, wrappers["chunkkv"]) if "chunkkv" in wrappers else highest(row, count))
+    if granularity == "token":
+        return choose(scores.mean((0, 1)), mean)
+    budgets = pyramid(len(scores), n, mean, *wrappers["pyramidkv"]) if "pyramidkv" in wrappers else [mean] * len(scores)
+    sets = []
+    for heads, budget in zip(scores, budgets):
+        if granularity == "layer":
+            heads = heads.mean(0, keepdim=True).expand_as(heads)
+        counts = adaptive(heads, budget, wrappers["adakv"]) if "adakv" in wrappers else [budget] * len(heads)
+        sets.append([choose(row, count) for row, count in zip(heads, counts)])
+    return sets
+
+
+def wrapped_cases(scores):
+    for prompt, wrappers, policy, granularity in WRAPPED:
+        parameters = [PARAMETERS[name].format(values) for name, values in wrappers.items()]
+        name = "+".join([*wrappers, policy]) + ":" + ",".join(parameters)
+        for ratio in RATIOS:
+            kept = wrapped(scores[prompt, policy], wrappers, granularity, ratio)
+            yield dict(prompt=prompt, policy=name, granularity=granularity, ratio=ratio, kept=kept)
 
 
 def make():
@@ -151,6 +228,7 @@ def make():
         name = f"{prompt}-{policy}-{granularity}-{layers}.npy"
         files[name] = logits(weights, SHAPE, tokens, PROMPT_LENGTHS[prompt] - 1, hidden=masks)
         cases.append(dict(prompt=prompt, policy=policy, granularity=granularity, layers=layers, expected=name))
+    files["wrapped.json"] = json.dumps(list(wrapped_cases(scores))) + "\n"
     files["cases.json"] = json.dumps({"prompts": prompts, "kept": sets, "logits": cases}, indent=None) + "\n"
     return files
 

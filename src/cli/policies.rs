@@ -4,14 +4,14 @@ use serde_json::json;
 
 use super::{print, print_json};
 use crate::Result;
-use crate::evict::{Family, POLICIES, Parameter, PolicySpec};
+use crate::evict::{Family, POLICIES, Parameter, PolicySpec, WRAPPERS, Wrapper};
 
-/// List the eviction policies: what they keep, what they look at, the paper.
+/// List the eviction policies and wrappers: what they keep, what they look at, the paper.
 ///
-/// Any but `none` and `streaming` can be composed with attention sinks: sinks+POLICY also keeps the first --keep-first
-/// positions (4 by default). What a policy looks at has a price: for `attention`, flash attention is off in the whole run;
-/// `keys` and `values` of the prompt are held once more, as float32, while it is read; `queries` are held as a mean and a
-/// covariance per head. docs/eviction.md has the formulas.
+/// A wrapper changes how another policy's budget or ranking is used: sinks+POLICY keeps the first positions too,
+/// adakv+snapkv is Ada-KV on SnapKV's scores; several can be combined (sinks+adakv+snapkv). What a policy looks at has a
+/// price: for `attention`, flash attention is off in the whole run; `keys` and `values` of the prompt are held once more,
+/// as float32, while it is read; `queries` are held as a mean and a covariance per head. docs/eviction.md has the formulas.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Print as JSON.
@@ -21,32 +21,46 @@ pub(super) struct Args {
 
 pub(super) fn execute(args: Args) -> Result<()> {
     if args.json {
-        let policies: Vec<_> = POLICIES
-            .iter()
-            .map(|family| {
-                json!({
-                    "name": family.name, "summary": family.summary, "random": of(family).policy().is_random(),
-                    "looks_at": looks_at(family), "arxiv": family.paper, "parameters": parameters(family),
-                })
+        let policies = POLICIES.iter().map(|family| {
+            json!({
+                "name": family.name, "summary": family.summary, "random": of(family).policy().is_random(),
+                "looks_at": looks_at(family), "arxiv": family.paper, "parameters": parameters(family.parameters),
             })
-            .collect();
-        return print_json(&policies);
+        });
+        let wrappers = WRAPPERS.iter().map(|wrapper| {
+            json!({
+                "name": wrapped(wrapper), "summary": wrapper.summary, "needs_scores": wrapper.needs_scores,
+                "arxiv": wrapper.paper, "parameters": parameters(wrapper.parameters),
+            })
+        });
+        return print_json(&policies.chain(wrappers).collect::<Vec<_>>());
     }
     let mut text = format!("{:<19} {:<21} {:<11} {}\n", "policy", "looks at", "arXiv", "keeps");
+    let mut line = |name: &str, looks_at: &str, paper: Option<&str>, summary| {
+        text.push_str(&format!("{name:<19} {looks_at:<21} {:<11} {summary}\n", paper.unwrap_or("-")));
+    };
     for family in POLICIES {
         let looks_at = Some(looks_at(family).join(", ")).filter(|list| !list.is_empty()).unwrap_or_else(|| "-".into());
-        let paper = family.paper.unwrap_or("-");
-        text.push_str(&format!("{:<19} {looks_at:<21} {paper:<11} {}\n", family.name, family.summary));
+        line(family.name, &looks_at, family.paper, family.summary);
     }
-    text.push_str("\nparameters, as in snapkv:window=32\n");
-    for family in POLICIES {
-        for parameter in family.parameters {
-            let Parameter { name, default, range, about } = parameter;
-            let range = format!("{} to {}", range.start(), range.end());
-            text.push_str(&format!("{:<19} {name:<10} [default: {default}, {range}] {about}\n", family.name));
-        }
+    for wrapper in WRAPPERS {
+        let looks_at = if wrapper.needs_scores { "POLICY's scores" } else { "as POLICY" };
+        line(&wrapped(wrapper), looks_at, wrapper.paper, wrapper.summary);
+    }
+    text.push_str("\nparameters, as in snapkv:window=32 or adakv+snapkv:safeguard=10,window=32\n");
+    let wrappers = WRAPPERS.iter().map(|wrapper| (wrapped(wrapper), wrapper.parameters));
+    let owners = POLICIES.iter().map(|family| (family.name.to_owned(), family.parameters)).chain(wrappers);
+    for (owner, parameter) in owners.flat_map(|(owner, all)| all.iter().map(move |one| (owner.clone(), one))) {
+        let Parameter { name, default, range, about } = parameter;
+        let range = format!("{} to {}", range.start(), range.end());
+        text.push_str(&format!("{owner:<19} {name:<10} [default: {default}, {range}] {about}\n"));
     }
     print(&text)
+}
+
+/// The form in which a wrapper is used: `sinks+POLICY`.
+fn wrapped(wrapper: &Wrapper) -> String {
+    format!("{}+POLICY", wrapper.name)
 }
 
 /// The policy with its default parameters.
@@ -54,14 +68,14 @@ fn of(family: &Family) -> PolicySpec {
     family.name.parse().expect("it is in the list")
 }
 
-fn parameters(family: &Family) -> Vec<serde_json::Value> {
+fn parameters(all: &[Parameter]) -> Vec<serde_json::Value> {
     let one = |parameter: &Parameter| {
         json!({
             "name": parameter.name, "default": parameter.default, "least": parameter.range.start(),
             "most": parameter.range.end(), "about": parameter.about,
         })
     };
-    family.parameters.iter().map(one).collect()
+    all.iter().map(one).collect()
 }
 
 fn looks_at(family: &Family) -> Vec<&'static str> {

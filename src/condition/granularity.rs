@@ -1,8 +1,8 @@
 //! The unit that keeps its own set of positions: the whole model, a layer, or a KV head.
 
 use super::{Axis, AxisArgs, Condition, needs_plain_modes};
-use crate::Result;
 use crate::evict::Granularity;
+use crate::{Error, Result};
 
 /// `--granularity`.
 #[derive(Debug, Clone, clap::Args)]
@@ -48,6 +48,16 @@ impl Axis for Granularity {
     }
 
     fn check(&self, condition: &Condition) -> Result<()> {
+        let coarsest = condition.policy.policy().coarsest();
+        if (*self as u8) < coarsest as u8 {
+            let budget = if coarsest == Granularity::Head { "KV head" } else { "layer" };
+            let or = if coarsest == Granularity::Head { "head" } else { "layer or head" };
+            return Err(Error::input(format!(
+                "{} gives each {budget} a budget of its own, which --granularity {self} cannot; run it with \
+                 --granularity {or}",
+                condition.policy
+            )));
+        }
         if *self == Self::default() { Ok(()) } else { needs_plain_modes(Self::NAME, self, condition) }
     }
 }

@@ -8,7 +8,7 @@ use crate::evict::PolicySpec;
 #[derive(Debug, Clone, clap::Args)]
 pub struct PolicyArgs {
     /// Policies, separated by commas, with parameters where wanted: streaming, random, snapkv:window=32,kernel=7, ...
-    /// (`kvllama policies` lists them); also sinks+POLICY [default: random where a budget is given, else none].
+    /// (`kvllama policies` lists them); also with a wrapper, as in sinks+knorm or adakv+snapkv [default: random where a budget is given, else none].
     #[arg(long, help_heading = "Eviction", value_name = "P,..")]
     pub policy: Vec<String>,
 }

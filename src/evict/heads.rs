@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use super::{Granularity, KeepSet, Policy, Scores, View, evict, score};
+use super::{Granularity, KeepSet, Policy, Scores, View, check, evict, reserved, score};
 use crate::Result;
 
 /// Which positions each KV head of some layers keeps. No cell is freed: the other positions are hidden from that head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeadKeeps {
-    /// For each layer: its number in the model, and the keep set of each of its KV heads. All keep sets have the same
-    /// size.
+    /// For each layer: its number in the model, and the keep set of each of its KV heads. Their sizes differ
+    /// only under policies that share the budget unequally.
     pub layers: Vec<(u32, Vec<KeepSet>)>,
 }
 
@@ -27,28 +27,36 @@ impl HeadKeeps {
         layers: &[(u32, usize)],
         scores: Option<&Scores>,
     ) -> Result<Self> {
-        let of_layer = |&(layer, n_heads): &(u32, usize)| {
+        let keep = |view: View, survivors| evict(policy, len, &View { survivors: Some(survivors), ..view });
+        let of_layer = |(&(layer, n_heads), survivors): (&(u32, usize), usize)| {
             let heads = scores.and_then(|scores| scores.layers.iter().find(|(index, _)| *index == layer));
-            let keep = |seed, scores: &[f64]| {
-                evict(policy, len, &View { candidates: view.candidates.clone(), seed, scores, ..*view })
+            if granularity == Granularity::Layer {
+                let mean = heads.map_or_else(Vec::new, |(_, heads)| score::mean(heads));
+                let seed = view.seed.of_head(layer, 0);
+                let view = View { candidates: view.candidates.clone(), seed, scores: &mean, ..*view };
+                return Ok((layer, vec![keep(view, survivors)?; n_heads]));
+            }
+            let (protected, _) = reserved(policy, len, view);
+            let of_head = |head: usize| View {
+                candidates: view.candidates.clone(),
+                seed: view.seed.of_head(layer, head),
+                scores: heads.map_or(&[], |(_, heads)| &heads[head]),
+                protected: &protected,
+                ..*view
             };
-            let keeps = match granularity {
-                Granularity::Head => (0..n_heads)
-                    .map(|head| keep(view.seed.of_head(layer, head), heads.map_or(&[][..], |(_, heads)| &heads[head])))
-                    .collect::<Result<_>>()?,
-                _ => {
-                    let mean = heads.map_or_else(Vec::new, |(_, heads)| score::mean(heads));
-                    vec![keep(view.seed.of_head(layer, 0), &mean)?; n_heads]
-                }
-            };
-            Ok((layer, keeps))
+            let heads: Vec<View> = (0..n_heads).map(of_head).collect();
+            let shares = policy.share_among_heads(&heads, survivors);
+            let keeps: Result<_> = heads.into_iter().zip(shares).map(|(head, share)| keep(head, share)).collect();
+            Ok((layer, keeps?))
         };
-        Ok(HeadKeeps { layers: layers.iter().map(of_layer).collect::<Result<_>>()? })
+        let shares = shares_of_layers(policy, view, layers.len());
+        Ok(HeadKeeps { layers: layers.iter().zip(shares).map(of_layer).collect::<Result<_>>()? })
     }
 
-    /// How many positions each head keeps.
+    /// How many positions each head keeps, on average.
     pub fn n_kept(&self) -> usize {
-        self.all().next().map_or(0, KeepSet::n_kept)
+        let (sum, count) = self.all().fold((0, 0), |(sum, count), keep| (sum + keep.n_kept(), count + 1));
+        (sum + count / 2).checked_div(count).unwrap_or(0)
     }
 
     /// How many positions of `range` survive, as the mean over heads.
@@ -61,4 +69,19 @@ impl HeadKeeps {
     fn all(&self) -> impl Iterator<Item = &KeepSet> {
         self.layers.iter().flat_map(|(_, heads)| heads)
     }
+}
+
+/// Whether [`HeadKeeps::new`] can meet the budget in each of `layers` layers, without knowing the scores.
+///
+/// # Errors
+/// As [`evict`].
+pub fn check_layers(policy: &dyn Policy, len: usize, view: &View, layers: usize) -> Result<()> {
+    let least = shares_of_layers(policy, view, layers).into_iter().min();
+    check(policy, len, &View { survivors: least, candidates: view.candidates.clone(), ..*view })
+}
+
+/// How many candidates survive in each layer.
+fn shares_of_layers(policy: &dyn Policy, view: &View, layers: usize) -> Vec<usize> {
+    let candidates = view.candidates.len();
+    policy.share_among_layers(layers, candidates, view.budget.survivors(candidates))
 }

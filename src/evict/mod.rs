@@ -3,7 +3,8 @@
 //! Pure functions from a [`View`] of the cached prompt and a [`Budget`] to a [`KeepSet`]; no llama.cpp, no I/O. A
 //! policy is one file with a [`Family`] and an `impl Policy`, and one line in [`POLICIES`]. A policy that ranks
 //! positions by what the model computed while it read them has an `impl Score` under `evict/score` instead. A
-//! [`PolicySpec`] is a policy with its parameters, such as `snapkv:window=32`.
+//! [`PolicySpec`] is a policy with its parameters, such as `snapkv:window=32`. A [`Wrapper`] such as `sinks` changes
+//! another policy, as in `sinks+snapkv`.
 //!
 //! The function [`evict`] enforces the rules that all policies share: the last cached position always survives
 //! (llama.cpp demands that the next position be the highest cached one plus one); protected positions survive and count
@@ -23,10 +24,11 @@ mod score;
 mod seed;
 mod spec;
 mod streaming;
+mod wrap;
 
 pub use budget::{Budget, DEFAULT_SINKS};
 pub use fair::segments;
-pub use heads::HeadKeeps;
+pub use heads::{HeadKeeps, check_layers};
 pub use keep::{KeepSet, parse_ranges, ranges_text};
 pub use mode::{Granularity, Layers};
 pub use protect::Protect;
@@ -35,6 +37,7 @@ pub use rolling::RollingBudget;
 pub use score::{Aggregate, Attention, Heads, Layer, Needs, Queries, Rope, Score, Scores};
 pub use seed::TrialSeed;
 pub use spec::{Family, Parameter, PolicySpec};
+pub use wrap::{WRAPPERS, Wrapper};
 
 pub(crate) use mode::words;
 use spec::SINKS;
@@ -56,8 +59,8 @@ pub struct View<'a> {
     pub seed: TrialSeed,
     /// Length of the contiguous blocks that a random policy evicts.
     pub block: usize,
-    /// Number of first candidates that survive whatever the policy says: the sinks of `sinks+POLICY`.
-    pub sinks: usize,
+    /// How many survive, if it is another number than the budget's: the share of a layer or head.
+    pub survivors: Option<usize>,
     /// For each position its score, if the policy has scores.
     pub scores: &'a [f64],
     /// Parts of the candidates that each get their share of the budget; empty if there is one budget for all.
@@ -65,9 +68,9 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// A view with one budget for all candidates, no sinks of its own, no scores, and blocks of one position.
+    /// A view with one budget for all candidates, no scores, and blocks of one position.
     pub fn new(candidates: Range<usize>, protected: &'a [bool], budget: Budget, seed: TrialSeed) -> Self {
-        Self { candidates, protected, budget, seed, block: 1, sinks: 0, scores: &[], segments: &[] }
+        Self { candidates, protected, budget, seed, block: 1, survivors: None, scores: &[], segments: &[] }
     }
 
     /// The candidates that may be evicted, in ascending order.
@@ -77,7 +80,14 @@ impl<'a> View<'a> {
 }
 
 /// Decides which positions of a prompt are evicted.
+///
+/// A wrapper does what its [inner](Policy::inner) policy does, except for the methods that it has itself.
 pub trait Policy: Send + Sync {
+    /// The policy that this one wraps.
+    fn inner(&self) -> Option<&dyn Policy> {
+        None
+    }
+
     /// Whether it evicts nothing, which gives the full cache.
     fn keeps_all(&self) -> bool {
         false
@@ -86,27 +96,50 @@ pub trait Policy: Send + Sync {
     /// Whether it is defined as keeping first and last positions. Its only parameter is then the number of first
     /// positions.
     fn is_sinks_and_window(&self) -> bool {
-        false
+        self.inner().is_some_and(Policy::is_sinks_and_window)
     }
 
     /// Whether it draws from [`View::seed`], so that repeats differ.
     fn is_random(&self) -> bool {
-        false
+        self.inner().is_some_and(Policy::is_random)
     }
 
     /// The scores by which it ranks positions, given in [`View::scores`]; `None` for a policy without scores.
     fn score(&self) -> Option<&dyn Score> {
-        None
+        self.inner().and_then(Policy::score)
+    }
+
+    /// The coarsest granularity at which it can run: `head` for a policy that gives each head its own budget.
+    fn coarsest(&self) -> Granularity {
+        self.inner().map_or(Granularity::Token, Policy::coarsest)
     }
 
     /// Marks positions that this policy keeps by definition. If it returns `true`, only these and the protected ones
     /// survive, and the budget has no further effect.
-    fn reserve(&self, _budget: &Budget, _candidates: Range<usize>, _protected: &mut [bool]) -> bool {
-        false
+    fn reserve(&self, budget: &Budget, candidates: Range<usize>, protected: &mut [bool]) -> bool {
+        self.inner().is_some_and(|inner| inner.reserve(budget, candidates, protected))
+    }
+
+    /// How many of the candidates survive in each layer, if `survivors` do on average.
+    fn share_among_layers(&self, layers: usize, candidates: usize, survivors: usize) -> Vec<usize> {
+        match self.inner() {
+            Some(inner) => inner.share_among_layers(layers, candidates, survivors),
+            None => vec![survivors; layers],
+        }
+    }
+
+    /// How many positions survive in each KV head of a layer, if `survivors` do on average.
+    fn share_among_heads(&self, heads: &[View], survivors: usize) -> Vec<usize> {
+        match self.inner() {
+            Some(inner) => inner.share_among_heads(heads, survivors),
+            None => vec![survivors; heads.len()],
+        }
     }
 
     /// Chooses exactly `n_evict` of [`View::evictable`] (there are at least that many), in any order.
-    fn choose(&self, view: &View, n_evict: usize) -> Vec<usize>;
+    fn choose(&self, view: &View, n_evict: usize) -> Vec<usize> {
+        self.inner().expect("a policy that wraps no other chooses itself").choose(view, n_evict)
+    }
 }
 
 /// All policies.
@@ -162,22 +195,29 @@ fn survivors(policy: &dyn Policy, len: usize, view: &View) -> Result<Option<(Vec
     if policy.keeps_all() || candidates.is_empty() {
         return Ok(None);
     }
-    let mut protected = view.protected[..len].to_vec();
-    protected[candidates.end - 1] = true;
-    protected[candidates.start..candidates.end.min(candidates.start + view.sinks)].fill(true);
-    let reserved = policy.reserve(&view.budget, candidates.clone(), &mut protected);
-
+    let (protected, reserved) = reserved(policy, len, view);
     let n_reserved = candidates.clone().filter(|&position| protected[position]).count();
-    let survivors = if reserved { n_reserved } else { view.budget.survivors(candidates.len()) };
+    let allowed = view.survivors.unwrap_or_else(|| view.budget.survivors(candidates.len()));
+    let survivors = if reserved { n_reserved } else { allowed };
     if n_reserved > survivors {
+        let share = if view.survivors.is_some() { " in one layer or head" } else { "" };
         return Err(Error::input(format!(
-            "{} leaves {survivors} of {} positions, but {n_reserved} must survive (the last one always does, others \
-             are protected); lower the ratio or protect less",
+            "{} leaves {survivors} of {} positions{share}, but {n_reserved} must survive (the last one always does, \
+             others are protected); lower the ratio or protect less",
             view.budget.described(),
             candidates.len()
         )));
     }
     Ok(Some((protected, survivors)))
+}
+
+/// For each position whether it must survive; and whether these are the only ones that do.
+fn reserved(policy: &dyn Policy, len: usize, view: &View) -> (Vec<bool>, bool) {
+    let candidates = view.candidates.clone();
+    let mut protected = view.protected[..len].to_vec();
+    protected[candidates.end - 1] = true;
+    let only = policy.reserve(&view.budget, candidates, &mut protected);
+    (protected, only)
 }
 
 #[cfg(test)]

@@ -8,14 +8,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DEFAULT_SINKS, POLICIES, Policy, Score};
+use super::{DEFAULT_SINKS, POLICIES, Policy, Score, WRAPPERS, Wrapper};
 use crate::{Error, Result};
 
 /// The parameter that sets how many first positions survive.
 pub(super) const SINKS: &str = "sinks";
-
-/// `sinks+POLICY` keeps the first positions in addition to the policy's own choice.
-const WITH_SINKS: &str = "sinks+";
 
 /// What all variants of a policy share, whatever their parameters: one `static` in the policy's file.
 pub struct Family {
@@ -44,9 +41,8 @@ pub struct Parameter {
     pub about: &'static str,
 }
 
-/// The parameter of `sinks+POLICY`.
-static WRAPPER: Parameter =
-    Parameter { name: SINKS, default: DEFAULT_SINKS, range: 0..=65_536, about: "first positions that survive" };
+/// A wrapper with a value for each of its parameters.
+type Wrapped = (&'static Wrapper, Vec<usize>);
 
 /// A policy with a value for each of its parameters.
 ///
@@ -62,19 +58,21 @@ static WRAPPER: Parameter =
 /// ```
 #[derive(Clone)]
 pub struct PolicySpec {
+    /// The outermost first, with their parameters.
+    wrappers: Vec<Wrapped>,
     family: &'static Family,
     values: Vec<usize>,
-    /// The number of sinks of `sinks+POLICY`.
-    wrapper: Option<usize>,
     policy: Arc<dyn Policy>,
 }
 
 impl PolicySpec {
-    fn new(family: &'static Family, values: Vec<usize>, wrapper: Option<usize>) -> Self {
-        PolicySpec { family, policy: Arc::from((family.make)(&values)), values, wrapper }
+    fn new(wrappers: Vec<Wrapped>, family: &'static Family, values: Vec<usize>) -> Self {
+        let inner: Arc<dyn Policy> = Arc::from((family.make)(&values));
+        let policy = wrappers.iter().rev().fold(inner, |inner, (wrapper, values)| (wrapper.make)(values, inner));
+        PolicySpec { wrappers, family, values, policy }
     }
 
-    /// The policy's name without parameters: `snapkv`.
+    /// The policy's name without parameters and wrappers: `snapkv`.
     pub fn name(&self) -> &'static str {
         self.family.name
     }
@@ -82,6 +80,11 @@ impl PolicySpec {
     /// The policy's name, summary and parameters.
     pub fn family(&self) -> &'static Family {
         self.family
+    }
+
+    /// The wrappers around it, the outermost first.
+    pub fn wrappers(&self) -> impl Iterator<Item = &'static Wrapper> + '_ {
+        self.wrappers.iter().map(|(wrapper, _)| *wrapper)
     }
 
     /// The policy itself.
@@ -94,27 +97,25 @@ impl PolicySpec {
         self.policy.score()
     }
 
-    /// Whether it is `sinks+POLICY`.
-    pub fn is_wrapped(&self) -> bool {
-        self.wrapper.is_some()
-    }
-
     /// How many first positions survive under a ratio; `None` unless the policy is `streaming` or `sinks+POLICY`.
     pub fn sinks(&self) -> Option<usize> {
         // The sinks of lagkv belong to its score, not to the budget.
-        self.wrapper.or_else(|| self.policy.is_sinks_and_window().then(|| self.values[0]))
+        let wrapped = self.wrappers.iter().find(|(wrapper, _)| wrapper.name == SINKS).map(|(_, values)| values[0]);
+        wrapped.or_else(|| self.policy.is_sinks_and_window().then(|| self.values[0]))
     }
 
     /// The same policy with another number of sinks; unchanged if it has no sinks or if its name sets their number.
     #[must_use]
     pub fn with_sinks(&self, sinks: usize) -> Self {
-        let (mut values, mut wrapper) = (self.values.clone(), self.wrapper);
-        match &mut wrapper {
-            Some(own) if *own == DEFAULT_SINKS => *own = sinks,
-            None if self.sinks() == Some(DEFAULT_SINKS) => values[0] = sinks,
-            _ => return self.clone(),
+        if self.sinks() != Some(DEFAULT_SINKS) {
+            return self.clone();
         }
-        Self::new(self.family, values, wrapper)
+        let (mut wrappers, mut values) = (self.wrappers.clone(), self.values.clone());
+        match wrappers.iter_mut().find(|(wrapper, _)| wrapper.name == SINKS) {
+            Some((_, own)) => own[0] = sinks,
+            None => values[0] = sinks,
+        }
+        Self::new(wrappers, self.family, values)
     }
 
     /// The name with every parameter, defaults included, as a manifest stores it.
@@ -123,17 +124,18 @@ impl PolicySpec {
     }
 
     fn text(&self, shown: impl Fn(&Parameter, usize) -> bool) -> String {
-        let of_wrapper = self.wrapper.map(|value| (&WRAPPER, value));
-        let own = self.family.parameters.iter().zip(self.values.iter().copied());
-        let parameters: Vec<_> = of_wrapper
-            .into_iter()
-            .chain(own)
+        let of = |known: &'static [Parameter], values: &[usize]| -> Vec<_> {
+            known.iter().zip(values.iter().copied()).collect()
+        };
+        let wrapped = self.wrappers.iter().flat_map(|(wrapper, values)| of(wrapper.parameters, values));
+        let parameters: Vec<_> = wrapped
+            .chain(of(self.family.parameters, &self.values))
             .filter(|(parameter, value)| shown(parameter, *value))
             .map(|(parameter, value)| format!("{}={value}", parameter.name))
             .collect();
-        let wrapper = if self.is_wrapped() { WITH_SINKS } else { "" };
+        let names: Vec<_> = self.wrappers().map(|wrapper| wrapper.name).chain([self.family.name]).collect();
         let colon = if parameters.is_empty() { "" } else { ":" };
-        format!("{wrapper}{}{colon}{}", self.family.name, parameters.join(","))
+        format!("{}{colon}{}", names.join("+"), parameters.join(","))
     }
 
     /// Reads a list such as `streaming,snapkv:window=16,kernel=7,random`. An item `name=value` that names no policy
@@ -161,55 +163,79 @@ impl FromStr for PolicySpec {
 
     fn from_str(text: &str) -> Result<Self> {
         let (name, given) = text.split_once(':').map_or((text, None), |(name, given)| (name, Some(given)));
-        let (plain, wrapped) = name.strip_prefix(WITH_SINKS).map_or((name, false), |plain| (plain, true));
-        let family = POLICIES.iter().copied().find(|family| family.name == plain).ok_or_else(|| {
-            let known: Vec<_> = POLICIES.iter().map(|family| family.name).collect();
-            Error::input(format!(
-                "there is no policy `{plain}`; known are {}, and sinks+POLICY, such as sinks+knorm",
-                known.join(", ")
-            ))
-        })?;
-        let mut spec = Self::new(
-            family,
-            family.parameters.iter().map(|parameter| parameter.default).collect(),
-            wrapped.then_some(WRAPPER.default),
-        );
-        if wrapped && (spec.policy.keeps_all() || spec.policy.is_sinks_and_window()) {
-            return Err(Error::input(format!("`{name}`: {plain} keeps its sinks anyway; write --policy {plain}")));
+        let (wrappers, plain) = name.rsplit_once('+').map_or(("", name), |(wrappers, plain)| (wrappers, plain));
+        let family = find(POLICIES.iter().copied(), |family| family.name, plain)?;
+        let mut found: Vec<Wrapped> = Vec::new();
+        for wrapper in wrappers.split('+').filter(|_| name.contains('+')) {
+            let wrapper = find(WRAPPERS.iter().copied(), |wrapper| wrapper.name, wrapper)?;
+            if found.iter().any(|(other, _)| other.name == wrapper.name) {
+                return Err(Error::input(format!("`{text}` names {} twice; once is enough", wrapper.name)));
+            }
+            found.push((wrapper, defaults(wrapper.parameters)));
+        }
+        let mut spec = Self::new(found, family, defaults(family.parameters));
+        if let Some((wrapper, _)) = spec.wrappers.first() {
+            let wrapper = wrapper.name;
+            let inner = (family.make)(&spec.values);
+            if inner.keeps_all() || inner.is_sinks_and_window() {
+                return Err(Error::input(format!(
+                    "`{name}`: {plain} leaves {wrapper} nothing to choose, because its positions are fixed; write \
+                     --policy {plain}"
+                )));
+            }
+            if let Some(wrapper) = spec.wrappers().find(|wrapper| wrapper.needs_scores && inner.score().is_none()) {
+                return Err(Error::input(format!(
+                    "`{name}`: {} uses scores, and {plain} has none; wrap a policy with scores, such as {}+snapkv",
+                    wrapper.name, wrapper.name
+                )));
+            }
         }
         for item in given.iter().flat_map(|given| given.split(',')).map(str::trim) {
             spec.set(text, item)?;
         }
-        spec.policy = Arc::from((family.make)(&spec.values));
-        Ok(spec)
+        Ok(Self::new(spec.wrappers, family, spec.values))
     }
 }
 
+/// The policy or wrapper of this name.
+fn find<T>(known: impl Iterator<Item = T>, name: impl Fn(&T) -> &'static str, wanted: &str) -> Result<T> {
+    let mut known = known;
+    known.find(|one| name(one) == wanted).ok_or_else(|| {
+        let policies: Vec<_> = POLICIES.iter().map(|family| family.name).collect();
+        let wrappers: Vec<_> = WRAPPERS.iter().map(|wrapper| format!("{}+POLICY", wrapper.name)).collect();
+        Error::input(format!(
+            "there is no policy `{wanted}`; known are {}, and {}, such as sinks+knorm",
+            policies.join(", "),
+            wrappers.join(", ")
+        ))
+    })
+}
+
+fn defaults(parameters: &[Parameter]) -> Vec<usize> {
+    parameters.iter().map(|parameter| parameter.default).collect()
+}
+
 impl PolicySpec {
+    /// Sets a parameter from a text such as `window=32`. If a wrapper and the policy have parameters of the same name,
+    /// the outermost wrapper's is meant.
     fn set(&mut self, text: &str, item: &str) -> Result<()> {
-        let own = self.family.parameters;
-        let known = || {
-            let wrapper = self.is_wrapped().then_some(&WRAPPER);
-            let known: Vec<_> = wrapper
-                .into_iter()
-                .chain(own)
-                .map(|one| format!("{}={} ({} to {})", one.name, one.default, one.range.start(), one.range.end()))
-                .collect();
-            match known.is_empty() {
-                true => format!("{} has no parameters", self.family.name),
-                false => format!("{} takes {}", self.family.name, known.join(", ")),
-            }
+        let family = (self.family.parameters, &mut self.values);
+        let wrappers = self.wrappers.iter_mut().map(|(wrapper, values)| (wrapper.parameters, values));
+        let mut known: Vec<(&Parameter, &mut usize)> =
+            wrappers.chain([family]).flat_map(|(parameters, values)| parameters.iter().zip(values)).collect();
+        let takes: Vec<_> = known
+            .iter()
+            .map(|(one, _)| format!("{}={} ({} to {})", one.name, one.default, one.range.start(), one.range.end()))
+            .collect();
+        let policy = text.split(':').next().unwrap_or(text);
+        let takes = match takes.is_empty() {
+            true => format!("{policy} has no parameters"),
+            false => format!("{policy} takes {}", takes.join(", ")),
         };
-        let bad = || Error::input(format!("`{text}`: `{item}` is no parameter of this policy; {}", known()));
-        let (name, value) = item.split_once('=').ok_or_else(bad)?;
-        let index = own.iter().position(|parameter| parameter.name == name);
-        let of_wrapper = self.is_wrapped() && name == SINKS;
-        let parameter = if of_wrapper { Some(&WRAPPER) } else { index.map(|index| &own[index]) }.ok_or_else(bad)?;
-        let value = value.parse().ok().filter(|value| parameter.range.contains(value)).ok_or_else(bad)?;
-        match index {
-            Some(index) if !of_wrapper => self.values[index] = value,
-            _ => self.wrapper = Some(value),
-        }
+        let bad = || Error::input(format!("`{text}`: `{item}` is no parameter of this policy; {takes}"));
+        let (name, given) = item.split_once('=').ok_or_else(bad)?;
+        let (parameter, value) = known.iter_mut().find(|(one, _)| one.name == name).ok_or_else(bad)?;
+        **value = given.parse().ok().filter(|value| parameter.range.contains(value)).ok_or_else(bad)?;
         Ok(())
     }
 }
@@ -228,7 +254,7 @@ impl fmt::Debug for PolicySpec {
 
 impl PartialEq for PolicySpec {
     fn eq(&self, other: &Self) -> bool {
-        (self.family.name, &self.values, self.wrapper) == (other.family.name, &other.values, other.wrapper)
+        self.resolved() == other.resolved()
     }
 }
 
@@ -236,7 +262,7 @@ impl Eq for PolicySpec {}
 
 impl Hash for PolicySpec {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.family.name, &self.values, self.wrapper).hash(state);
+        self.resolved().hash(state);
     }
 }
 
@@ -286,7 +312,7 @@ mod tests {
     fn what_is_unknown_or_out_of_range_is_refused_with_what_is_known() {
         for (text, part) in [
             ("nope", "known are none, streaming"),
-            ("sinks+streaming", "keeps its sinks anyway"),
+            ("sinks+streaming", "write --policy streaming"),
             ("snapkv:windw=3", "snapkv takes window=64 (1 to 65536), kernel=5"),
             ("snapkv:window=0", "`window=0` is no parameter"),
             ("snapkv:window", "takes window"),

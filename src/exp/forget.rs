@@ -116,7 +116,7 @@ pub fn forgetting(
 /// # Errors
 /// As [`forgetting`].
 pub fn check(condition: &Condition, prompt: &Prompt, model: &Model) -> Result<()> {
-    forgetful(condition, model)?;
+    let layers = forgetful(condition, model)?;
     if let Some(rolling) = condition.budget.rolling() {
         check_rolling(rolling.budget, condition.positions, model)?;
     }
@@ -126,7 +126,8 @@ pub fn check(condition: &Condition, prompt: &Prompt, model: &Model) -> Result<()
             let budget = rolling.after_eviction(condition.sinks().unwrap_or(0))?;
             evict::check(policy, prompt.n_cached(), &View { budget, ..view })
         }
-        None => evict::check(policy, prompt.n_cached(), &view),
+        None if condition.frees() => evict::check(policy, prompt.n_cached(), &view),
+        None => evict::check_layers(policy, prompt.n_cached(), &view, layers.len()),
     })
 }
 
@@ -203,16 +204,9 @@ fn with_view<T>(
     let segments = if condition.fair.0 { evict::segments(candidates.clone(), &prompt.spans) } else { Vec::new() };
     look(View {
         block: condition.block.0.get(),
-        sinks: wrapper_sinks(condition),
         segments: &segments,
         ..View::new(candidates, &protected, condition.budget, seed)
     })
-}
-
-/// The number of first positions that survive by `sinks+POLICY`. It is 0 for `streaming`, which chooses its sinks
-/// itself.
-pub(super) fn wrapper_sinks(condition: &Condition) -> usize {
-    condition.sinks().filter(|_| condition.policy.is_wrapped()).unwrap_or(0)
 }
 
 /// The layers in which a condition evicts.

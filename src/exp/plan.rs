@@ -29,6 +29,10 @@ pub struct Plan {
     pub(super) dense: DenseSizes,
 }
 
+/// A text with more bytes than this for each position is refused before it is tokenized, which takes long for a text of
+/// many megabytes. Tokens are shorter.
+const MOST_BYTES_A_TOKEN: usize = 256;
+
 impl Plan {
     /// Selects the examples and measures their prompts.
     ///
@@ -48,11 +52,19 @@ impl Plan {
         if examples.is_empty() {
             return Err(Error::input("no example is selected; check --limit and --shard"));
         }
+        let limit = n_ctx.unwrap_or_else(|| model.n_ctx_train()) as usize;
         let mut prompt_tokens = Vec::with_capacity(examples.len());
         let mut own: Vec<_> = settings.conditions.iter().map(|condition| (0, condition.memory)).collect();
         let mut dense = DenseSizes::new(&settings.conditions, model);
         for example in &examples {
             let at = |error: Error| Error::input(format!("example `{}`: {error}", example.id));
+            let bytes: usize = example.messages.iter().map(|message| message.content.len()).sum();
+            if bytes / MOST_BYTES_A_TOKEN > limit {
+                return Err(Error::input(format!(
+                    "example `{}` has {bytes} bytes, which no context of {limit} positions can hold; shorten it",
+                    example.id
+                )));
+            }
             let prompt = prompt_of(model, example).map_err(at)?;
             prompt_tokens.push(prompt.tokens.len());
             dense.add(&settings.conditions, &prompt, settings.generation.swa_full);
@@ -64,7 +76,6 @@ impl Plan {
         }
         own.sort_by_key(|&(tokens, _)| std::cmp::Reverse(tokens));
         let plan = Plan { settings, examples, places, prompt_tokens, own_tokens: own, dense };
-        let limit = n_ctx.unwrap_or_else(|| model.n_ctx_train()) as usize;
         let longest = plan.prompt_tokens.iter().enumerate().max_by_key(|&(_, tokens)| tokens);
         if let Some((index, &tokens)) = longest
             && plan.positions(tokens, 1) > limit

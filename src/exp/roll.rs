@@ -1,6 +1,5 @@
 //! Runs a trial under a rolling budget.
 
-use super::forget::wrapper_sinks;
 use crate::Result;
 use crate::condition::Condition;
 use crate::engine::{Answer, Cut, Forgetting, Reader, Rolling};
@@ -30,7 +29,6 @@ pub fn roll(
         let seed = seed.of_eviction(eviction);
         let view = View {
             block: condition.block.0.get(),
-            sinks: wrapper_sinks(condition),
             scores: &scores,
             ..View::new(0..origins.len(), &protected, window, seed)
         };

@@ -85,8 +85,10 @@ fn of_equal_scores_the_later_position_is_kept() {
         View { scores: &[9.0, 1.0, 2.0, 2.0, 0.0], ..View::new(0..5, &[false; 5], budget, crate::evict::TrialSeed(0)) };
     // The last position always survives, whatever its score.
     assert_eq!(super::super::evict(&Lowest(KNorm), 5, &view).unwrap().kept(), [0..1, 3..5]);
-    let sinks = View { sinks: 1, scores: &[0.5, 1.0, 2.0, 2.0, 0.0], ..view };
-    assert_eq!(super::super::evict(&Lowest(KNorm), 5, &sinks).unwrap().kept(), [0..1, 3..5]);
+    let sinks: crate::evict::PolicySpec = "sinks+knorm:sinks=1".parse().unwrap();
+    let budget = crate::evict::Budget::Ratio("0.4".parse().unwrap());
+    let view = View { budget, scores: &[0.5, 1.0, 2.0, 2.0, 0.0], ..view };
+    assert_eq!(super::super::evict(sinks.policy(), 5, &view).unwrap().kept(), [0..1, 3..5]);
 }
 
 #[test]
