@@ -163,7 +163,7 @@ fn what_cannot_be_had_is_refused_in_a_sentence() {
         (&["--policy=h2o", "--ratio=0.5", "--granularity=head", "--kv-type=q8_0"], "quantized values need it"),
         (&["--policy=knorm", "--ratio=0.5", "--granularity=head", "--positions=compact"], "--positions keep"),
         (&["--policy=knorm", "--ratio=0.5", "--layers=global", "--memory=text"], "--memory kv"),
-        (&["--policy=sinks+streaming", "--ratio=0.5"], "keeps its sinks anyway"),
+        (&["--policy=sinks+streaming", "--ratio=0.5"], "leaves sinks nothing to choose"),
         (&["--policy=streaming", "--rolling=4"], "leaves no recent positions"),
         (&["--policy=streaming", "--rolling=64", "--ratio=0.5"], "--rolling is a budget"),
         (&["--policy=streaming", "--every=4", "--ratio=0.5"], "--every belongs to --rolling"),
