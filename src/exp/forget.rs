@@ -34,7 +34,8 @@ impl Demands {
         let quantized = conditions.iter().any(|condition| condition.kv_type.v.is_quantized());
         let Some(condition) = conditions.iter().find(|condition| !condition.frees()) else {
             // A long prompt, so that its last queries are not all of them.
-            let whole = |condition: &Condition| condition.score().is_some_and(|score| score.needs(LONG).whole_attention());
+            let whole =
+                |condition: &Condition| condition.score().is_some_and(|score| score.needs(LONG).whole_attention());
             let off = flash_attn == FlashAttn::Auto && !quantized && conditions.iter().any(whole);
             return Ok(Demands { tap, flash_attn: if off { FlashAttn::Off } else { flash_attn } });
         };
