@@ -143,17 +143,21 @@ fn a_tap_is_not_believed_after_a_failed_decode_or_other_needs() {
     assert!(context.seen(&more, |_| ()).is_err(), "sums that were not made");
     // Queries and values that were not requested are absent.
     let other = Needs { values: true, queries_from: Some(0), ..Needs::attention(0) };
-    context.seen(&other, |layer| assert!(layer.values.is_empty() && layer.queries.is_none())).unwrap();
+    context
+        .seen(&other, |layers| assert!(layers.iter().all(|layer| layer.values.is_empty() && layer.queries.is_none())))
+        .unwrap();
     assert!(context.retain_seen(&[3, 3], &[0]).is_err() && context.retain_seen(&[5, 1], &[0]).is_err());
     context.retain_seen(&[1, 4, 1000], &[0]).unwrap();
-    context.seen(&Needs::attention(0), |layer| assert_eq!(layer.positions, [1, 4])).unwrap();
+    context.seen(&Needs::attention(0), |layers| assert!(layers.iter().all(|layer| layer.positions == [1, 4]))).unwrap();
     assert!(context.decode(&[Slot { token: 1, pos: 50, seq: 1, logits: false }]).is_err());
 
     context.forget_sequence(1);
     context.observe(1, &Needs::keys()).unwrap();
     let full = (0..40).map(|_| context.read(1, &[1; 8], context.next_pos(1), false)).find(Result::is_err);
     assert!(full.is_some(), "the cache is full at last");
-    let _ = context.seen(&Needs::keys(), |layer| assert_eq!(layer.keys.len(), layer.len * layer.kv_heads * layer.d_k));
+    let _ = context.seen(&Needs::keys(), |layers| {
+        layers.iter().for_each(|layer| assert_eq!(layer.keys.len(), layer.len * layer.kv_heads * layer.d_k));
+    });
 }
 
 #[test]

@@ -83,7 +83,8 @@ fn looks_at(family: &Family) -> Vec<&'static str> {
     let Some(score) = policy.score() else { return Vec::new() };
     let needs = score.needs(1_000);
     [
-        (needs.weights(), "attention"),
+        (needs.whole_attention(), "attention"),
+        (!needs.attention_from.is_empty() && !needs.whole_attention(), "last attention"),
         (needs.keys, "keys"),
         (needs.values, "values"),
         (needs.queries_from.is_some(), "queries"),

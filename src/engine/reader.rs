@@ -229,17 +229,11 @@ impl Reader {
         self.forget_reading();
         self.context.observe(SHARED, &needs)?;
         let prefill = self.read_shared(tokens, false);
-        let mut scores = vec![Scores { layers: Vec::new() }; policies.len()];
-        let seen = prefill.and_then(|_| {
-            self.context.seen(&needs, |layer| {
-                for (policy, scores) in policies.iter().zip(&mut scores) {
-                    scores.layers.push((layer.index, policy.score(layer)));
-                }
-            })
+        let scores = prefill.and_then(|_| {
+            self.context.seen(&needs, |layers| policies.iter().map(|policy| policy.layers(layers)).collect::<Vec<_>>())
         });
         self.context.look_away();
-        seen?;
-        scores.into_iter().map(Scores::checked).collect()
+        scores?.into_iter().map(Scores::checked).collect()
     }
 
     /// Reads all of the prompt but its last token and applies the keep set.

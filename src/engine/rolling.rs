@@ -148,11 +148,7 @@ impl Roll<'_> {
         if self.entries.len() > self.rolling.budget - self.rolling.every {
             let scores = match self.rolling.score {
                 None => None,
-                Some(score) => {
-                    let mut scores = Scores { layers: Vec::new() };
-                    context.seen(&self.needs, |layer| scores.layers.push((layer.index, score.score(layer))))?;
-                    Some(scores)
-                }
+                Some(score) => Some(context.seen(&self.needs, |layers| score.layers(layers))?),
             };
             keep = (self.rolling.choose)(&self.origins, scores.as_ref(), self.evictions)?;
             self.evictions += 1;

@@ -15,12 +15,15 @@ use crate::llama::{ContextSettings, FlashAttn, KvLayer, Model, Prompt};
 use crate::span::Label;
 use crate::{Error, Result};
 
+/// Longer than any window of last queries that a policy looks at.
+const LONG: usize = 1 << 24;
+
 /// What a set of conditions requires of the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demands {
     /// Whether the context needs a tap.
     pub tap: bool,
-    /// Flash attention; it is off if attention weights are read or changed.
+    /// Flash attention; it is off if attention weights are changed, and by default if the weights of all queries are read.
     pub flash_attn: FlashAttn,
 }
 
@@ -28,19 +31,22 @@ impl Demands {
     /// The demands of these conditions. `flash_attn` is the setting of the user.
     ///
     /// # Errors
-    /// If a condition needs attention weights and the settings rule them out.
+    /// If a condition hides positions from single layers or heads, and the settings rule that out.
     pub fn of(conditions: &[Condition], flash_attn: FlashAttn) -> Result<Self> {
         let tap = conditions.iter().any(|condition| condition.score().is_some() || !condition.frees());
-        let weights = conditions
-            .iter()
-            .find(|condition| !condition.frees() || condition.score().is_some_and(|score| score.needs(2).weights()));
-        let Some(condition) = weights else { return Ok(Demands { tap, flash_attn }) };
         let quantized = conditions.iter().any(|condition| condition.kv_type.v.is_quantized());
+        let Some(condition) = conditions.iter().find(|condition| !condition.frees()) else {
+            // A long prompt, so that its last queries are not all of them.
+            let whole =
+                |condition: &Condition| condition.score().is_some_and(|score| score.needs(LONG).whole_attention());
+            let off = flash_attn == FlashAttn::Auto && !quantized && conditions.iter().any(whole);
+            return Ok(Demands { tap, flash_attn: if off { FlashAttn::Off } else { flash_attn } });
+        };
         if flash_attn == FlashAttn::On || quantized {
             let cause = if quantized { "quantized values need it" } else { "--flash-attn is on" };
             return Err(Error::input(format!(
-                "`{condition}` needs the attention weights, which flash attention does not show, and {cause}; leave \
-                 --flash-attn at auto with --kv-type f16 or q8_0/f16, or choose a policy that looks at keys alone (knorm, keydiff)"
+                "`{condition}` hides positions from single layers or heads, which needs flash attention off, and {cause}; \
+                 leave --flash-attn at auto with --kv-type f16 or q8_0/f16, or choose --granularity token"
             )));
         }
         Ok(Demands { tap, flash_attn: FlashAttn::Off })

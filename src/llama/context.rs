@@ -363,11 +363,14 @@ impl Context {
     /// Lets the tap read the tensors of this sequence from the next decode on, until [`Context::look_away`] or a decode
     /// that fails.
     ///
+    /// Under flash attention the graph holds no attention weights; the tap then computes those of the requested queries
+    /// from the same queries, keys and mask.
+    ///
     /// # Errors
-    /// If the context has no tap, or if attention weights are needed and flash attention is on.
+    /// If the context has no tap.
     pub fn observe(&mut self, seq: i32, needs: &Needs) -> Result<()> {
-        if !self.raw.has_tap() || (needs.weights() && self.settings.flash_attn != FlashAttn::Off) {
-            return Err(Error::failed("looking at attention needs a tap, and flash attention off"));
+        if !self.raw.has_tap() {
+            return Err(Error::failed("looking at tensors needs a tap"));
         }
         self.check_sequence(seq)?;
         check_ascending(&needs.attention_from)?;
@@ -376,24 +379,23 @@ impl Context {
         Ok(())
     }
 
-    /// Passes what the tap has read since [`Context::observe`] to `show`, layer by layer. `needs` are the observed
+    /// Passes what the tap has read since [`Context::observe`], in all layers, to `show`. `needs` are the observed
     /// ones; attention sums are named by the positions in `needs`, in the same order.
     ///
     /// # Errors
     /// If nothing or something else is observed, or if the model's graph lacks the requested tensors.
-    pub fn seen(&mut self, needs: &Needs, show: impl FnMut(&Layer)) -> Result<()> {
+    pub fn seen<T>(&mut self, needs: &Needs, show: impl FnOnce(&[Layer]) -> T) -> Result<T> {
         let observed = self.observed.as_ref().ok_or_else(not_observed)?;
         if observed.attention_from.len() != needs.attention_from.len() {
             return Err(Error::failed("what is to be shown is not what is observed"));
         }
-        if self.raw.seen(needs, show) {
-            return Ok(());
-        }
-        Err(Error::input(format!(
-            "{} does not show what this policy looks at (attention, keys, values or queries under llama.cpp's usual \
-             names); choose a policy without scores: none, streaming or random",
-            self.model.name()
-        )))
+        self.raw.seen(needs, show).ok_or_else(|| {
+            Error::input(format!(
+                "{} does not show what this policy looks at (attention, keys, values or queries under llama.cpp's usual \
+                 names); choose a policy without scores: none, streaming or random",
+                self.model.name()
+            ))
+        })
     }
 
     /// Keeps only the positions `kept` of what the tap has read, and restarts the attention sums at `attention_from`.

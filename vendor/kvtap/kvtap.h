@@ -91,8 +91,12 @@ typedef struct kvtap_tap kvtap_tap;
 struct kvtap_wants {
     const int32_t * sums_from; // ascending: one attention sum each, over the queries at this position and later ones
     size_t n_sums;
+    bool maxima;               // with each sum also the largest weight
     int32_t queries_from;      // first position whose query counts for the query statistics; negative: none are made
+    int32_t rows_from;         // first position whose query itself is kept; negative: none is
+    bool raw_rows;             // and that query before RoPE too
     bool keys;
+    bool raw_keys;             // keys before RoPE
     bool values;
 };
 
@@ -118,11 +122,18 @@ struct kvtap_layer {
     size_t n_entries;
     const int32_t * positions; // [n_entries], ascending
     const double * sums;       // [n_sums][n_head_kv][n_entries]: attention weights, summed over queries, averaged over the query heads of a group
+    const double * maxima;     // [n_sums][n_head_kv][n_entries]: the largest weight of any of these queries and heads, or NULL
     const float * keys;        // [n_entries][n_head_kv][d_k] after RoPE, or NULL
+    const float * raw_keys;    // [n_entries][n_head_kv][d_k] before RoPE, or NULL
     const float * values;      // [n_entries][n_head_kv][d_v], or NULL
     int64_t n_queries;         // that the statistics are made of; RoPE not yet applied to them
     const double * query_mean; // [n_head][d_k]
     const double * query_covariance; // [n_head][d_k][d_k]
+    size_t n_rows;             // queries that are kept: those of the last n_rows entries
+    const float * rows;        // [n_rows][n_head][d_k] as attention uses them, or NULL
+    const float * raw_rows;    // [n_rows][n_head][d_k] before RoPE, or NULL
+    float scale;               // attention logits are scale * (query . key), then capped; 0 if neither weights nor rows were asked for
+    float softcap;             // 0: none
     struct kvtap_rope rope;
 };
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "ggml-backend.h"
+#include "ggml-cpu.h"
 #include "llama-context.h"
 #include "llama-kv-cache-iswa.h"
 #include "llama-kv-cache.h"
@@ -51,18 +52,19 @@ struct rows_of {
 
 struct layer_state {
     int32_t layer = 0, n_head = 0, n_head_kv = 0, d_k = 0, d_v = 0, window = 0;
-    bool attention_seen = false, rotated = false; // in this batch
+    float scale = 0.0f, softcap = 0.0f;
+    bool attention_seen = false, rotated = false, key_rotated = false; // in this batch
     bool complete = true;
-    rows_of key_rows, value_rows, query_rows;
+    rows_of key_rows, raw_key_rows, value_rows, query_rows, raw_query_rows;
 
-    std::vector<std::vector<std::vector<double>>> sums; // [sum][kv head][entry]
-    std::vector<float> keys, values;
+    std::vector<std::vector<std::vector<double>>> sums, maxima; // [sum][kv head][entry]
+    std::vector<float> keys, raw_keys, values, rows, raw_rows;
     int64_t n_queries = 0;
     std::vector<double> query_sum, query_outer;
     kvtap_rope rope = {};
     std::vector<float> freq_factors;
 
-    std::vector<double> flat_sums, query_mean, query_covariance; // made by kvtap_seen
+    std::vector<double> flat_sums, flat_maxima, query_mean, query_covariance; // made by kvtap_seen
 };
 
 // Positions of the cells of one cache, as far as they belong to a sequence asked for.
@@ -81,8 +83,8 @@ struct kvtap_tap {
     bool looking = false;
     int32_t seq = 0;
     std::vector<int32_t> sums_from;
-    int32_t queries_from = -1;
-    bool keys = false, values = false;
+    int32_t queries_from = -1, rows_from = -1;
+    bool maxima = false, raw_rows = false, keys = false, raw_keys = false, values = false;
     std::vector<int32_t> entries; // positions, ascending
     std::vector<layer_state> layers;
 
@@ -107,6 +109,19 @@ struct kvtap_tap {
     }
 
     bool in_batch(int32_t s) const { return std::find(row_seq.begin(), row_seq.end(), s) != row_seq.end(); }
+
+    // Whether this batch has a query of the sequence at this position or later.
+    bool reaches(int32_t from) const {
+        for (size_t r = 0; r < row_seq.size(); ++r) {
+            if (row_seq[r] == seq && row_pos[r] >= from) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    bool wants_attention() const { return !sums_from.empty() && reaches(sums_from.front()); }
+    bool wants_rows() const { return rows_from >= 0 && reaches(rows_from); }
 
     // Of each of the first n cells: the position it holds for sequence s, or -1.
     cell_positions positions(bool local, int32_t s, int64_t n) const {
@@ -140,10 +155,74 @@ static bool split_name(const ggml_tensor * t, std::string & name, int32_t & laye
     return true;
 }
 
-// Adds the attention weights of this batch, [cells][rows][heads], to the sums.
-static void add_attention(kvtap_tap & tap, layer_state & layer, const ggml_tensor * t) {
-    const host_view host(t);
-    const int64_t n_cells = t->ne[0], n_rows = t->ne[1], n_head = t->ne[2];
+// The attention weights of one query: how flash attention computes them, from the queries, keys and mask that it got.
+// Cells that the mask hides get 0.
+struct flash_weights {
+    const ggml_tensor * q, * k, * mask, * sinks;
+    const host_view q_host, k_host;
+    const std::unique_ptr<host_view> mask_host, sinks_host;
+    const ggml_type_traits_cpu * k_traits = ggml_get_type_traits_cpu(k->type);
+    float scale, max_bias, softcap;
+    std::vector<uint8_t> query;
+
+    explicit flash_weights(const ggml_tensor * t)
+        : q(t->src[0]), k(t->src[1]), mask(t->src[3]), sinks(t->src[4]), q_host(q), k_host(k),
+          mask_host(mask ? new host_view(mask) : nullptr), sinks_host(sinks ? new host_view(sinks) : nullptr) {
+        const float * params = reinterpret_cast<const float *>(t->op_params);
+        scale    = params[0];
+        max_bias = params[1];
+        softcap  = params[2];
+        query.resize(ggml_row_size(k_traits->vec_dot_type, q->ne[0]));
+    }
+
+    float slope(int64_t h) const {
+        if (max_bias <= 0.0f) {
+            return 1.0f;
+        }
+        const int64_t n = int64_t(1) << int64_t(floor(log2(double(q->ne[2]))));
+        return h < n ? powf(powf(2.0f, -max_bias / n), h + 1) : powf(powf(2.0f, -max_bias / 2.0f / n), 2 * (h - n) + 1);
+    }
+
+    void of(int64_t row, int64_t head, std::vector<float> & weights) {
+        const int64_t d = q->ne[0], kv_head = head / (q->ne[2] / k->ne[2]);
+        const float * of_head = q_host.row(q, row, head);
+        if (k_traits->vec_dot_type == GGML_TYPE_F32) {
+            memcpy(query.data(), of_head, d * sizeof(float));
+        } else {
+            ggml_get_type_traits_cpu(k_traits->vec_dot_type)->from_float(of_head, query.data(), d);
+        }
+        const auto * hidden = mask ? reinterpret_cast<const ggml_fp16_t *>(
+                                         mask_host->data + row * mask->nb[1] + (head % mask->ne[2]) * mask->nb[2])
+                                   : nullptr;
+        const float bias = slope(head);
+        float max = sinks ? reinterpret_cast<const float *>(sinks_host->data)[head] : -INFINITY;
+        const float sink = max;
+        for (size_t c = 0; c < weights.size(); ++c) {
+            const float masked = hidden ? ggml_fp16_to_fp32(hidden[c]) : 0.0f;
+            if (masked == -INFINITY) {
+                weights[c] = -INFINITY;
+                continue;
+            }
+            float logit;
+            k_traits->vec_dot(d, &logit, 0, k_host.data + c * k->nb[1] + kv_head * k->nb[2], 0, query.data(), 0, 1);
+            logit *= scale;
+            weights[c] = (softcap != 0.0f ? softcap * tanhf(logit / softcap) : logit) + bias * masked;
+            max = std::max(max, weights[c]);
+        }
+        double total = sinks ? exp(double(sink) - max) : 0.0;
+        for (float & weight : weights) {
+            weight = weight == -INFINITY ? 0.0f : expf(weight - max);
+            total += weight;
+        }
+        for (float & weight : weights) {
+            weight = float(weight / total);
+        }
+    }
+};
+
+// Adds the attention weights of this batch to the sums. `weights_of` gives those of a row and a head, by cell.
+template <typename F>
+static void add_attention(kvtap_tap & tap, layer_state & layer, int64_t n_cells, int64_t n_head, F weights_of) {
     const cell_positions positions = tap.positions(layer.window != 0, tap.seq, n_cells);
     std::vector<int64_t> entry(n_cells, -1);
     for (int64_t c = 0; c < n_cells; ++c) {
@@ -153,28 +232,66 @@ static void add_attention(kvtap_tap & tap, layer_state & layer, const ggml_tenso
         }
     }
     const int64_t group = n_head / layer.n_head_kv;
-    std::vector<float> sum(n_cells);
-    for (size_t s = 0; s < tap.sums_from.size(); ++s) {
-        for (int64_t h = 0; h < n_head; ++h) {
-            std::fill(sum.begin(), sum.end(), 0.0f);
-            for (int64_t r = 0; r < n_rows; ++r) {
-                if (tap.row_seq[r] != tap.seq || tap.row_pos[r] < tap.sums_from[s]) {
-                    continue;
-                }
-                const float * weights = host.row(t, r, h);
+    const size_t n_sums = tap.sums_from.size();
+    std::vector<std::vector<float>> sums(n_sums), maxima(n_sums);
+    for (int64_t h = 0; h < n_head; ++h) {
+        for (size_t s = 0; s < n_sums; ++s) {
+            sums[s].assign(n_cells, 0.0f);
+            maxima[s].assign(tap.maxima ? n_cells : 0, 0.0f);
+        }
+        for (size_t r = 0; r < tap.row_seq.size(); ++r) {
+            if (tap.row_seq[r] != tap.seq || tap.row_pos[r] < tap.sums_from.front()) {
+                continue;
+            }
+            const float * weights = weights_of(r, h);
+            for (size_t s = 0; s < n_sums && tap.row_pos[r] >= tap.sums_from[s]; ++s) {
+                float * sum = sums[s].data();
                 for (int64_t c = 0; c < n_cells; ++c) {
                     sum[c] += weights[c];
                 }
+                for (size_t c = 0; c < maxima[s].size(); ++c) {
+                    maxima[s][c] = std::max(maxima[s][c], weights[c]);
+                }
             }
+        }
+        for (size_t s = 0; s < n_sums; ++s) {
             auto & total = layer.sums[s][h / group];
             for (int64_t c = 0; c < n_cells; ++c) {
                 if (entry[c] >= 0) {
-                    total[entry[c]] += double(sum[c]) / group;
+                    total[entry[c]] += double(sums[s][c]) / group;
+                }
+            }
+            for (size_t c = 0; c < maxima[s].size(); ++c) {
+                if (entry[c] >= 0) {
+                    double & largest = layer.maxima[s][h / group][entry[c]];
+                    largest = std::max(largest, double(maxima[s][c]));
                 }
             }
         }
     }
     layer.attention_seen = true;
+}
+
+// The weights that the graph itself holds, [cells][rows][heads].
+static void add_attention(kvtap_tap & tap, layer_state & layer, const ggml_tensor * t) {
+    const host_view host(t);
+    add_attention(tap, layer, t->ne[0], t->ne[2], [&](int64_t r, int64_t h) { return host.row(t, r, h); });
+}
+
+// With flash attention the graph holds no weights: they are computed again for the queries asked for.
+static void add_flash_attention(kvtap_tap & tap, layer_state & layer, const ggml_tensor * t) {
+    flash_weights flash(t);
+    std::vector<float> weights(t->src[1]->ne[1]);
+    add_attention(tap, layer, weights.size(), t->src[0]->ne[2], [&](int64_t r, int64_t h) {
+        flash.of(r, h, weights);
+        return weights.data();
+    });
+}
+
+// The flash attention whose result, reshaped, is "kqv_out"; NULL if there is none.
+static const ggml_tensor * flash_of(const ggml_tensor * t) {
+    const ggml_tensor * flash = t->src[0];
+    return flash != nullptr && flash->op == GGML_OP_FLASH_ATTN_EXT && flash->src[1]->ne[3] == 1 ? flash : nullptr;
 }
 
 // Copies [d][heads][rows] to [rows][heads][d]. A later tensor of the same name replaces an earlier one: the last is
@@ -265,27 +382,46 @@ bool kvtap_eval(ggml_tensor * t, bool ask, void * user_data) {
     }
     const bool hides = !tap.hidden.empty() && name == tap.logits_name();
     layer_state * layer = tap.looking && tap.in_batch(tap.seq) ? tap.layer(il) : nullptr;
-    const bool attention = layer != nullptr && !tap.sums_from.empty() && name == "kq_soft_max";
-    const bool key = layer != nullptr && tap.keys && name.rfind("Kcur", 0) == 0;
+    const ggml_tensor * flash = layer != nullptr && name == "kqv_out" ? flash_of(t) : nullptr;
+    const bool weights = layer != nullptr && name == "kq_soft_max";
+    if (flash != nullptr || weights) {
+        memcpy(&layer->scale, (weights ? t : flash)->op_params, sizeof(float));
+    }
+    const bool attention = (flash != nullptr || weights) && tap.wants_attention();
+    const bool key = layer != nullptr && (tap.keys || tap.raw_keys) && name.rfind("Kcur", 0) == 0;
     const bool value = layer != nullptr && tap.values && name.rfind("Vcur", 0) == 0;
-    const bool query = layer != nullptr && tap.queries_from >= 0 && name.rfind("Qcur", 0) == 0;
+    const bool query = layer != nullptr && (tap.queries_from >= 0 || tap.wants_rows()) && name.rfind("Qcur", 0) == 0;
     if (ask) {
         return hides || attention || key || value || query;
     }
     if (hides) {
         const auto & hparams = tap.hparams();
         hide(tap, il, hparams.is_swa(il), hparams.n_head_kv(il), t);
-    } else if (attention) {
+    } else if (attention && weights) {
         add_attention(tap, *layer, t);
+    } else if (attention) {
+        add_flash_attention(tap, *layer, flash);
     } else if (key) {
-        take_rows(tap, layer->key_rows, t, layer->d_k, layer->n_head_kv);
+        layer->key_rotated = layer->key_rotated || t->op == GGML_OP_ROPE;
+        if (tap.keys) {
+            take_rows(tap, layer->key_rows, t, layer->d_k, layer->n_head_kv);
+        }
+        if (tap.raw_keys && !layer->key_rotated) {
+            take_rows(tap, layer->raw_key_rows, t, layer->d_k, layer->n_head_kv);
+        }
     } else if (value) {
         take_rows(tap, layer->value_rows, t, layer->d_v, layer->n_head_kv);
-    } else if (query && t->op == GGML_OP_ROPE) {
-        take_rope(*layer, t);
-        layer->rotated = true;
-    } else if (query && !layer->rotated) {
-        take_rows(tap, layer->query_rows, t, layer->d_k, layer->n_head);
+    } else if (query) {
+        if (t->op == GGML_OP_ROPE) {
+            take_rope(*layer, t);
+            layer->rotated = true;
+        }
+        if (!layer->rotated) {
+            take_rows(tap, layer->raw_query_rows, t, layer->d_k, layer->n_head);
+        }
+        if (tap.wants_rows()) {
+            take_rows(tap, layer->query_rows, t, layer->d_k, layer->n_head);
+        }
     }
     return true;
 }
@@ -302,6 +438,7 @@ static void start_sums(kvtap_tap * tap, const int32_t * from, size_t n) {
     tap->sums_from.assign(from, from + n);
     for (auto & layer : tap->layers) {
         layer.sums.assign(n, std::vector<std::vector<double>>(layer.n_head_kv, std::vector<double>(tap->entries.size(), 0.0)));
+        layer.maxima = tap->maxima ? layer.sums : decltype(layer.maxima)();
     }
 }
 
@@ -314,7 +451,11 @@ void kvtap_observe(kvtap_tap * tap, const llama_context * ctx, int32_t seq, cons
         return;
     }
     tap->seq = seq;
+    tap->maxima = wants->maxima;
+    tap->rows_from = wants->rows_from;
+    tap->raw_rows = wants->raw_rows;
     tap->keys = wants->keys;
+    tap->raw_keys = wants->raw_keys;
     tap->values = wants->values;
     tap->queries_from = wants->queries_from;
     const llama_hparams & hparams = tap->hparams();
@@ -329,6 +470,7 @@ void kvtap_observe(kvtap_tap * tap, const llama_context * ctx, int32_t seq, cons
         layer.d_k = hparams.n_embd_head_k(il);
         layer.d_v = hparams.n_embd_head_v(il);
         layer.window = hparams.is_swa(il) ? hparams.n_swa : 0;
+        layer.softcap = hparams.attn_soft_cap ? hparams.f_attn_logit_softcapping : 0.0f;
         if (tap->queries_from >= 0) {
             layer.query_sum.assign(size_t(layer.n_head) * layer.d_k, 0.0);
             layer.query_outer.assign(size_t(layer.n_head) * layer.d_k * layer.d_k, 0.0);
@@ -357,6 +499,7 @@ void kvtap_retain(kvtap_tap * tap, const int32_t * kept, size_t n_kept, const in
     };
     for (auto & layer : tap->layers) {
         retain(layer.keys, size_t(layer.n_head_kv) * layer.d_k);
+        retain(layer.raw_keys, size_t(layer.n_head_kv) * layer.d_k);
         retain(layer.values, size_t(layer.n_head_kv) * layer.d_v);
     }
     std::vector<int32_t> entries;
@@ -389,12 +532,16 @@ bool kvtap_seen(kvtap_tap * tap, size_t index, kvtap_layer * out, bool * complet
         return false;
     }
     layer_state & layer = tap->layers[index];
-    layer.flat_sums.clear();
-    for (const auto & sum : layer.sums) {
-        for (const auto & head : sum) {
-            layer.flat_sums.insert(layer.flat_sums.end(), head.begin(), head.end());
+    const auto flatten = [](const decltype(layer.sums) & all, std::vector<double> & flat) {
+        flat.clear();
+        for (const auto & sum : all) {
+            for (const auto & head : sum) {
+                flat.insert(flat.end(), head.begin(), head.end());
+            }
         }
-    }
+    };
+    flatten(layer.sums, layer.flat_sums);
+    flatten(layer.maxima, layer.flat_maxima);
     if (layer.n_queries > 0) {
         const size_t d = layer.d_k;
         const double n = double(layer.n_queries);
@@ -421,11 +568,18 @@ bool kvtap_seen(kvtap_tap * tap, size_t index, kvtap_layer * out, bool * complet
         tap->entries.size(),
         tap->entries.data(),
         layer.flat_sums.data(),
+        tap->maxima ? layer.flat_maxima.data() : nullptr,
         tap->keys ? layer.keys.data() : nullptr,
+        tap->raw_keys ? layer.raw_keys.data() : nullptr,
         tap->values ? layer.values.data() : nullptr,
         layer.n_queries,
         layer.query_mean.data(),
         layer.query_covariance.data(),
+        layer.rows.size() / (size_t(layer.n_head) * layer.d_k),
+        layer.rows.data(),
+        tap->raw_rows ? layer.raw_rows.data() : nullptr,
+        layer.scale,
+        layer.softcap,
         layer.rope,
     };
     return true;
@@ -459,10 +613,15 @@ void kvtap_before(kvtap_tap * tap, const int32_t * seqs, const int32_t * positio
         }
     }
     for (auto & layer : tap->layers) {
-        layer.attention_seen = layer.rotated = layer.key_rows.seen = layer.value_rows.seen = layer.query_rows.seen = false;
-        for (auto & sum : layer.sums) {
-            for (auto & head : sum) {
-                head.resize(tap->entries.size(), 0.0);
+        layer.attention_seen = layer.rotated = layer.key_rotated = false;
+        for (rows_of * rows : { &layer.key_rows, &layer.raw_key_rows, &layer.value_rows, &layer.query_rows, &layer.raw_query_rows }) {
+            rows->seen = false;
+        }
+        for (auto * all : { &layer.sums, &layer.maxima }) {
+            for (auto & sum : *all) {
+                for (auto & head : sum) {
+                    head.resize(tap->entries.size(), 0.0);
+                }
             }
         }
     }
@@ -483,7 +642,7 @@ static void add_queries(const kvtap_tap & tap, layer_state & layer) {
                 continue;
             }
             ++n;
-            const float * q = layer.query_rows.data.data() + (r * layer.n_head + h) * d;
+            const float * q = layer.raw_query_rows.data.data() + (r * layer.n_head + h) * d;
             for (size_t a = 0; a < d; ++a) {
                 sum[a] += q[a];
                 const float factor = q[a];
@@ -505,30 +664,42 @@ static void add_queries(const kvtap_tap & tap, layer_state & layer) {
 
 bool kvtap_after(kvtap_tap * tap) {
     if (tap->looking && tap->in_batch(tap->seq)) {
-        const auto append = [&](const rows_of & rows, std::vector<float> & all, size_t width) {
+        const auto append = [&](const rows_of & rows, std::vector<float> & all, size_t width, int32_t from) {
             for (size_t r = 0; r < tap->row_seq.size(); ++r) {
-                if (tap->row_seq[r] == tap->seq) {
+                if (tap->row_seq[r] == tap->seq && tap->row_pos[r] >= from) {
                     all.insert(all.end(), rows.data.begin() + r * width, rows.data.begin() + (r + 1) * width);
                 }
             }
         };
+        const bool wants_rows = tap->wants_rows();
         for (auto & layer : tap->layers) {
-            const bool attention = tap->sums_from.empty() || layer.attention_seen;
-            const bool keys = !tap->keys || layer.key_rows.seen;
+            const bool attention = !tap->wants_attention() || layer.attention_seen;
+            const bool keys = (!tap->keys || layer.key_rows.seen) && (!tap->raw_keys || layer.raw_key_rows.seen);
             const bool values = !tap->values || layer.value_rows.seen;
-            const bool queries = tap->queries_from < 0 || layer.query_rows.seen;
-            if (!(attention && keys && values && queries)) {
+            const bool statistics = tap->queries_from < 0 || layer.raw_query_rows.seen;
+            const bool rows = !wants_rows || (layer.query_rows.seen && (!tap->raw_rows || layer.raw_query_rows.seen));
+            if (!(attention && keys && values && statistics && rows)) {
                 layer.complete = false;
                 continue;
             }
+            const size_t key_width = size_t(layer.n_head_kv) * layer.d_k, query_width = size_t(layer.n_head) * layer.d_k;
             if (tap->keys) {
-                append(layer.key_rows, layer.keys, size_t(layer.n_head_kv) * layer.d_k);
+                append(layer.key_rows, layer.keys, key_width, 0);
+            }
+            if (tap->raw_keys) {
+                append(layer.raw_key_rows, layer.raw_keys, key_width, 0);
             }
             if (tap->values) {
-                append(layer.value_rows, layer.values, size_t(layer.n_head_kv) * layer.d_v);
+                append(layer.value_rows, layer.values, size_t(layer.n_head_kv) * layer.d_v, 0);
             }
             if (tap->queries_from >= 0) {
                 add_queries(*tap, layer);
+            }
+            if (wants_rows) {
+                append(layer.query_rows, layer.rows, query_width, tap->rows_from);
+            }
+            if (wants_rows && tap->raw_rows) {
+                append(layer.raw_query_rows, layer.raw_rows, query_width, tap->rows_from);
             }
         }
     }

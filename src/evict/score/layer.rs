@@ -5,10 +5,18 @@
 pub struct Needs {
     /// First positions of attention sums, ascending: one sum for each, over the queries at that position and later.
     pub attention_from: Vec<i32>,
+    /// With each sum also the largest attention that any of these queries pays.
+    pub attention_maxima: bool,
     /// Query statistics over the queries from this position on.
     pub queries_from: Option<i32>,
+    /// The queries themselves from this position on, as attention uses them (after RoPE).
+    pub query_rows_from: Option<i32>,
+    /// These queries before RoPE too.
+    pub raw_query_rows: bool,
     /// Keys.
     pub keys: bool,
+    /// Keys before RoPE.
+    pub raw_keys: bool,
     /// Values.
     pub values: bool,
 }
@@ -44,14 +52,21 @@ impl Needs {
             self.queries_from.is_none() || other.queries_from.is_none_or(|from| Some(from) == self.queries_from)
         );
         self.queries_from = self.queries_from.or(other.queries_from);
+        self.query_rows_from = match (self.query_rows_from, other.query_rows_from) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        self.attention_maxima |= other.attention_maxima;
+        self.raw_query_rows |= other.raw_query_rows;
         self.keys |= other.keys;
+        self.raw_keys |= other.raw_keys;
         self.values |= other.values;
         self
     }
 
-    /// Whether attention weights are needed; they do not exist with flash attention.
-    pub fn weights(&self) -> bool {
-        !self.attention_from.is_empty()
+    /// Whether the attention of all queries is needed. Without flash attention it costs least.
+    pub fn whole_attention(&self) -> bool {
+        self.attention_from.first() == Some(&0)
     }
 }
 
@@ -60,7 +75,7 @@ fn position(at: usize) -> i32 {
 }
 
 /// The tensors of one layer, read while `len` positions were decoded.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Layer<'a> {
     /// Number of the layer in the model.
     pub index: u32,
@@ -82,10 +97,20 @@ pub struct Layer<'a> {
     pub attention: Vec<Attention<'a>>,
     /// Keys as cached (after RoPE): `[len][kv_heads][d_k]`; empty if not requested.
     pub keys: &'a [f32],
+    /// Keys before RoPE: `[len][kv_heads][d_k]`; empty if not requested.
+    pub raw_keys: &'a [f32],
     /// Values: `[len][kv_heads][d_v]`; empty if not requested.
     pub values: &'a [f32],
     /// Statistics of the queries.
     pub queries: Option<Queries<'a>>,
+    /// The last queries as attention uses them (after RoPE): `[queries][heads][d_k]`; empty if not requested.
+    pub query_rows: &'a [f32],
+    /// The same queries before RoPE; empty if not requested.
+    pub raw_query_rows: &'a [f32],
+    /// Attention logits are this factor times the product of query and key.
+    pub scale: f64,
+    /// If not 0: a logit `x` becomes `softcap * tanh(x / softcap)`.
+    pub softcap: f64,
     /// Rotary embedding, if the layer has one and queries were requested.
     pub rope: Option<Rope<'a>>,
 }
@@ -134,6 +159,8 @@ pub struct Attention<'a> {
     pub from: i32,
     /// For each KV head and position: the sum, averaged over the query heads of the group.
     pub sums: Vec<&'a [f64]>,
+    /// For each KV head and position: the largest weight of any query and head of the group; empty if not requested.
+    pub maxima: Vec<&'a [f64]>,
 }
 
 /// Statistics of the queries before RoPE, for each query head.

@@ -37,6 +37,11 @@ pub trait Score: Send + Sync {
 
     /// The score of each position, for each KV head.
     fn score(&self, layer: &Layer) -> Heads;
+
+    /// The scores of all layers.
+    fn layers(&self, layers: &[Layer]) -> Scores {
+        Scores { layers: layers.iter().map(|layer| (layer.index, self.score(layer))).collect() }
+    }
 }
 
 /// A policy that evicts the positions with the lowest scores.

@@ -22,8 +22,7 @@ fn layer<'a>(keys: &'a [f32], values: &'a [f32], sums: Vec<Attention<'a>>, len: 
         attention: sums,
         keys,
         values,
-        queries: None,
-        rope: None,
+        ..Layer::default()
     }
 }
 
@@ -47,7 +46,7 @@ fn keys_are_scored_by_norm_and_by_direction() {
 #[test]
 fn attention_is_summed_normalized_and_pooled() {
     let sums: Vec<f64> = vec![3.0, 1.0, 0.5, 0.25, 0.2, 0.1];
-    let attention = |from| vec![Attention { from, sums: vec![&sums] }];
+    let attention = |from| vec![Attention { from, sums: vec![&sums], maxima: Vec::new() }];
     close(&H2o.score(&layer(&[], &[], attention(0), 6))[0], &[0.5, 0.2, 0.125, 0.25 / 3.0, 0.1, 0.1]);
     let local = Layer { window: Some(2), ..layer(&[], &[], attention(0), 6) };
     close(&H2o.score(&local)[0], &[1.5, 0.5, 0.25, 0.125, 0.1, 0.1]);

@@ -45,8 +45,12 @@ impl RawContext {
         let wants = kvtap::kvtap_wants {
             sums_from: needs.attention_from.as_ptr(),
             n_sums: needs.attention_from.len(),
+            maxima: needs.attention_maxima,
             queries_from: needs.queries_from.unwrap_or(-1),
+            rows_from: needs.query_rows_from.unwrap_or(-1),
+            raw_rows: needs.raw_query_rows,
             keys: needs.keys,
+            raw_keys: needs.raw_keys,
             values: needs.values,
         };
         // SAFETY: valid handles; the array outlives the call.
@@ -67,8 +71,9 @@ impl RawContext {
         }
     }
 
-    /// Passes what was read to `show`, layer by layer. Returns `false` if the graph lacked a requested tensor.
-    pub(in crate::llama) fn seen(&mut self, needs: &Needs, mut show: impl FnMut(&Layer)) -> bool {
+    /// Passes what was read, in all layers, to `show`; `None` if the graph lacked a requested tensor.
+    pub(in crate::llama) fn seen<T>(&mut self, needs: &Needs, show: impl FnOnce(&[Layer]) -> T) -> Option<T> {
+        let mut layers = Vec::new();
         for index in 0.. {
             let (mut raw, mut complete) = (kvtap::kvtap_layer::default(), true);
             // SAFETY: valid handle and out pointers.
@@ -76,11 +81,11 @@ impl RawContext {
                 break;
             }
             if !complete {
-                return false;
+                return None;
             }
-            show(&layer(&raw, needs));
+            layers.push(layer(&raw, needs));
         }
-        true
+        Some(show(&layers))
     }
 
     /// Hides positions from one layer and KV head of a sequence.
@@ -112,9 +117,11 @@ fn layer<'a>(raw: &kvtap::kvtap_layer, needs: &'a Needs) -> Layer<'a> {
         if ptr.is_null() || len == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(ptr, len) } }
     };
     let sums = doubles(raw.sums, needs.attention_from.len() * kv_heads * n);
+    let maxima = doubles(raw.maxima, if raw.maxima.is_null() { 0 } else { sums.len() });
     let attention = needs.attention_from.iter().enumerate().map(|(index, &from)| {
         let start = index * kv_heads * n;
-        Attention { from, sums: sums[start..start + kv_heads * n].chunks(n.max(1)).collect() }
+        let heads = |all: &'a [f64]| all.get(start..start + kv_heads * n).unwrap_or(&[]).chunks(n.max(1)).collect();
+        Attention { from, sums: heads(sums), maxima: heads(maxima) }
     });
     let rope = raw.rope;
     Layer {
@@ -128,7 +135,12 @@ fn layer<'a>(raw: &kvtap::kvtap_layer, needs: &'a Needs) -> Layer<'a> {
         d_v,
         attention: attention.collect(),
         keys: floats(raw.keys, n * kv_heads * d_k),
+        raw_keys: floats(raw.raw_keys, n * kv_heads * d_k),
         values: floats(raw.values, n * kv_heads * d_v),
+        query_rows: floats(raw.rows, raw.n_rows * heads * d_k),
+        raw_query_rows: floats(raw.raw_rows, raw.n_rows * heads * d_k),
+        scale: f64::from(raw.scale),
+        softcap: f64::from(raw.softcap),
         queries: (raw.n_queries > 0).then(|| Queries {
             mean: doubles(raw.query_mean, heads * d_k),
             covariance: doubles(raw.query_covariance, heads * d_k * d_k),
