@@ -10,6 +10,7 @@ pub mod bibtex;
 pub mod csv;
 pub mod figures;
 pub mod html;
+mod keep_sets;
 mod load;
 pub mod methods;
 pub mod table;
