@@ -567,7 +567,7 @@ mod tests {
         let few =
             |detectable| Warning::FewExamples { n: 5, detectable: Some(detectable), needed: None, hopeless: None };
         assert!(few(0.4).to_string().contains("a difference under 0.40 will usually go unseen"));
-        assert!(few(2.35).to_string().contains("even a difference of 1 will often go unseen"));
+        assert!(few(2.35).to_string().contains("no difference will usually be seen"));
         assert!(!few(2.35).to_string().contains("2.35"));
     }
 }
