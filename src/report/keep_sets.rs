@@ -27,11 +27,11 @@ pub(super) fn find(table: &Table, names: &[String]) -> Vec<Warning> {
         found.push(Warning::EqualKeepSets { pairs: equal });
     }
     let shares = |is_so: &dyn Fn(&Column, &Trial) -> bool| -> Vec<String> {
-        let share = |&at: &usize| {
-            let share = share_of(&table.columns[at], is_so).filter(|&share| share >= SOME)?;
-            Some(format!("{} ({})", names[at], percent(share)))
-        };
-        evicting.iter().filter_map(share).collect()
+        let share = |&at: &usize| Some((at, share_of(&table.columns[at], is_so).filter(|&share| share >= SOME)?));
+        let mut shares: Vec<(usize, f64)> = evicting.iter().filter_map(share).collect();
+        // The worst first: a warning names only some.
+        shares.sort_by(|a, b| b.1.total_cmp(&a.1));
+        shares.into_iter().map(|(at, share)| format!("{} ({})", names[at], percent(share))).collect()
     };
     // Streaming keeps the last positions by definition.
     let suffix = shares(&|column, trial| !column.condition.policy.policy().is_sinks_and_window() && is_suffix(trial));

@@ -276,10 +276,10 @@ const RULES: [(&str, &str, &str); 3] = [
 fn families(run: &Run) -> Vec<(&'static str, &'static str)> {
     let mut found = Vec::new();
     for row in run.instructions.iter().filter(|row| row.pass_strict.is_some()) {
-        if let Some((_, words, paper)) = RULES.iter().find(|(prefix, ..)| row.kind.starts_with(prefix)) {
-            if !found.contains(&(*words, *paper)) {
-                found.push((*words, *paper));
-            }
+        let family = RULES.iter().find(|(prefix, ..)| row.kind.starts_with(prefix));
+        let (_, words, paper) = *family.expect("the last holds for all");
+        if !found.contains(&(words, paper)) {
+            found.push((words, paper));
         }
     }
     found
