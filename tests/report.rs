@@ -316,7 +316,8 @@ fn methods_say_what_was_done() {
 #[test]
 fn what_the_methods_cite_is_in_the_bibliography() {
     let printed = |options: &[&str]| {
-        let arguments: Vec<&str> = ["report", fixture().to_str().unwrap()].iter().chain(options).copied().collect();
+        let fixture = fixture();
+        let arguments = [&["report", fixture.to_str().unwrap()], options].concat();
         String::from_utf8(run(0, &arguments).stdout).unwrap()
     };
     let (methods, entries) = (printed(&["--methods"]), printed(&["--bibtex"]));
