@@ -320,6 +320,23 @@ fn methods_say_what_was_done() {
 }
 
 #[test]
+fn what_the_methods_cite_is_in_the_bibliography() {
+    let printed = |options: &[&str]| {
+        let fixture = fixture();
+        let arguments = [&["report", fixture.to_str().unwrap()], options].concat();
+        String::from_utf8(run(0, &arguments).stdout).unwrap()
+    };
+    let (methods, entries) = (printed(&["--methods"]), printed(&["--bibtex"]));
+    let cited: Vec<&str> = methods.split('@').skip(1).map(|rest| rest.split([']', ';']).next().unwrap()).collect();
+    assert_eq!(cited, ["kvllama", "llamacpp", "xiao2023streamingllm", "zhou2023ifeval"]);
+    for key in cited {
+        assert!(entries.contains(&format!("{{{key},\n")), "{key} is not in: {entries}");
+    }
+    assert!(!entries.contains("snapkv"), "only what was used");
+    assert!(printed(&["--methods", "--bibtex"]).ends_with(&entries));
+}
+
+#[test]
 #[ignore = "measures time: cargo test --release --test report -- --ignored"]
 fn a_hundred_thousand_rows_take_less_than_six_seconds() {
     let directory = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{print, print_json};
-use crate::report::{self, Run, analyze, csv, figures, html, methods, terminal};
+use crate::report::{self, Run, analyze, bibtex, csv, figures, html, methods, terminal};
 use crate::{Error, Result};
 
 /// What did forgetting cost, and how sure are we? Statistics of one or more finished runs.
@@ -41,6 +41,11 @@ pub(super) struct Args {
     /// Print the methods paragraph of these runs, ready to paste, and write no file but the figures asked for.
     #[arg(long, conflicts_with = "json")]
     methods: bool,
+
+    /// Print BibTeX entries of what these runs used (kvllama, llama.cpp, policies, rules), with the keys that --methods cites;
+    /// after the paragraph if both are given. Writes no file but the figures asked for.
+    #[arg(long, conflicts_with = "json")]
+    bibtex: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -48,7 +53,8 @@ Examples:
   kvllama report results/curve
   kvllama report results/curve --figures paper/figures
   kvllama report results/q4 results/q8             two quantizations on their common examples
-  kvllama report results/curve --methods           what was done, in words";
+  kvllama report results/curve --methods           what was done, in words
+  kvllama report results/curve --bibtex > kv.bib   the papers to cite";
 
 pub(super) fn execute(args: Args) -> Result<()> {
     if !(50.0..100.0).contains(&args.level) {
@@ -69,8 +75,10 @@ pub(super) fn execute(args: Args) -> Result<()> {
     if args.json {
         return print_json(&analysis);
     }
-    if args.methods {
-        return print(&(methods::paragraphs(&runs, &analysis).join("\n\n") + "\n"));
+    if args.methods || args.bibtex {
+        let mut parts = if args.methods { methods::paragraphs(&runs, &analysis) } else { Vec::new() };
+        parts.extend(args.bibtex.then(|| bibtex::entries(&runs).trim_end().to_owned()));
+        return print(&(parts.join("\n\n") + "\n"));
     }
     let directory = args.out.clone().unwrap_or_else(|| beside(&runs));
     std::fs::create_dir_all(&directory).map_err(Error::io("cannot make", &directory))?;

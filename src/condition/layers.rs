@@ -26,6 +26,13 @@ impl Axis for Layers {
         (*self != Self::default()).then(|| format!("{self} layers"))
     }
 
+    fn methods(&self, _condition: &Condition) -> Option<String> {
+        let with = if *self == Layers::Local { "with" } else { "without" };
+        (*self != Self::default()).then(|| {
+            format!("Under conditions named \"{self} layers\" only the layers {with} a sliding window forgot.")
+        })
+    }
+
     fn check(&self, condition: &Condition) -> Result<()> {
         if *self == Self::default() { Ok(()) } else { needs_plain_modes(Self::NAME, self, condition) }
     }

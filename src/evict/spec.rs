@@ -87,6 +87,12 @@ impl PolicySpec {
         self.wrappers.iter().map(|(wrapper, _)| *wrapper)
     }
 
+    /// The value of one of the policy's own parameters, such as `window`; `None` if it has no such parameter.
+    pub fn parameter(&self, name: &str) -> Option<usize> {
+        let at = self.family.parameters.iter().position(|parameter| parameter.name == name)?;
+        Some(self.values[at])
+    }
+
     /// The policy itself.
     pub fn policy(&self) -> &dyn Policy {
         &*self.policy

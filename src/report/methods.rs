@@ -1,8 +1,8 @@
 //! The methods paragraph of a run, ready to paste.
 
-use super::Run;
 use super::analysis::{Analysis, Question};
 use super::words::{count, list, thousands};
+use super::{Run, bibtex};
 use crate::exp::Manifest;
 use crate::llama::Preamble;
 use crate::stats;
@@ -37,7 +37,7 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
     let described = [&size, facts.quantization.as_str(), &format!("SHA-256 {}", short(&model.sha256))];
     let described: Vec<_> = described.into_iter().filter(|part| !part.is_empty()).collect();
     say(format!(
-        "We ran {} ({}) and a KV cache of type {} with kvllama {} on llama.cpp {} ({}).",
+        "We ran {} ({}) and a KV cache of type {} with kvllama {} [@kvllama] on llama.cpp {} [@llamacpp] ({}).",
         model.file_name(),
         described.join(", "),
         kv_types.join(" or "),
@@ -75,6 +75,10 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
          last of which always survives.",
         list(&series(index, analysis))
     ));
+    let defined = definitions(run);
+    if !defined.is_empty() {
+        say(format!("The policies and what they keep: {}.", defined.join("; ")));
+    }
     let conditions: Vec<_> = analysis
         .conditions
         .iter()
@@ -164,6 +168,24 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
     text
 }
 
+/// `snapkv (window=64, kernel=5): what the last queries attend to [@li2024snapkv]`, one per policy.
+fn definitions(run: &Run) -> Vec<String> {
+    let mut defined: Vec<String> = Vec::new();
+    for (_, condition) in run.manifest.conditions().into_iter().filter(|(_, condition)| !condition.is_full()) {
+        let (policy, resolved) = (&condition.policy, condition.policy.resolved());
+        let (name, parameters) = resolved.split_once(':').unwrap_or((&resolved, ""));
+        let parameters =
+            if parameters.is_empty() { String::new() } else { format!(" ({})", parameters.replace(',', ", ")) };
+        let summaries = [policy.family().summary].into_iter().chain(policy.wrappers().map(|wrapper| wrapper.summary));
+        let summaries = summaries.map(|summary| summary.split(';').next().unwrap_or(summary)).collect::<Vec<_>>();
+        let text = format!("{name}{parameters}: {}{}", summaries.join(", "), bibtex::cite(bibtex::of_policy(policy)));
+        if !defined.contains(&text) {
+            defined.push(text);
+        }
+    }
+    defined
+}
+
 /// The system prompt that the chat template adds, and the number of prompts that have it.
 fn preamble(run: &Run) -> Option<(Preamble, usize)> {
     let preamble: Preamble = serde_json::from_value(run.manifest.model.gguf.get("preamble")?.clone()).ok()?;
@@ -243,16 +265,32 @@ fn short(sha256: &str) -> &str {
     sha256.get(..12).unwrap_or(sha256)
 }
 
-/// The rules that scored a run, by their makers.
-fn rules(run: &Run) -> Vec<&'static str> {
-    const FAMILIES: [(&str, &str); 2] = [("ruler:", "RULER's string match"), ("longbench:", "LongBench's metrics")];
+/// Families of rules: prefix of their names, words, and paper. The last holds for all others.
+const RULES: [(&str, &str, &str); 3] = [
+    ("ruler:", "RULER's string match", "2404.06654"),
+    ("longbench:", "LongBench's metrics", "2308.14508"),
+    ("", "IFEval's strict rules", "2311.07911"),
+];
+
+/// The families of rules that scored a run.
+fn families(run: &Run) -> Vec<(&'static str, &'static str)> {
     let mut found = Vec::new();
     for row in run.instructions.iter().filter(|row| row.pass_strict.is_some()) {
-        let family = FAMILIES.iter().find(|(prefix, _)| row.kind.starts_with(prefix));
-        let words = family.map_or("IFEval's strict rules", |(_, words)| words);
-        if !found.contains(&words) {
-            found.push(words);
+        let family = RULES.iter().find(|(prefix, ..)| row.kind.starts_with(prefix));
+        let (_, words, paper) = *family.expect("the last holds for all");
+        if !found.contains(&(words, paper)) {
+            found.push((words, paper));
         }
     }
     found
+}
+
+/// The rules that scored a run, by their makers, with citations.
+fn rules(run: &Run) -> Vec<String> {
+    families(run).into_iter().map(|(words, paper)| format!("{words}{}", bibtex::cite([paper]))).collect()
+}
+
+/// The arXiv ids of the rules that scored a run.
+pub fn rule_papers(run: &Run) -> Vec<&'static str> {
+    families(run).into_iter().map(|(_, paper)| paper).collect()
 }

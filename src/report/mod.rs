@@ -1,13 +1,16 @@
 //! The report: what did forgetting cost, and how sure are we?
 //!
 //! Rows become a [`table`], the table becomes an [`Analysis`] (written as `stats.json`), and the analysis is shown: in
-//! the [`terminal`], as a page ([`html`]), as [`figures`], as a paragraph of [`methods`]. Only [`load`] reads files;
+//! the [`terminal`], as a page ([`html`]), as [`figures`], as a paragraph of [`methods`]
+//! with its citations in [`bibtex`]. Only [`load`] reads files;
 //! only [`crate::stats`] computes statistics.
 
 pub mod analysis;
+pub mod bibtex;
 pub mod csv;
 pub mod figures;
 pub mod html;
+mod keep_sets;
 mod load;
 pub mod methods;
 pub mod table;

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use super::analysis::{Analysis, Question};
+use super::keep_sets;
 use super::table::{Table, mean};
 use super::words::{count, list, number, percent, short_list, thousands};
 use crate::stats::ENOUGH;
@@ -73,8 +74,16 @@ pub enum Warning {
     RunOnce { repeats: u32, conditions: Vec<String> },
     /// Conditions that draw nothing, and were run several times all the same.
     SameRepeats { conditions: Vec<String> },
-    /// The budget was larger than the prompts.
+    /// In some trials nothing was evicted; each condition with the number of such trials.
     Untouched { conditions: Vec<String> },
+    /// Two policies kept the same positions; each pair with the share of such trials.
+    EqualKeepSets { pairs: Vec<String> },
+    /// Only the last positions survived; each condition with the share of such trials.
+    Recency { conditions: Vec<String> },
+    /// The first position was evicted; each condition with the share of such trials.
+    SinkEvicted { conditions: Vec<String> },
+    /// The policy's window takes more than half of the budget; each condition with the share of such trials.
+    WindowFillsBudget { conditions: Vec<String> },
     /// Certain results that rest on few and skewed differences.
     Skewed { conditions: Vec<String> },
     /// Rules and judge disagree.
@@ -111,6 +120,10 @@ impl Warning {
             Warning::RunOnce { .. } => "run_once",
             Warning::SameRepeats { .. } => "same_repeats",
             Warning::Untouched { .. } => "untouched",
+            Warning::EqualKeepSets { .. } => "equal_keep_sets",
+            Warning::Recency { .. } => "recency",
+            Warning::SinkEvicted { .. } => "sink_evicted",
+            Warning::WindowFillsBudget { .. } => "window_fills_budget",
             Warning::Skewed { .. } => "skewed",
             Warning::JudgeDisagrees { .. } => "judge_disagrees",
             Warning::NoiseFloor { .. } => "noise_floor",
@@ -271,8 +284,32 @@ impl fmt::Display for Warning {
             ),
             Warning::Untouched { conditions } => write!(
                 f,
-                "Under {} some prompts were too short for anything to be evicted: their scores are the full cache's. \
-                 Lower the budget, or use longer prompts.",
+                "Nothing was evicted in {}, because the prompts were too short: their scores are the full cache's. Lower \
+                 the budget, or use longer prompts.",
+                short_list(conditions, NAMES)
+            ),
+            Warning::EqualKeepSets { pairs } => write!(
+                f,
+                "Two policies kept exactly the same positions in most of their paired trials: {}. Comparing them says \
+                 nothing about the policies there. Change a parameter, or use longer prompts.",
+                short_list(pairs, NAMES)
+            ),
+            Warning::Recency { conditions } => write!(
+                f,
+                "Only the last positions survived, and nothing else, in this share of the trials: {}. That is plain \
+                 recency, whatever the policy's scores. Set a smaller window (as in snapkv:window=16), or use longer prompts.",
+                short_list(conditions, NAMES)
+            ),
+            Warning::SinkEvicted { conditions } => write!(
+                f,
+                "The first position (the attention sink) was evicted in this share of the trials: {}. Many models break \
+                 down for that alone. sinks+POLICY or --protect sink:4 keeps it.",
+                short_list(conditions, NAMES)
+            ),
+            Warning::WindowFillsBudget { conditions } => write!(
+                f,
+                "The policy's window takes more than half of the budget in this share of the trials: {}. Little is left for \
+                 its scores to choose. Set a smaller window (as in snapkv:window=16), or use longer prompts.",
                 short_list(conditions, NAMES)
             ),
             Warning::Skewed { conditions } => write!(
@@ -473,11 +510,18 @@ fn scores(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
         found.push(Warning::Truncated { share: worst.truncated, worst: worst.words.clone(), limit });
     }
     repeats(table, conditions, found);
-    let untouched =
-        named(&|condition| condition.n_untouched > 0 && !condition.is_baseline() && condition.ratio != Some(0.0));
+    let untouched: Vec<String> = conditions
+        .iter()
+        .filter(|condition| condition.n_untouched > 0 && !condition.is_baseline() && condition.ratio != Some(0.0))
+        .map(|condition| {
+            format!("{} of {} under {}", condition.n_untouched, count(condition.n_trials, "trial"), condition.words)
+        })
+        .collect();
     if !untouched.is_empty() {
         found.push(Warning::Untouched { conditions: untouched });
     }
+    let names: Vec<String> = conditions.iter().map(|condition| condition.words.clone()).collect();
+    found.extend(keep_sets::find(table, &names));
     let lopsided = |comparison: &&super::analysis::Comparison| {
         let (n, skewness) = comparison.symmetry();
         comparison.is_significant() && n < ENOUGH && skewness.abs() > SKEWED
@@ -543,4 +587,18 @@ fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
         }
         seen
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_difference_above_1_is_called_detectable() {
+        let few =
+            |detectable| Warning::FewExamples { n: 5, detectable: Some(detectable), needed: None, hopeless: None };
+        assert!(few(0.4).to_string().contains("a difference under 0.40 will usually go unseen"));
+        assert!(few(2.35).to_string().contains("no difference will usually be seen"));
+        assert!(!few(2.35).to_string().contains("2.35"));
+    }
 }
