@@ -161,6 +161,7 @@ fn the_page_sorts_filters_and_shows_the_right_example() {
     assert_eq!(outlined, json!(["2 · 33% use pebble please", "1 · 67%No commas"]));
     let verdicts = browser.text("#verdicts tbody");
     assert!(verdicts.contains("judge 0.90kept it") && verdicts.contains("✗ not followed"), "{verdicts}");
+    assert!(verdicts.contains("✗ not followed1 comma, 0 allowed"), "{verdicts}");
 
     // A link to an example opens it; a failed trial says why it failed.
     let place = browser.ask("return location.hash");

@@ -1,5 +1,7 @@
 //! Reads the kwargs of an instruction; errors name the kwarg that is missing or wrong.
 
+use std::fmt;
+
 use serde_json::{Map, Value};
 
 use super::Rule;
@@ -97,6 +99,17 @@ pub(super) enum Threshold {
     LessThan(usize),
     /// kvllama's own; IFEval does not have it.
     Exactly(usize),
+}
+
+/// `at least 3`, `less than 3`, `exactly 3`.
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Threshold::AtLeast(number) => write!(f, "at least {number}"),
+            Threshold::LessThan(number) => write!(f, "less than {number}"),
+            Threshold::Exactly(number) => write!(f, "exactly {number}"),
+        }
+    }
 }
 
 impl Threshold {

@@ -2,8 +2,8 @@
 //! few of kvllama's own, and the metrics of RULER and LongBench.
 //!
 //! [`rules`] lists what can be checked. A [`Checker`] is one rule with its kwargs, read and compiled once, such as
-//! `punctuation:no_comma`; [`check`] is the short form for a single response. [`ifeval`] scores a whole file of
-//! responses.
+//! `punctuation:no_comma`; [`check`] is the short form for a single response, and [`explain`] says why its verdict is as
+//! it is. [`ifeval`] scores a whole file of responses.
 //!
 //! The official code is Python, and its verdicts depend on what Python counts as a space, a word and a sentence. The
 //! folder `text` has these definitions, the folder `rules` the types themselves, with one file per family. To add a
@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 
 use crate::{Error, Result};
 pub use decay::{Decay, REPETITIVE};
-use kwargs::Kwargs;
+use kwargs::{Kwargs, Threshold};
 pub use rules::rules;
 use text::python::strip;
 
@@ -38,17 +38,32 @@ pub struct Rule {
     build: fn(&Kwargs) -> Result<Test>,
 }
 
-/// A test: how far one text follows the instruction, in [0, 1].
-struct Test(Box<dyn Fn(&str) -> f64 + Send + Sync>);
+/// A test: how far one text follows the instruction, in [0, 1], and why, in words: `131 words, at least 150 asked`.
+struct Test(Box<dyn Fn(&str) -> (f64, String) + Send + Sync>);
 
 impl Test {
     /// A rule with a yes/no verdict.
-    fn whether(follows: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        Test(Box::new(move |text| f64::from(follows(text))))
+    fn whether(follows: impl Fn(&str) -> (bool, String) + Send + Sync + 'static) -> Self {
+        Test::share(move |text| {
+            let (follows, reason) = follows(text);
+            (f64::from(follows), reason)
+        })
+    }
+
+    /// A rule on the number of things in a text; `named` puts a number and the thing's name together: `2 words`.
+    fn count(
+        wanted: Threshold,
+        named: impl Fn(usize) -> String + Send + Sync + 'static,
+        count: impl Fn(&str) -> usize + Send + Sync + 'static,
+    ) -> Self {
+        Test::whether(move |text| {
+            let count = count(text);
+            (wanted.holds(count), format!("{}, {wanted} asked", named(count)))
+        })
     }
 
     /// A rule that can be followed in part.
-    fn share(share: impl Fn(&str) -> f64 + Send + Sync + 'static) -> Self {
+    fn share(share: impl Fn(&str) -> (f64, String) + Send + Sync + 'static) -> Self {
         Test(Box::new(share))
     }
 }
@@ -56,6 +71,11 @@ impl Test {
 /// A score of at least this counts as 1: LongBench's ROUGE-L adds 1e-8 to its denominator, and gives 0.999999995 to an
 /// answer that equals its reference.
 const FULL: f64 = 1.0 - 1e-6;
+
+/// Whether a response with this score follows its instruction completely.
+pub fn is_full(score: f64) -> bool {
+    score >= FULL
+}
 
 /// How far a response follows an instruction.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -87,20 +107,36 @@ impl Checker {
     /// Checks one response. An empty response follows nothing.
     pub fn check(&self, response: &str) -> Verdict {
         let score = self.score(response);
-        let strict = score >= FULL;
-        let loose = strict || variants(response).iter().any(|text| self.score(text) >= FULL);
+        let strict = is_full(score);
+        let loose = strict || variants(response).iter().any(|text| is_full(self.score(text)));
         Verdict { score, strict, loose }
     }
 
     /// How far the unchanged response follows, in [0, 1]: the score without the loose verdict, which is much faster.
     pub fn score(&self, response: &str) -> f64 {
-        if strip(response).is_empty() { 0.0 } else { (self.test.0)(response) }
+        self.explain(response).0
+    }
+
+    /// How far the unchanged response follows, in [0, 1], and the reason in words: `2 commas, 0 allowed`.
+    pub fn explain(&self, response: &str) -> (f64, String) {
+        if strip(response).is_empty() { (0.0, "the answer is empty".to_owned()) } else { (self.test.0)(response) }
     }
 }
 
 /// Checks one response by the rule `kind`.
 pub fn check(kind: &str, kwargs: &Map<String, Value>, response: &str) -> Result<Verdict> {
     Ok(Checker::new(kind, kwargs)?.check(response))
+}
+
+/// Why the rule `kind` gives a response the score it gives: `2 commas, 0 allowed`.
+///
+/// ```
+/// let kwargs = serde_json::from_str(r#"{"num_words": 3, "relation": "at least"}"#).unwrap();
+/// let reason = kvllama::score::explain("length_constraints:number_words", &kwargs, "Hello there").unwrap();
+/// assert_eq!(reason, "2 words, at least 3 asked");
+/// ```
+pub fn explain(kind: &str, kwargs: &Map<String, Value>, response: &str) -> Result<String> {
+    Ok(Checker::new(kind, kwargs)?.explain(response).1)
 }
 
 /// Checks an instruction before there is any response.

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::{Checker, check, rules, validate};
+use super::{Checker, check, explain, rules, validate};
 
 fn object(kwargs: Value) -> Map<String, Value> {
     kwargs.as_object().expect("an object").clone()
@@ -81,6 +81,61 @@ fn our_own_rules() {
     let three = json!({"num_sentences": 3, "relation": "exactly"});
     assert!(strict("length_constraints:number_sentences", three.clone(), "Mr. A is here. He sat. Good!"));
     assert!(!strict("length_constraints:number_sentences", three, "One. Two. Three. Four."));
+}
+
+/// Every rule, with an answer that follows it and one that does not.
+#[test]
+fn reasons_say_what_was_found_and_what_was_asked() {
+    let few = |name: &str, number: usize, relation: &str| json!({name: number, relation: "at least"});
+    let words = few("num_words", 3, "relation");
+    let tea = json!({"keyword": "tea", "frequency": 2, "relation": "exactly"});
+    let letter = json!({"letter": "e", "let_frequency": 2, "let_relation": "less than"});
+    let secret = json!({"text": "zebra", "on_topic": ["candle"]});
+    let third = json!({"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "But"});
+    let answers = json!({"references": ["Paris", "Rome"]});
+    #[rustfmt::skip]
+    let cases = [
+        ("keywords:existence", json!({"keywords": ["candle", "tea"]}), "Candle, tea", r#"mentions "candle", "tea""#, "Tea", r#"does not mention "candle""#),
+        ("keywords:frequency", tea, "tea tea", r#""tea" 2 times, exactly 2 asked"#, "tea", r#""tea" 1 time, exactly 2 asked"#),
+        ("keywords:forbidden_words", json!({"forbidden_words": ["tea"]}), "team", r#"does not mention "tea""#, "Tea", r#"mentions "tea", which is forbidden"#),
+        ("keywords:letter_frequency", letter, "e", r#""e" 1 time, less than 2 asked"#, "Ee", r#""e" 2 times, less than 2 asked"#),
+        ("language:response_language", json!({"language": "de"}), "Das ist ein deutscher Satz über das Wetter.", "in the language de, de asked", "This is an English sentence about the weather.", "in the language en, de asked"),
+        ("length_constraints:number_sentences", few("num_sentences", 2, "relation"), "One. Two.", "2 sentences, at least 2 asked", "One.", "1 sentence, at least 2 asked"),
+        ("length_constraints:number_paragraphs", json!({"num_paragraphs": 2}), "a\n***\nb", "2 paragraphs, 2 asked", "a\n***\n***\nb", "2 paragraphs, 2 asked, and nothing between two dividers `***`"),
+        ("length_constraints:number_words", words, "a b c", "3 words, at least 3 asked", "a b", "2 words, at least 3 asked"),
+        ("length_constraints:nth_paragraph_first_word", third, "a\n\nBut b", r#"2 paragraphs, 2 asked; paragraph 2 begins with "but""#, "a\n\nb", r#"2 paragraphs, 2 asked; paragraph 2 begins with "b", "but" asked"#),
+        ("detectable_content:number_placeholders", json!({"num_placeholders": 1}), "[a]", "1 placeholder, at least 1 asked", "a", "0 placeholders, at least 1 asked"),
+        ("detectable_content:postscript", json!({"postscript_marker": "P.S."}), "a p.s. b", r#"has the postscript marker "P.S.""#, "a", r#"no postscript: "P.S." is not there"#),
+        ("detectable_format:number_bullet_lists", json!({"num_bullets": 1}), "- a", "1 bullet point, exactly 1 asked", "- a\n- b", "2 bullet points, exactly 1 asked"),
+        ("detectable_format:constrained_response", json!({}), "My answer is no.", r#"says "My answer is no.""#, "No.", r#"says none of "My answer is yes.", "My answer is no.", "My answer is maybe.""#),
+        ("detectable_format:number_highlighted_sections", json!({"num_highlights": 1}), "*a*", "1 highlighted piece, at least 1 asked", "a", "0 highlighted pieces, at least 1 asked"),
+        ("detectable_format:multiple_sections", json!({"section_spliter": "Day", "num_sections": 1}), "Day 1", r#"1 heading of "Day" and a number, at least 1 asked"#, "Day", r#"0 headings of "Day" and a number, at least 1 asked"#),
+        ("detectable_format:json_format", json!({}), "[1]", "is JSON", "Sure", "is not JSON: expected value"),
+        ("detectable_format:title", json!({}), "<<A  day>>", r#"has the title "<<A day>>""#, "A day", "no title in `<<` and `>>`"),
+        ("combination:two_responses", json!({}), "a******b", "2 different responses", "a******a", "both responses are the same"),
+        ("combination:repeat_prompt", json!({"prompt_to_repeat": "Say hi"}), "say hi. Hi", r#"begins with "Say hi""#, "Hi", r#"begins with "Hi", "Say hi" asked"#),
+        ("startend:end_checker", json!({"end_phrase": "Bye."}), "So, bye.", r#"ends with "Bye.""#, "See you", r#"ends with "See you", "Bye." asked"#),
+        ("startend:quotation", json!({}), "\"a\"", "in double quotes", "\"a", "does not end with a double quote"),
+        ("change_case:capital_word_frequency", few("capital_frequency", 1, "capital_relation"), "NO way", "1 word in capitals, at least 1 asked", "No", "0 words in capitals, at least 1 asked"),
+        ("change_case:english_capital", json!({}), "THIS IS A SENTENCE ABOUT THE WEATHER", "no lower-case letter, and in English", "THIS is it", r#"2 words with lower-case letters, first "is""#),
+        ("change_case:english_lowercase", json!({}), "this is a sentence about the weather", "no capital letter, and in English", "123", "no lower-case letter"),
+        ("punctuation:no_comma", json!({}), "a", "0 commas, 0 allowed", "a, b, c", "2 commas, 0 allowed"),
+        ("kvllama:starts_with", json!({"text": "Dear"}), "\"Dear all\"", r#"begins with "Dear""#, "Hi", r#"begins with "Hi", "Dear" asked"#),
+        ("kvllama:contains", json!({"text": "[X]"}), "[x]", r#"mentions "[X]""#, "x", r#"does not mention "[X]""#),
+        ("kvllama:excludes", secret, "a candle", r#"does not mention "zebra", and is on the topic: mentions "candle""#, "I keep it", r#"does not mention "zebra", but is off the topic: does not mention "candle""#),
+        ("kvllama:parts", json!({"separator": "--", "count": 2}), "a--b", "2 parts, 2 asked", "a--", "2 parts, 1 of them blank, 2 asked"),
+        ("ruler:string_match_all", answers.clone(), "Paris, Rome", "2 of 2 references mentioned", "rome", r#"1 of 2 references mentioned; does not mention "Paris""#),
+        ("ruler:string_match_part", answers.clone(), "rome", r#"mentions "Rome""#, "Oslo", r#"does not mention "Paris", "Rome""#),
+        ("longbench:qa_f1_score", answers.clone(), "Paris", r#"F1 1.00 with the nearest reference, "Paris""#, "in Paris", r#"F1 0.67 with the nearest reference, "Paris""#),
+        ("longbench:rouge_score", answers, "Paris", r#"ROUGE-L 1.00 with the nearest reference, "Paris""#, "in Paris", r#"ROUGE-L 0.67 with the nearest reference, "Paris""#),
+    ];
+    assert!(cases.iter().map(|case| case.0).eq(rules().iter().map(|rule| rule.name)), "one case per rule, in order");
+    for (kind, kwargs, good, why_good, bad, why_bad) in cases {
+        assert!(strict(kind, kwargs.clone(), good) && !strict(kind, kwargs.clone(), bad), "{kind}");
+        assert_eq!(explain(kind, &object(kwargs.clone()), good).unwrap(), why_good, "{kind}");
+        assert_eq!(explain(kind, &object(kwargs), bad).unwrap(), why_bad, "{kind}");
+    }
+    assert_eq!(explain("punctuation:no_comma", &Map::new(), " \n").unwrap(), "the answer is empty");
 }
 
 #[test]
@@ -202,6 +257,8 @@ proptest! {
         if let Ok(checker) = Checker::new(kind, &kwargs) {
             let verdict = checker.check(&response);
             prop_assert!(verdict.loose || !verdict.strict);
+            let reason = checker.explain(&response).1;
+            prop_assert!(!reason.is_empty() && !reason.contains('\n') && reason.chars().count() < 1000, "{reason}");
         }
     }
 }

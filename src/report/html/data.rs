@@ -1,15 +1,18 @@
 //! The data of the example browser: compact and complete.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::Serialize;
 use serde_json::json;
 
+use crate::data::Instruction;
 use crate::evict::parse_ranges;
 use crate::exp::{InstructionRow, PromptRow};
 use crate::report::Table;
 use crate::report::analysis::{Analysis, Question};
 use crate::report::table::{Trial, mean};
+use crate::score::{self, Checker};
 use crate::{Error, Result};
 
 /// The data that the browser needs before an example is chosen.
@@ -67,8 +70,9 @@ fn example(table: &Table, prompts: &[Prompts], example: usize, page: &mut String
     let id = table.examples[example];
     let mut strings = Strings::default();
     let prompts: Vec<Option<&PromptRow>> = prompts.iter().map(|run| run.get(id).copied()).collect();
-    let instructions = match prompts.iter().flatten().next() {
-        Some(prompt) => json!(prompt.instructions),
+    let asked = prompts.iter().flatten().next().map(|prompt| &*prompt.instructions);
+    let instructions = match asked {
+        Some(instructions) => json!(instructions),
         None => {
             let mut kinds = Vec::new();
             let trials = table.columns.iter().flat_map(|column| &column.trials[example]);
@@ -81,14 +85,15 @@ fn example(table: &Table, prompts: &[Prompts], example: usize, page: &mut String
             json!(kinds)
         }
     };
+    let mut reasons = Reasons::of(asked.unwrap_or_default());
     let mut trials = Vec::new();
     let mut failed = Vec::new();
     for (condition, column) in table.columns.iter().enumerate() {
         for trial in &column.trials[example] {
-            trials.push(Shown::new(condition, trial, &mut strings)?);
+            trials.push(Shown::new(condition, trial, &mut reasons, &mut strings)?);
         }
         for row in &column.failed[example] {
-            failed.push((condition, strings.add(&row.error)));
+            failed.push((condition, strings.add(row.error.as_str())));
         }
     }
     let prompts: Vec<_> = prompts
@@ -110,22 +115,51 @@ fn example(table: &Table, prompts: &[Prompts], example: usize, page: &mut String
 /// Texts by number: equal answers are written once.
 #[derive(Default)]
 struct Strings<'a> {
-    all: Vec<&'a str>,
-    known: HashMap<&'a str, usize>,
+    all: Vec<Cow<'a, str>>,
+    known: HashMap<Cow<'a, str>, usize>,
 }
 
 impl<'a> Strings<'a> {
-    fn add(&mut self, text: &'a str) -> usize {
-        *self.known.entry(text).or_insert_with(|| {
-            self.all.push(text);
-            self.all.len() - 1
-        })
+    fn add(&mut self, text: impl Into<Cow<'a, str>>) -> usize {
+        let text = text.into();
+        if let Some(&known) = self.known.get(&text) {
+            return known;
+        }
+        self.all.push(text.clone());
+        self.known.insert(text, self.all.len() - 1);
+        self.all.len() - 1
     }
 }
 
-/// An instruction's index, survival, strict and loose pass, judge's score and reason, and score: a
+/// Why the rules of an example give its answers the scores they give.
+struct Reasons {
+    /// By instruction; `None` for a criterion of a judge.
+    checkers: Vec<Option<Checker>>,
+    /// By instruction and the number of the answer: the score and the number of the reason.
+    known: HashMap<(usize, usize), (f64, usize)>,
+}
+
+impl Reasons {
+    fn of(instructions: &[Instruction]) -> Self {
+        let checker = |instruction: &Instruction| Checker::new(&instruction.kind, &instruction.kwargs).ok();
+        Reasons { checkers: instructions.iter().map(checker).collect(), known: HashMap::new() }
+    }
+
+    /// The number of the reason; `None` if the rule is not known or if the row's verdict is another, from other rules.
+    fn of_row(&mut self, row: &InstructionRow, answer: usize, strings: &mut Strings) -> Option<usize> {
+        let passed = row.pass_strict?;
+        let checker = self.checkers.get(row.instruction)?.as_ref()?;
+        let (score, reason) = *self.known.entry((row.instruction, answer)).or_insert_with(|| {
+            let (score, reason) = checker.explain(&strings.all[answer]);
+            (score, strings.add(reason))
+        });
+        (score::is_full(score) == (passed == 1)).then_some(reason)
+    }
+}
+
+/// An instruction's index, survival, strict and loose pass, judge's score and reason, score, and the rule's reason: a
 /// tuple, because a page may hold hundreds of thousands.
-type Verdict = (usize, Option<f64>, Option<u8>, Option<u8>, Option<f64>, Option<usize>, Option<f64>);
+type Verdict = (usize, Option<f64>, Option<u8>, Option<u8>, Option<f64>, Option<usize>, Option<f64>, Option<usize>);
 
 /// A trial as the page's script reads it.
 #[derive(Serialize)]
@@ -142,7 +176,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn new<'a>(condition: usize, trial: &Trial<'a>, strings: &mut Strings<'a>) -> Result<Self> {
+    fn new<'a>(condition: usize, trial: &Trial<'a>, reasons: &mut Reasons, strings: &mut Strings<'a>) -> Result<Self> {
         let row = trial.row;
         let evicted = parse_ranges(&row.evicted_ranges)
             .map_err(|error| Error::input(format!("trials.csv, {} {}: {error}", row.example_id, row.condition)))?;
@@ -151,10 +185,12 @@ impl Shown {
             runs.extend([range.start.saturating_sub(at), range.len()]);
             at = range.end;
         }
+        let response = strings.add(row.response.as_str());
         let mut verdict = |row: &&'a InstructionRow| {
-            let reason = (!row.judge_reason.is_empty()).then(|| strings.add(&row.judge_reason));
+            let judge = (!row.judge_reason.is_empty()).then(|| strings.add(row.judge_reason.as_str()));
+            let rule = reasons.of_row(row, response, strings);
             let survival = row.survival.map(rounded);
-            (row.instruction, survival, row.pass_strict, row.pass_loose, row.judge_score, reason, row.score)
+            (row.instruction, survival, row.pass_strict, row.pass_loose, row.judge_score, judge, row.score, rule)
         };
         Ok(Shown {
             condition,
@@ -164,7 +200,7 @@ impl Shown {
             tokens: row.n_generated,
             runs,
             verdicts: trial.instructions.iter().map(&mut verdict).collect(),
-            response: strings.add(&row.response),
+            response,
         })
     }
 }

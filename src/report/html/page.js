@@ -205,14 +205,18 @@
       make('div', { class: 'text', tabindex: '0', role: 'region', 'aria-label': `Answer under ${conditions[condition].words}` }, shown));
   };
 
+  // A kwarg's value: texts in quotes, lists with commas.
+  const plain = (value) => (Array.isArray(value) ? value.map(plain).join(', ') : JSON.stringify(value));
+
   const verdict = (data, trial, instruction) => {
     const row = trial && trial.verdicts.find(([at]) => at === instruction);
     if (!row) return make('td', {}, '–');
-    const [, , strict, loose, judged, reason, value] = row;
+    const [, , strict, loose, judged, reason, value, why] = row;
     const cell = make('td', {});
     if (strict !== null) {
       const partly = !strict && value > 0;
       cell.append(make('span', { class: strict ? 'pass' : 'fail' }, strict ? '✓ followed' : partly ? `followed in part: ${number(value)}` : '✗ not followed'));
+      if (why !== null) cell.append(make('span', { class: 'sub' }, data.strings[why]));
       if (loose !== null && loose !== strict) cell.append(make('span', { class: 'sub' }, loose ? 'followed when read loosely' : 'not when read loosely'));
     } else if (judged === null && value === null) {
       cell.append('not scored');
@@ -233,7 +237,9 @@
       const survival = kept && kept[1] !== null ? `${Math.round(100 * kept[1])}%` : '–';
       return make('tr', {},
         make('th', { scope: 'row' }, make('span', { class: `badge s${at % 8}` }, String(at + 1)), ` ${instruction.text || instruction.rubric || instruction.type || ''}`,
-          instruction.text || instruction.rubric ? make('span', { class: 'sub' }, instruction.type) : null),
+          instruction.text || instruction.rubric ? make('span', { class: 'sub' }, instruction.type) : null,
+          ...Object.entries(instruction.kwargs || {}).filter(([, value]) => value !== null)
+            .map(([name, value]) => make('span', { class: 'sub' }, `${name}: ${plain(value)}`))),
         make('td', { class: 'num' }, survival), verdict(data, before, at), verdict(data, after, at));
     });
     const heading = (text, type) => make('th', { scope: 'col', class: type }, text);

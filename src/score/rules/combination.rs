@@ -1,7 +1,7 @@
 //! `combination:*`
 
 use super::super::text::python::strip;
-use super::{Kwargs, Result, Rule, Test};
+use super::{Kwargs, Result, Rule, Test, begins, counted};
 
 pub(super) fn rules() -> Vec<Rule> {
     vec![
@@ -30,11 +30,17 @@ fn two_responses(_: &Kwargs) -> Result<Test> {
         if responses.first() == Some(&"") {
             responses.remove(0);
         }
-        matches!(responses[..], [first, second] if !first.is_empty() && !second.is_empty() && first != second)
+        match responses[..] {
+            [first, second] if first == second => (false, "both responses are the same".to_owned()),
+            [first, second] if first.is_empty() || second.is_empty() => {
+                (false, "one of two responses is empty".to_owned())
+            }
+            [_, _] => (true, "2 different responses".to_owned()),
+            _ => (false, format!("{}, 2 with `******` between them asked", counted(responses.len(), "response"))),
+        }
     }))
 }
 
 fn repeat_prompt(kwargs: &Kwargs) -> Result<Test> {
-    let prompt = kwargs.text("prompt_to_repeat")?.to_lowercase();
-    Ok(Test::whether(move |text| strip(text).to_lowercase().starts_with(&prompt)))
+    Ok(begins(kwargs.text("prompt_to_repeat")?, strip))
 }

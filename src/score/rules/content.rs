@@ -1,7 +1,7 @@
 //! `detectable_content:*`
 
 use super::super::text::regex;
-use super::{Kwargs, Result, Rule, Test, expression};
+use super::{Kwargs, Result, Rule, Test, Threshold, counted, expression, quoted};
 
 pub(super) fn rules() -> Vec<Rule> {
     vec![
@@ -22,7 +22,8 @@ pub(super) fn rules() -> Vec<Rule> {
 
 fn number_placeholders(kwargs: &Kwargs) -> Result<Test> {
     let number = kwargs.number("num_placeholders")?;
-    Ok(Test::whether(move |text| regex!(r"\[.*?\]").find_iter(text).count() >= number))
+    let named = |count| counted(count, "placeholder");
+    Ok(Test::count(Threshold::AtLeast(number), named, |text| regex!(r"\[.*?\]").find_iter(text).count()))
 }
 
 fn postscript(kwargs: &Kwargs) -> Result<Test> {
@@ -32,5 +33,9 @@ fn postscript(kwargs: &Kwargs) -> Result<Test> {
         // A quirk: any other marker is a regular expression, in which a full stop matches any character.
         other => other.to_lowercase(),
     })?;
-    Ok(Test::whether(move |text| marker.is_match(&text.to_lowercase())))
+    let shown = quoted(kwargs.text("postscript_marker")?);
+    Ok(Test::whether(move |text| match marker.is_match(&text.to_lowercase()) {
+        true => (true, format!("has the postscript marker {shown}")),
+        false => (false, format!("no postscript: {shown} is not there")),
+    }))
 }

@@ -2,7 +2,7 @@
 
 use super::super::text::python::strip;
 use super::super::text::{json, regex};
-use super::{Kwargs, Result, Rule, Test, expression};
+use super::{Kwargs, Result, Rule, Test, Threshold, counted, expression, list, quoted};
 
 pub(super) fn rules() -> Vec<Rule> {
     vec![
@@ -47,24 +47,29 @@ pub(super) fn rules() -> Vec<Rule> {
 
 fn number_bullet_lists(kwargs: &Kwargs) -> Result<Test> {
     let number = kwargs.number("num_bullets")?;
-    Ok(Test::whether(move |text| {
+    let named = |count| counted(count, "bullet point");
+    Ok(Test::count(Threshold::Exactly(number), named, |text| {
         let stars = regex!(r"(?m)^[\s\x1c-\x1f]*\*[^*].*$").find_iter(text).count();
         let dashes = regex!(r"(?m)^[\s\x1c-\x1f]*-.*$").find_iter(text).count();
-        stars + dashes == number
+        stars + dashes
     }))
 }
 
 fn constrained_response(_: &Kwargs) -> Result<Test> {
     let answers = ["My answer is yes.", "My answer is no.", "My answer is maybe."];
-    Ok(Test::whether(move |text| answers.iter().any(|answer| text.contains(answer))))
+    Ok(Test::whether(move |text| match answers.iter().find(|answer| text.contains(*answer)) {
+        Some(answer) => (true, format!("says {}", quoted(answer))),
+        None => (false, format!("says none of {}", list(answers))),
+    }))
 }
 
 fn number_highlighted_sections(kwargs: &Kwargs) -> Result<Test> {
     let number = kwargs.number("num_highlights")?;
-    Ok(Test::whether(move |text| {
+    let named = |count| counted(count, "highlighted piece");
+    Ok(Test::count(Threshold::AtLeast(number), named, |text| {
         let single = regex!(r"\*[^\n*]*\*").find_iter(text).map(|found| found.as_str().trim_matches('*'));
         let double = regex!(r"\*\*[^\n*]*\*\*").find_iter(text).map(|found| found.as_str().trim_matches('*'));
-        single.chain(double).filter(|highlight| !strip(highlight).is_empty()).count() >= number
+        single.chain(double).filter(|highlight| !strip(highlight).is_empty()).count()
     }))
 }
 
@@ -73,7 +78,9 @@ fn multiple_sections(kwargs: &Kwargs) -> Result<Test> {
         format!(r"[\s\x1c-\x1f]?{splitter}[\s\x1c-\x1f]?\d+[\s\x1c-\x1f]?")
     })?;
     let number = kwargs.number("num_sections")?;
-    Ok(Test::whether(move |text| heading.find_iter(text).count() >= number))
+    let splitter = quoted(kwargs.text("section_spliter")?);
+    let named = move |count| format!("{} of {splitter} and a number", counted(count, "heading"));
+    Ok(Test::count(Threshold::AtLeast(number), named, move |text| heading.find_iter(text).count()))
 }
 
 fn json_format(_: &Kwargs) -> Result<Test> {
@@ -82,13 +89,19 @@ fn json_format(_: &Kwargs) -> Result<Test> {
         for fence in ["```json", "```Json", "```JSON", "```"] {
             text = text.strip_prefix(fence).unwrap_or(text);
         }
-        json::loads(strip(text.strip_suffix("```").unwrap_or(text)))
+        match json::loads(strip(text.strip_suffix("```").unwrap_or(text))) {
+            Ok(()) => (true, "is JSON".to_owned()),
+            Err(error) => (false, format!("is not JSON: {error}")),
+        }
     }))
 }
 
 fn title(_: &Kwargs) -> Result<Test> {
     Ok(Test::whether(|text| {
         let mut titles = regex!(r"<<[^\n]+>>").find_iter(text).map(|found| found.as_str());
-        titles.any(|title| !strip(title.trim_start_matches('<').trim_end_matches('>')).is_empty())
+        match titles.find(|title| !strip(title.trim_start_matches('<').trim_end_matches('>')).is_empty()) {
+            Some(title) => (true, format!("has the title {}", quoted(title))),
+            None => (false, "no title in `<<` and `>>`".to_owned()),
+        }
     }))
 }

@@ -1,7 +1,7 @@
 //! `kvllama:*`: kvllama's own types, for demands that IFEval has no type for. Texts are literal, and case is ignored.
 
 use super::super::text::python::strip;
-use super::{Kwargs, Result, Rule, Test};
+use super::{Kwargs, Result, Rule, Test, begins, counted, list, quoted};
 
 pub(super) fn rules() -> Vec<Rule> {
     vec![
@@ -29,25 +29,38 @@ pub(super) fn rules() -> Vec<Rule> {
 }
 
 fn starts_with(kwargs: &Kwargs) -> Result<Test> {
-    let wanted = kwargs.text("text")?.to_lowercase();
-    Ok(Test::whether(move |text| strip(strip(text).trim_matches('"')).to_lowercase().starts_with(&wanted)))
+    Ok(begins(kwargs.text("text")?, |text| strip(strip(text).trim_matches('"'))))
 }
 
 fn contains(kwargs: &Kwargs) -> Result<Test> {
-    let wanted = kwargs.text("text")?.to_lowercase();
-    Ok(Test::whether(move |text| text.to_lowercase().contains(&wanted)))
+    let wanted = kwargs.text("text")?;
+    let (shown, wanted) = (quoted(wanted), wanted.to_lowercase());
+    Ok(Test::whether(move |text| match text.to_lowercase().contains(&wanted) {
+        true => (true, format!("mentions {shown}")),
+        false => (false, format!("does not mention {shown}")),
+    }))
 }
 
 fn excludes(kwargs: &Kwargs) -> Result<Test> {
-    let unwanted = kwargs.text("text")?.to_lowercase();
+    let unwanted = kwargs.text("text")?;
+    let (shown, unwanted) = (quoted(unwanted), unwanted.to_lowercase());
     let topic: Option<Vec<String>> = match kwargs.optional("on_topic") {
         Some(_) => Some(kwargs.texts("on_topic")?.into_iter().map(str::to_lowercase).collect()),
         None => None,
     };
     Ok(Test::whether(move |text| {
         let text = text.to_lowercase();
-        let is_on_topic = topic.as_ref().is_none_or(|words| words.iter().any(|word| text.contains(word)));
-        is_on_topic && !text.contains(&unwanted)
+        if text.contains(&unwanted) {
+            return (false, format!("mentions {shown}, which is forbidden"));
+        }
+        let Some(words) = &topic else { return (true, format!("does not mention {shown}")) };
+        match words.iter().find(|word| text.contains(*word)) {
+            Some(word) => (true, format!("does not mention {shown}, and is on the topic: mentions {}", quoted(word))),
+            None => {
+                let of = if words.len() == 1 { "" } else { "any of " };
+                (false, format!("does not mention {shown}, but is off the topic: does not mention {of}{}", list(words)))
+            }
+        }
     }))
 }
 
@@ -56,6 +69,8 @@ fn parts(kwargs: &Kwargs) -> Result<Test> {
     let count = kwargs.number("count")?;
     Ok(Test::whether(move |text| {
         let parts: Vec<&str> = text.split(&separator).map(strip).collect();
-        parts.len() == count && !parts.contains(&"")
+        let blank = parts.iter().filter(|part| part.is_empty()).count();
+        let but = if blank == 0 { String::new() } else { format!(", {blank} of them blank") };
+        (parts.len() == count && blank == 0, format!("{}{but}, {count} asked", counted(parts.len(), "part")))
     }))
 }

@@ -17,5 +17,8 @@ fn response_language(kwargs: &Kwargs) -> Result<Test> {
     if !language::is_known(&wanted) {
         return Err(kwargs.wrong("language", "must be a code that langdetect knows, such as `en`, `de` or `zh-cn`"));
     }
-    Ok(Test::whether(move |text| language::detect(text).is_none_or(|language| language == wanted)))
+    Ok(Test::whether(move |text| match language::detect(text) {
+        None => (true, format!("in no language that can be told; {wanted} asked")),
+        Some(found) => (found == wanted, format!("in the language {found}, {wanted} asked")),
+    }))
 }

@@ -2,7 +2,7 @@
 
 use super::super::text::python::{split, strip};
 use super::super::text::{punkt, regex, words};
-use super::{Kwargs, Result, Rule, Test};
+use super::{Kwargs, Result, Rule, Test, counted, quoted};
 
 pub(super) fn rules() -> Vec<Rule> {
     vec![
@@ -35,12 +35,12 @@ pub(super) fn rules() -> Vec<Rule> {
 
 fn number_sentences(kwargs: &Kwargs) -> Result<Test> {
     let number = kwargs.threshold("num_sentences", "relation")?;
-    Ok(Test::whether(move |text| number.holds(punkt::sentences(text).len())))
+    Ok(Test::count(number, |count| counted(count, "sentence"), |text| punkt::sentences(text).len()))
 }
 
 fn number_words(kwargs: &Kwargs) -> Result<Test> {
     let number = kwargs.threshold("num_words", "relation")?;
-    Ok(Test::whether(move |text| number.holds(words::count(text))))
+    Ok(Test::count(number, |count| counted(count, "word"), words::count))
 }
 
 fn number_paragraphs(kwargs: &Kwargs) -> Result<Test> {
@@ -50,14 +50,10 @@ fn number_paragraphs(kwargs: &Kwargs) -> Result<Test> {
         // A divider may be at the start and at the end of the text, but an empty text between two dividers is not a
         // paragraph.
         let is_blank = |paragraph: &&str| strip(paragraph).is_empty();
-        match paragraphs.as_slice() {
-            [] => false,
-            [only] => usize::from(!is_blank(only)) == number,
-            [first, inner @ .., last] => {
-                let outer = usize::from(!is_blank(first)) + usize::from(!is_blank(last));
-                !inner.iter().any(is_blank) && inner.len() + outer == number
-            }
-        }
+        let blank_inside = matches!(paragraphs.as_slice(), [_, inner @ .., _] if inner.iter().any(is_blank));
+        let filled = paragraphs.iter().filter(|paragraph| !is_blank(paragraph)).count();
+        let blank = if blank_inside { ", and nothing between two dividers `***`" } else { "" };
+        (filled == number && !blank_inside, format!("{}, {number} asked{blank}", counted(filled, "paragraph")))
     }))
 }
 
@@ -73,7 +69,14 @@ fn nth_paragraph_first_word(kwargs: &Kwargs) -> Result<Test> {
         let paragraphs: Vec<&str> = text.split("\n\n").collect();
         let filled = paragraphs.iter().filter(|paragraph| !strip(paragraph).is_empty()).count();
         let word = split(paragraphs.get(nth - 1).unwrap_or(&"")).next();
-        filled == number && word.is_some_and(|word| bare(word) == first_word)
+        let word = word.map(bare);
+        let fits = word.as_ref() == Some(&first_word);
+        let begins = match &word {
+            None => format!("paragraph {nth} is missing"),
+            Some(word) => format!("paragraph {nth} begins with {}", quoted(word)),
+        };
+        let asked = if fits { String::new() } else { format!(", {} asked", quoted(&first_word)) };
+        (filled == number && fits, format!("{}, {number} asked; {begins}{asked}", counted(filled, "paragraph")))
     }))
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::text::python::{is_word, split};
-use super::{Kwargs, Result, Rule, Test};
+use super::{Kwargs, Result, Rule, Test, quoted};
 
 pub(super) fn rules() -> Vec<Rule> {
     vec![
@@ -13,21 +13,21 @@ pub(super) fn rules() -> Vec<Rule> {
             about: "F1 of its words with those of the reference it is nearest to, as SQuAD counts: without case, \
                     punctuation and articles. With `first_line`, of its first line alone.",
             kwargs: KWARGS,
-            build: |kwargs| best(kwargs, qa_f1_score),
+            build: |kwargs| best(kwargs, "F1", qa_f1_score),
         },
         Rule {
             name: "longbench:rouge_score",
             about: "ROUGE-L (F) with the reference it is nearest to, as Python's `rouge` 1.0.1 counts. With \
                     `first_line`, of its first line alone.",
             kwargs: KWARGS,
-            build: |kwargs| best(kwargs, rouge_score),
+            build: |kwargs| best(kwargs, "ROUGE-L", rouge_score),
         },
     ]
 }
 
 const KWARGS: &[&str] = &["references", "first_line"];
 
-fn best(kwargs: &Kwargs, metric: fn(&str, &str) -> f64) -> Result<Test> {
+fn best(kwargs: &Kwargs, name: &'static str, metric: fn(&str, &str) -> f64) -> Result<Test> {
     let references: Vec<String> = kwargs.texts("references")?.into_iter().map(str::to_owned).collect();
     let first_line = kwargs.flag("first_line")?;
     Ok(Test::share(move |text| {
@@ -35,7 +35,9 @@ fn best(kwargs: &Kwargs, metric: fn(&str, &str) -> f64) -> Result<Test> {
             true => text.trim_start_matches('\n').split('\n').next().unwrap_or_default(),
             false => text,
         };
-        references.iter().map(|reference| metric(text, reference)).fold(0.0, f64::max)
+        let scores = references.iter().map(|reference| (metric(text, reference), reference));
+        let (score, nearest) = scores.max_by(|(a, _), (b, _)| a.total_cmp(b)).expect("at least one reference");
+        (score, format!("{name} {score:.2} with the nearest reference, {}", quoted(nearest)))
     }))
 }
 

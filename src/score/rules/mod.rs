@@ -1,6 +1,6 @@
 //! The instruction types, with one file per family.
 //!
-//! A type is a function from its kwargs to a test of one text. The tests do the same as the official code, including
+//! A type is a function from its kwargs to a test of one text, which gives its verdict and the reason. The tests do the same as the official code, including
 //! its quirks; "a quirk" in a comment is one of the official code.
 
 mod change_case;
@@ -20,7 +20,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::kwargs::Kwargs;
+use super::kwargs::{Kwargs, Threshold};
+use super::text::python::split;
 use super::{Rule, Test};
 use crate::Result;
 
@@ -44,6 +45,54 @@ pub fn rules() -> &'static [Rule] {
         families.into_iter().flatten().collect()
     });
     &RULES
+}
+
+/// A number of things: `1 word`, `2 words`.
+fn counted(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// The longest quotation in a reason, in characters.
+const QUOTED: usize = 40;
+
+/// The text in double quotes, on one line; of a long one its beginning.
+fn quoted(text: &str) -> String {
+    let text = split(text).collect::<Vec<_>>().join(" ");
+    match text.char_indices().nth(QUOTED) {
+        Some((end, _)) => format!("\"{}…\"", &text[..end]),
+        None => format!("\"{text}\""),
+    }
+}
+
+/// The end of a text, quoted like [`quoted`].
+fn quoted_end(text: &str) -> String {
+    let text = split(text).collect::<Vec<_>>().join(" ");
+    match text.char_indices().rev().nth(QUOTED) {
+        Some((before, c)) => format!("\"…{}\"", &text[before + c.len_utf8()..]),
+        None => format!("\"{text}\""),
+    }
+}
+
+/// The texts, each quoted.
+fn list(texts: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    texts.into_iter().map(|text| quoted(text.as_ref())).collect::<Vec<_>>().join(", ")
+}
+
+/// A test of whether a text begins with what is wanted, in any case. `text` leaves out what may precede it.
+fn begins(wanted: &str, text: impl Fn(&str) -> &str + Send + Sync + 'static) -> Test {
+    let (shown, wanted) = (quoted(wanted), wanted.to_lowercase());
+    Test::whether(move |whole| {
+        let lower = text(whole).to_lowercase();
+        if lower.starts_with(&wanted) {
+            return (true, format!("begins with {shown}"));
+        }
+        let same: String = lower.chars().zip(wanted.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a).collect();
+        let reason = match same.chars().count() {
+            0..QUOTED => format!("begins with {}, {shown} asked", quoted(text(whole))),
+            _ => format!("begins with {shown}, but departs from it after {}", quoted_end(&same)),
+        };
+        (false, reason)
+    })
 }
 
 /// A kwarg that IFEval uses as a regular expression; `pattern` makes the expression from the kwarg.

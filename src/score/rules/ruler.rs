@@ -1,7 +1,7 @@
 //! `ruler:*`: the metrics of RULER (Hsieh et al. 2024, arXiv 2404.06654; `scripts/eval/synthetic/constants.py`),
 //! for one answer.
 
-use super::{Kwargs, Result, Rule, Test};
+use super::{Kwargs, Result, Rule, Test, counted, list, quoted};
 
 pub(super) fn rules() -> Vec<Rule> {
     vec![
@@ -20,22 +20,34 @@ pub(super) fn rules() -> Vec<Rule> {
     ]
 }
 
-fn references(kwargs: &Kwargs) -> Result<Vec<String>> {
-    Ok(kwargs.texts("references")?.into_iter().map(str::to_lowercase).collect())
+/// The references, each as it is and in lower case.
+fn references(kwargs: &Kwargs) -> Result<Vec<(String, String)>> {
+    Ok(kwargs.texts("references")?.into_iter().map(|text| (text.to_owned(), text.to_lowercase())).collect())
+}
+
+/// The references that are not in the text.
+fn missing<'a>(references: &'a [(String, String)], text: &str) -> Vec<&'a str> {
+    let text = text.to_lowercase();
+    references.iter().filter(|(_, lower)| !text.contains(lower)).map(|(reference, _)| &**reference).collect()
 }
 
 fn string_match_all(kwargs: &Kwargs) -> Result<Test> {
     let references = references(kwargs)?;
     Ok(Test::share(move |text| {
-        let text = text.to_lowercase();
-        references.iter().filter(|reference| text.contains(*reference)).count() as f64 / references.len() as f64
+        let missing = missing(&references, text);
+        let (all, there) = (references.len(), references.len() - missing.len());
+        let but = if missing.is_empty() { String::new() } else { format!("; does not mention {}", list(missing)) };
+        (there as f64 / all as f64, format!("{there} of {} mentioned{but}", counted(all, "reference")))
     }))
 }
 
 fn string_match_part(kwargs: &Kwargs) -> Result<Test> {
     let references = references(kwargs)?;
     Ok(Test::whether(move |text| {
-        let text = text.to_lowercase();
-        references.iter().any(|reference| text.contains(reference))
+        let missing = missing(&references, text);
+        match references.iter().find(|(reference, _)| !missing.contains(&&**reference)) {
+            Some((there, _)) => (true, format!("mentions {}", quoted(there))),
+            None => (false, format!("does not mention {}", list(missing))),
+        }
     }))
 }

@@ -2,9 +2,12 @@
 
 use serde::de::IgnoredAny;
 
-/// Whether Python's `json.loads` accepts the text.
-pub fn loads(text: &str) -> bool {
-    serde_json::from_str::<IgnoredAny>(&without_constants(text)).is_ok()
+/// An error, without its place, if Python's `json.loads` does not accept the text.
+pub fn loads(text: &str) -> Result<(), String> {
+    serde_json::from_str::<IgnoredAny>(&without_constants(text)).map(drop).map_err(|error| {
+        let error = error.to_string();
+        error.split(" at line ").next().unwrap_or_default().to_owned()
+    })
 }
 
 /// Python also reads `NaN`, `Infinity` and `-Infinity`; here they become `null`.

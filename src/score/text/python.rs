@@ -44,7 +44,7 @@ pub fn is_lower(text: &str) -> bool {
 }
 
 /// Unicode's category Lt, digraphs such as `ǅ`, as a complete list.
-fn is_title(c: char) -> bool {
+pub fn is_title(c: char) -> bool {
     matches!(c, 'ǅ' | 'ǈ' | 'ǋ' | 'ǲ' | '\u{1f88}'..='\u{1f8f}' | '\u{1f98}'..='\u{1f9f}'
         | '\u{1fa8}'..='\u{1faf}' | 'ᾼ' | 'ῌ' | 'ῼ')
 }
