@@ -38,8 +38,11 @@ pub struct Rule {
     build: fn(&Kwargs) -> Result<Test>,
 }
 
-/// A test: how far one text follows the instruction, in [0, 1], and why, in words: `131 words, at least 150 asked`.
-struct Test(Box<dyn Fn(&str) -> (f64, String) + Send + Sync>);
+/// How far a text follows an instruction, in [0, 1], and why, in words: `131 words, at least 150 asked`.
+type Finding = (f64, String);
+
+/// What one text is tested for.
+struct Test(Box<dyn Fn(&str) -> Finding + Send + Sync>);
 
 impl Test {
     /// A rule with a yes/no verdict.
