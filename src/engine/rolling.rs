@@ -149,7 +149,7 @@ impl Roll<'_> {
             let scores = match self.rolling.score {
                 None => None,
                 Some(score) => {
-                    let mut scores = Scores { layers: Vec::new() };
+                    let mut scores = Scores::default();
                     context.seen(&self.needs, |layer| scores.layers.push((layer.index, score.score(layer))))?;
                     Some(scores)
                 }

@@ -154,6 +154,7 @@ pub static POLICIES: &[&Family] = &[
     &score::H2O,
     &score::EXPECTED_ATTENTION,
     &score::LAGKV,
+    &score::KVZIP,
 ];
 
 /// Applies `policy` to `len` cached positions.

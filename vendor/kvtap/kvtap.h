@@ -91,6 +91,7 @@ typedef struct kvtap_tap kvtap_tap;
 struct kvtap_wants {
     const int32_t * sums_from; // ascending: one attention sum each, over the queries at this position and later ones
     size_t n_sums;
+    int32_t replay_from;       // what is read at this position and later is no entry: of its queries the largest attention counts; negative: no replay
     int32_t queries_from;      // first position whose query counts for the query statistics; negative: none are made
     bool keys;
     bool values;
@@ -118,6 +119,7 @@ struct kvtap_layer {
     size_t n_entries;
     const int32_t * positions; // [n_entries], ascending
     const double * sums;       // [n_sums][n_head_kv][n_entries]: attention weights, summed over queries, averaged over the query heads of a group
+    const float * maxima;      // [n_head_kv][n_entries]: the largest attention weight of any replayed query and query head of the group, or NULL
     const float * keys;        // [n_entries][n_head_kv][d_k] after RoPE, or NULL
     const float * values;      // [n_entries][n_head_kv][d_v], or NULL
     int64_t n_queries;         // that the statistics are made of; RoPE not yet applied to them

@@ -56,6 +56,7 @@ struct layer_state {
     rows_of key_rows, value_rows, query_rows;
 
     std::vector<std::vector<std::vector<double>>> sums; // [sum][kv head][entry]
+    std::vector<std::vector<float>> maxima;              // [kv head][entry]
     std::vector<float> keys, values;
     int64_t n_queries = 0;
     std::vector<double> query_sum, query_outer;
@@ -63,6 +64,7 @@ struct layer_state {
     std::vector<float> freq_factors;
 
     std::vector<double> flat_sums, query_mean, query_covariance; // made by kvtap_seen
+    std::vector<float> flat_maxima;                              // this too
 };
 
 // Positions of the cells of one cache, as far as they belong to a sequence asked for.
@@ -81,7 +83,7 @@ struct kvtap_tap {
     bool looking = false;
     int32_t seq = 0;
     std::vector<int32_t> sums_from;
-    int32_t queries_from = -1;
+    int32_t replay_from = -1, queries_from = -1;
     bool keys = false, values = false;
     std::vector<int32_t> entries; // positions, ascending
     std::vector<layer_state> layers;
@@ -105,6 +107,13 @@ struct kvtap_tap {
         }
         return dynamic_cast<const llama_kv_cache *>(memory)->get_cells(0);
     }
+
+    bool replays(size_t row) const { return replay_from >= 0 && row_pos[row] >= replay_from; }
+
+    bool weighs() const { return !sums_from.empty() || replay_from >= 0; }
+
+    // Whether a row of the batch belongs to what is observed, and is no replay.
+    bool counts(size_t row) const { return row_seq[row] == seq && !replays(row); }
 
     bool in_batch(int32_t s) const { return std::find(row_seq.begin(), row_seq.end(), s) != row_seq.end(); }
 
@@ -140,7 +149,7 @@ static bool split_name(const ggml_tensor * t, std::string & name, int32_t & laye
     return true;
 }
 
-// Adds the attention weights of this batch, [cells][rows][heads], to the sums.
+// Adds the attention weights of this batch, [cells][rows][heads], to the sums and the maxima.
 static void add_attention(kvtap_tap & tap, layer_state & layer, const ggml_tensor * t) {
     const host_view host(t);
     const int64_t n_cells = t->ne[0], n_rows = t->ne[1], n_head = t->ne[2];
@@ -158,7 +167,7 @@ static void add_attention(kvtap_tap & tap, layer_state & layer, const ggml_tenso
         for (int64_t h = 0; h < n_head; ++h) {
             std::fill(sum.begin(), sum.end(), 0.0f);
             for (int64_t r = 0; r < n_rows; ++r) {
-                if (tap.row_seq[r] != tap.seq || tap.row_pos[r] < tap.sums_from[s]) {
+                if (!tap.counts(r) || tap.row_pos[r] < tap.sums_from[s]) {
                     continue;
                 }
                 const float * weights = host.row(t, r, h);
@@ -171,6 +180,23 @@ static void add_attention(kvtap_tap & tap, layer_state & layer, const ggml_tenso
                 if (entry[c] >= 0) {
                     total[entry[c]] += double(sum[c]) / group;
                 }
+            }
+        }
+    }
+    for (int64_t h = 0; tap.replay_from >= 0 && h < n_head; ++h) {
+        std::fill(sum.begin(), sum.end(), 0.0f);
+        for (int64_t r = 0; r < n_rows; ++r) {
+            if (tap.row_seq[r] == tap.seq && tap.replays(r)) {
+                const float * weights = host.row(t, r, h);
+                for (int64_t c = 0; c < n_cells; ++c) {
+                    sum[c] = std::max(sum[c], weights[c]);
+                }
+            }
+        }
+        auto & largest = layer.maxima[h / group];
+        for (int64_t c = 0; c < n_cells; ++c) {
+            if (entry[c] >= 0) {
+                largest[entry[c]] = std::max(largest[entry[c]], sum[c]);
             }
         }
     }
@@ -265,7 +291,7 @@ bool kvtap_eval(ggml_tensor * t, bool ask, void * user_data) {
     }
     const bool hides = !tap.hidden.empty() && name == tap.logits_name();
     layer_state * layer = tap.looking && tap.in_batch(tap.seq) ? tap.layer(il) : nullptr;
-    const bool attention = layer != nullptr && !tap.sums_from.empty() && name == "kq_soft_max";
+    const bool attention = layer != nullptr && tap.weighs() && name == "kq_soft_max";
     const bool key = layer != nullptr && tap.keys && name.rfind("Kcur", 0) == 0;
     const bool value = layer != nullptr && tap.values && name.rfind("Vcur", 0) == 0;
     const bool query = layer != nullptr && tap.queries_from >= 0 && name.rfind("Qcur", 0) == 0;
@@ -316,6 +342,7 @@ void kvtap_observe(kvtap_tap * tap, const llama_context * ctx, int32_t seq, cons
     tap->seq = seq;
     tap->keys = wants->keys;
     tap->values = wants->values;
+    tap->replay_from = wants->replay_from;
     tap->queries_from = wants->queries_from;
     const llama_hparams & hparams = tap->hparams();
     for (uint32_t il = 0; il < hparams.n_layer(); ++il) {
@@ -329,6 +356,7 @@ void kvtap_observe(kvtap_tap * tap, const llama_context * ctx, int32_t seq, cons
         layer.d_k = hparams.n_embd_head_k(il);
         layer.d_v = hparams.n_embd_head_v(il);
         layer.window = hparams.is_swa(il) ? hparams.n_swa : 0;
+        layer.maxima.resize(layer.n_head_kv);
         if (tap->queries_from >= 0) {
             layer.query_sum.assign(size_t(layer.n_head) * layer.d_k, 0.0);
             layer.query_outer.assign(size_t(layer.n_head) * layer.d_k * layer.d_k, 0.0);
@@ -389,6 +417,10 @@ bool kvtap_seen(kvtap_tap * tap, size_t index, kvtap_layer * out, bool * complet
         return false;
     }
     layer_state & layer = tap->layers[index];
+    layer.flat_maxima.clear();
+    for (const auto & head : layer.maxima) {
+        layer.flat_maxima.insert(layer.flat_maxima.end(), head.begin(), head.end());
+    }
     layer.flat_sums.clear();
     for (const auto & sum : layer.sums) {
         for (const auto & head : sum) {
@@ -421,6 +453,7 @@ bool kvtap_seen(kvtap_tap * tap, size_t index, kvtap_layer * out, bool * complet
         tap->entries.size(),
         tap->entries.data(),
         layer.flat_sums.data(),
+        tap->replay_from >= 0 ? layer.flat_maxima.data() : nullptr,
         tap->keys ? layer.keys.data() : nullptr,
         tap->values ? layer.values.data() : nullptr,
         layer.n_queries,
@@ -454,7 +487,7 @@ void kvtap_before(kvtap_tap * tap, const int32_t * seqs, const int32_t * positio
         return;
     }
     for (size_t r = 0; r < n; ++r) {
-        if (seqs[r] == tap->seq) {
+        if (tap->counts(r)) {
             tap->entries.push_back(positions[r]);
         }
     }
@@ -464,6 +497,9 @@ void kvtap_before(kvtap_tap * tap, const int32_t * seqs, const int32_t * positio
             for (auto & head : sum) {
                 head.resize(tap->entries.size(), 0.0);
             }
+        }
+        for (auto & head : layer.maxima) {
+            head.resize(tap->entries.size(), 0.0f);
         }
     }
 }
@@ -479,7 +515,7 @@ static void add_queries(const kvtap_tap & tap, layer_state & layer) {
         std::fill(outer.begin(), outer.end(), 0.0f);
         n = 0;
         for (size_t r = 0; r < tap.row_seq.size(); ++r) {
-            if (tap.row_seq[r] != tap.seq || tap.row_pos[r] < tap.queries_from) {
+            if (!tap.counts(r) || tap.row_pos[r] < tap.queries_from) {
                 continue;
             }
             ++n;
@@ -507,13 +543,13 @@ bool kvtap_after(kvtap_tap * tap) {
     if (tap->looking && tap->in_batch(tap->seq)) {
         const auto append = [&](const rows_of & rows, std::vector<float> & all, size_t width) {
             for (size_t r = 0; r < tap->row_seq.size(); ++r) {
-                if (tap->row_seq[r] == tap->seq) {
+                if (tap->counts(r)) {
                     all.insert(all.end(), rows.data.begin() + r * width, rows.data.begin() + (r + 1) * width);
                 }
             }
         };
         for (auto & layer : tap->layers) {
-            const bool attention = tap->sums_from.empty() || layer.attention_seen;
+            const bool attention = !tap->weighs() || layer.attention_seen;
             const bool keys = !tap->keys || layer.key_rows.seen;
             const bool values = !tap->values || layer.value_rows.seen;
             const bool queries = tap->queries_from < 0 || layer.query_rows.seen;

@@ -5,6 +5,9 @@
 pub struct Needs {
     /// First positions of attention sums, ascending: one sum for each, over the queries at that position and later.
     pub attention_from: Vec<i32>,
+    /// The position from which on tokens are a replay of those before it; their queries alone count for
+    /// [`Layer::maxima`], and they are not scored.
+    pub replay_from: Option<i32>,
     /// Query statistics over the queries from this position on.
     pub queries_from: Option<i32>,
     /// Keys.
@@ -17,6 +20,11 @@ impl Needs {
     /// The attention of the queries from position `from` on.
     pub fn attention(from: usize) -> Self {
         Needs { attention_from: vec![position(from)], ..Needs::default() }
+    }
+
+    /// The largest attention of the queries of a replay of the first `len` positions.
+    pub fn replay(len: usize) -> Self {
+        Needs { replay_from: Some(position(len)), ..Needs::default() }
     }
 
     /// Keys alone.
@@ -44,6 +52,7 @@ impl Needs {
             self.queries_from.is_none() || other.queries_from.is_none_or(|from| Some(from) == self.queries_from)
         );
         self.queries_from = self.queries_from.or(other.queries_from);
+        self.replay_from = self.replay_from.or(other.replay_from);
         self.keys |= other.keys;
         self.values |= other.values;
         self
@@ -51,7 +60,7 @@ impl Needs {
 
     /// Whether attention weights are needed; they do not exist with flash attention.
     pub fn weights(&self) -> bool {
-        !self.attention_from.is_empty()
+        !self.attention_from.is_empty() || self.replay_from.is_some()
     }
 }
 
@@ -80,6 +89,8 @@ pub struct Layer<'a> {
     pub d_v: usize,
     /// The requested attention sums.
     pub attention: Vec<Attention<'a>>,
+    /// For each KV head and position: the largest attention of any replayed query; empty if not requested.
+    pub maxima: Vec<&'a [f32]>,
     /// Keys as cached (after RoPE): `[len][kv_heads][d_k]`; empty if not requested.
     pub keys: &'a [f32],
     /// Values: `[len][kv_heads][d_v]`; empty if not requested.

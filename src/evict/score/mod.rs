@@ -9,6 +9,7 @@ mod expected_attention;
 mod h2o;
 mod keydiff;
 mod knorm;
+mod kvzip;
 mod lagkv;
 mod layer;
 mod snapkv;
@@ -20,6 +21,7 @@ pub(super) use expected_attention::EXPECTED_ATTENTION;
 pub(super) use h2o::H2O;
 pub(super) use keydiff::KEYDIFF;
 pub(super) use knorm::KNORM;
+pub(super) use kvzip::KVZIP;
 pub(super) use lagkv::LAGKV;
 pub use layer::{Attention, Layer, Needs, Queries, Rope};
 pub(super) use snapkv::SNAPKV;
@@ -34,6 +36,16 @@ pub type Heads = Vec<Vec<f64>>;
 pub trait Score: Send + Sync {
     /// The tensors it needs while `len` positions are read.
     fn needs(&self, len: usize) -> Needs;
+
+    /// In parts of how many tokens the scored tokens are read once more behind the prompt; `None` without such a replay.
+    fn replay(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether it scores the layers without a sliding window alone.
+    fn global_only(&self) -> bool {
+        false
+    }
 
     /// The score of each position, for each KV head.
     fn score(&self, layer: &Layer) -> Heads;

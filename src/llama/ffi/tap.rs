@@ -45,6 +45,7 @@ impl RawContext {
         let wants = kvtap::kvtap_wants {
             sums_from: needs.attention_from.as_ptr(),
             n_sums: needs.attention_from.len(),
+            replay_from: needs.replay_from.unwrap_or(-1),
             queries_from: needs.queries_from.unwrap_or(-1),
             keys: needs.keys,
             values: needs.values,
@@ -127,6 +128,7 @@ fn layer<'a>(raw: &kvtap::kvtap_layer, needs: &'a Needs) -> Layer<'a> {
         d_k,
         d_v,
         attention: attention.collect(),
+        maxima: floats(raw.maxima, kv_heads * n).chunks(n.max(1)).collect(),
         keys: floats(raw.keys, n * kv_heads * d_k),
         values: floats(raw.values, n * kv_heads * d_v),
         queries: (raw.n_queries > 0).then(|| Queries {
