@@ -10,6 +10,10 @@ pub(super) const NEAR: f64 = 0.3;
 /// Number of words in a run.
 const RUN: usize = 5;
 
+/// A run that stands in more prompts than this, such as a common closing sentence, no longer tells which are similar; the
+/// later ones are not looked up by it, so that time grows with the number of prompts and not with its square.
+const COMMON: usize = 32;
+
 /// The runs of words of many prompts.
 #[derive(Default)]
 pub(super) struct Prompts {
@@ -23,11 +27,14 @@ impl Prompts {
         let index = self.sizes.len();
         self.sizes.push(runs.len());
         for run in runs {
-            self.with_run.entry(run).or_default().push(index);
+            let prompts = self.with_run.entry(run).or_default();
+            if prompts.len() < COMMON {
+                prompts.push(index);
+            }
         }
     }
 
-    /// The most similar prompt, as its number in the order of adding, and the share of all runs that both have
+    /// The most similar prompt of those that share a run that is not too common, as its number in the order of adding, and the share of all runs that both have
     /// (Jaccard).
     pub fn nearest(&self, example: &Example) -> Option<(usize, f64)> {
         let runs = runs(example);

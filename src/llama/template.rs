@@ -35,16 +35,16 @@ const NAMED: [Named; 4] = [
     Named { name: "raw", source: include_str!("templates/raw.jinja"), mark: None },
 ];
 
-/// Bytes of a template; the longest that are published have a tenth of it.
-const MAX_SOURCE: usize = 1 << 17;
+/// Bytes of a template; the longest that are published have a quarter of it.
+const MAX_SOURCE: usize = 1 << 16;
 /// Steps of the template's interpreter; a conversation of a hundred turns takes a few thousand.
 const MAX_STEPS: u64 = 10_000_000;
 /// Bytes of memory while rendering.
 const MAX_MEMORY: usize = 1 << 28;
 const TOO_MUCH_MEMORY: &str =
     "the model's chat template needs more than 256 MiB for one conversation; give another with --chat-template";
-/// Bytes of stack while rendering; only what is used is allocated.
-const STACK: usize = 1 << 28;
+/// Bytes of stack while rendering, enough for a step down at each byte of the source; only what is used is allocated.
+const STACK: usize = 1 << 26;
 /// Bytes that a template may add to a conversation, besides repeating its text.
 const MAX_ADDED: usize = 1 << 20;
 
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_template_that_asks_for_too_much_is_an_error() {
-        let deep = format!("{{{{ {}1 }}}}", "-".repeat(19_538));
+        let deep = format!("{{{{ {}1 }}}}", "-".repeat(MAX_SOURCE - 10));
         let endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}".to_owned();
         for source in [deep, endless, "{{ 'x' * 10000000 }}".to_owned(), "x".repeat(200_000)] {
             let said = Template::new(source.clone()).render(&turns(&[("user", "a")]), "", "");

@@ -1,6 +1,6 @@
 //! The result in a few sentences.
 
-use super::{Analysis, Comparison, CurveComparison, Question, compare, primary};
+use super::{Analysis, Comparison, CurveComparison, Forgotten, Question, compare, primary};
 use crate::condition::Memory;
 use crate::evict::PolicySpec;
 use crate::report::words::{self, capitalized};
@@ -26,6 +26,7 @@ pub(super) fn sentences(analysis: &Analysis) -> Vec<String> {
     } else {
         sentences.extend(analysis.doses.iter().take(DOSES).map(|dose| format!("{}.", capitalized(&dose.sentence))));
     }
+    sentences.extend(analysis.forgotten.iter().filter_map(Forgotten::sentence));
     for (asked, none) in [
         (Question::is_of::<PolicySpec> as fn(Question) -> bool, "No two policies differ detectably at equal budget."),
         (Question::is_of::<Memory>, "Having heard and forgotten does not differ detectably from never having heard."),

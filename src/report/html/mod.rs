@@ -109,6 +109,7 @@ struct Context<'a> {
     heat_columns: Vec<&'a str>,
     heat: Vec<tables::HeatRow>,
     odds: Vec<String>,
+    forgotten: Vec<tables::ForgottenRow>,
     methods: Vec<String>,
     index: String,
 }
@@ -127,6 +128,7 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
         (true, "conditions", "Conditions"),
         (!analysis.types.is_empty(), "types", "Types"),
         (places.is_some(), "places", "Places"),
+        (!analysis.forgotten.is_empty(), "forgotten", "One forgotten"),
         (survival.is_some(), "survival", "Survival"),
         (fidelity.is_some(), "fidelity", "Fidelity"),
         (true, "browser", "Examples"),
@@ -169,6 +171,7 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
         heat_columns: analysis.conditions.iter().map(|condition| condition.words.as_str()).collect(),
         heat: tables::heat(analysis),
         odds: odds(analysis),
+        forgotten: tables::forgotten(analysis),
         methods: methods::paragraphs(runs, analysis),
         index: data::index(table, analysis),
     };

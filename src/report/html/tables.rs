@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::report::analysis::{Analysis, Condition, Dose, EarnedDifference, Question};
+use crate::report::analysis::{Analysis, Condition, Dose, EarnedDifference, Forgotten, Question, shown};
 use crate::report::figures::{is_everything, shade};
-use crate::report::words::{decimals, interval, number, percent};
+use crate::report::words::{decimals, interval, number, percent, thousands};
 use crate::stats::Estimate;
 
 /// The heading of a column.
@@ -95,6 +95,27 @@ pub fn comparison_headings(analysis: &Analysis) -> Vec<Heading> {
             .chain(others)
             .collect::<Vec<_>>(),
     )
+}
+
+/// A row of the table of single forgotten instructions.
+#[derive(Serialize)]
+pub struct ForgottenRow {
+    name: String,
+    cells: Vec<Cell>,
+}
+
+/// Rows of the table of single forgotten instructions: the instruction itself, the others, and all after filler.
+pub fn forgotten(analysis: &Analysis) -> Vec<ForgottenRow> {
+    let cell = |share: &Option<Estimate>| match share {
+        Some(share) => Cell::new(shown(share), Some(share.point)).with(format!("of {}", thousands(share.n))),
+        None => Cell::new("–".to_owned(), None),
+    };
+    let row = |one: &Forgotten| {
+        let name =
+            if one.name.is_empty() { "still followed".to_owned() } else { format!("still followed ({})", one.name) };
+        ForgottenRow { name, cells: [&one.own, &one.others, &one.filler].map(cell).into() }
+    };
+    analysis.forgotten.iter().map(row).collect()
 }
 
 /// The noise floor, if repeats of the full cache give one.
