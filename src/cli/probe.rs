@@ -193,7 +193,7 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
             "kept_by_head": forgetting.heads.as_ref().map(kept_by_head),
             "spans": prompt.spans,
             "survival": survival(&prompt, &forgetting),
-            "replay_ms": (!forgetting.replay.is_zero()).then(|| forgetting.replay.as_secs_f64() * 1e3),
+            "replay_ms": (!forgetting.replay.is_zero()).then_some(forgetting.replay.as_secs_f64() * 1e3),
             "next_pos": outcome.cut.next_pos,
             "cells_used_before": outcome.cut.cells_before.map(|cells| cells.used),
             "cells_used_after": outcome.cut.cells_after.map(|cells| cells.used),
