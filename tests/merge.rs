@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use common::{kvllama, run};
 
 /// Columns that differ between any two runs.
-const VARYING: [&str; 5] = ["run_id", "prefill_ms", "evict_us", "decode_ms", "tokens_per_s"];
+const VARYING: [&str; 6] = ["run_id", "prefill_ms", "replay_ms", "evict_us", "decode_ms", "tokens_per_s"];
 
 fn exp(out: &Path, more: &[&str]) {
     let base = ["exp", "--policy=random,snapkv:window=16", "--ratio=0.5", "--limit=16", "--parallel=1", "--out"];

@@ -10,7 +10,8 @@ use common::{run, tiny_model};
 use serde::Deserialize;
 use serde_json::Value;
 
-const POLICIES: [&str; 7] = ["knorm", "keydiff", "tova", "h2o", "snapkv", "expected-attention", "lagkv"];
+const POLICIES: [&str; 9] =
+    ["knorm", "keydiff", "tova", "h2o", "snapkv", "expected-attention", "lagkv", "kvzip:chunk=2048", "kvzip:chunk=100"];
 
 #[derive(Deserialize)]
 struct Cases {
@@ -106,9 +107,9 @@ fn scores_per_layer_and_head_and_what_they_keep_equal_the_reference() {
                     .map(|(layer, heads)| (layer.parse().unwrap(), heads))
                     .collect();
             let actual: Vec<f32> = by_layer.into_values().flatten().flatten().collect();
-            let expected = read_npy(&fixture(&format!("{name}-{policy}.npy")));
+            let expected = read_npy(&fixture(&format!("{name}-{}.npy", policy.replace(":chunk=", "-"))));
             // What a policy protects gets the largest score plus 1.
-            let protects = matches!(policy, "tova" | "snapkv" | "expected-attention");
+            let protects = matches!(policy, "tova" | "snapkv" | "expected-attention") || policy.starts_with("kvzip");
             let scale = largest(expected.iter().copied()) - f32::from(u8::from(protects));
             let error = difference(&actual, &expected) / scale;
             // lagkv's scores are ranks: two values closer than float32 resolves may change places.

@@ -10,7 +10,7 @@ use super::{interrupt, print, print_json, prompt_view};
 use crate::condition::{AxisArgs, Condition, Grid, Positions};
 use crate::engine::{Answer, Cut, Forgetting, Reader};
 use crate::evict::{HeadKeeps, KeepSet, Scores, TrialSeed, parse_ranges};
-use crate::exp::{Demands, forgetting, read_before, roll};
+use crate::exp::{Demands, forgetting, read_before, replay_cells, roll};
 use crate::llama::{ContextSettings, Model, Prompt, Sampler, Token, Turn};
 use crate::span::{Span, labels};
 use crate::{Error, Result};
@@ -121,7 +121,7 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
     let answered = forced.len() + n_predict;
     let needed = match condition.budget.rolling() {
         Some(rolling) => prompt.tokens.len().max(rolling.budget) + 1,
-        None => prompt.tokens.len() + answered,
+        None => prompt.tokens.len() + answered.max(replay_cells(&condition, &prompt, &model)?),
     };
     let context = args.engine.context(&model, u32::try_from(needed).unwrap_or(u32::MAX));
     if needed > context.n_ctx as usize {
@@ -207,6 +207,7 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
             "kept_by_head": forgetting.heads.as_ref().map(kept_by_head),
             "spans": prompt.spans,
             "survival": survival(&prompt, &forgetting),
+            "replay_ms": (!forgetting.replay.is_zero()).then_some(forgetting.replay.as_secs_f64() * 1e3),
             "next_pos": outcome.cut.next_pos,
             "cells_used_before": outcome.cut.cells_before.map(|cells| cells.used),
             "cells_used_after": outcome.cut.cells_after.map(|cells| cells.used),

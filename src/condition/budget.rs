@@ -120,6 +120,12 @@ impl Axis for Budget {
                  --fair",
             ));
         }
+        if condition.score().is_some_and(|score| score.replay().is_some()) {
+            return Err(Error::input(format!(
+                "{} reads the prompt a second time to score it; that goes with --ratio or --keep-last, not with --rolling",
+                condition.policy
+            )));
+        }
         rolling.after_eviction(condition.sinks().unwrap_or(0)).map(|_| ())
     }
 

@@ -7,8 +7,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::replays;
 use crate::condition::{Memory, Positions};
-use crate::evict::{HeadKeeps, KeepSet, Layers, Needs, Score, Scores};
+use crate::evict::{HeadKeeps, KeepSet, Layer, Layers, Needs, Score, Scores};
 use crate::llama::{Cells, Context, ContextSettings, Model, Prompt, Sampler, Token};
 use crate::{Error, Result};
 
@@ -22,6 +23,8 @@ const FORK: i32 = 1;
 pub struct Forgetting {
     /// Which of the cached positions survive.
     pub keep: KeepSet,
+    /// Time that scoring took to read the prompt once more; zero if the policy needs no replay.
+    pub replay: Duration,
     /// The keep sets of layers or heads, if these differ: then `keep` holds every position, and no cell is freed.
     pub heads: Option<HeadKeeps>,
     /// The layers in whose cache positions are evicted.
@@ -39,7 +42,7 @@ impl Forgetting {
     pub fn new(keep: KeepSet) -> Self {
         let read_before = keep.len();
         let (positions, memory) = (Positions::Keep, Memory::Kv);
-        Forgetting { keep, heads: None, layers: Layers::All, positions, memory, read_before }
+        Forgetting { keep, replay: Duration::ZERO, heads: None, layers: Layers::All, positions, memory, read_before }
     }
 
     /// How many of the cached positions survive; in each head, if heads differ.
@@ -225,15 +228,51 @@ impl Reader {
     /// # Errors
     /// If the context has no tap, or if the model's graph lacks the tensors that a policy needs.
     pub fn scores(&mut self, tokens: &[Token], policies: &[&dyn Score]) -> Result<Vec<Scores>> {
+        // A replay goes with no other: what it reads is not part of the prompt.
+        if policies.len() > 1 && policies.iter().any(|policy| policy.replay().is_some()) {
+            let (replayed, others): (Vec<_>, Vec<_>) =
+                (0..policies.len()).partition(|&index| policies[index].replay().is_some());
+            let mut scores = vec![Scores::default(); policies.len()];
+            let alone = replayed.into_iter().map(|index| vec![index]);
+            for group in alone.chain(Some(others).filter(|others| !others.is_empty())) {
+                let asked: Vec<_> = group.iter().map(|&index| policies[index]).collect();
+                let given = self.scores(tokens, &asked)?;
+                group.into_iter().zip(given).for_each(|(index, given)| scores[index] = given);
+            }
+            return Ok(scores);
+        }
         let needs = policies.iter().fold(Needs::default(), |needs, policy| needs.union(&policy.needs(tokens.len())));
         self.forget_reading();
         self.context.observe(SHARED, &needs)?;
         let prefill = self.read_shared(tokens, false);
-        let scores = prefill.and_then(|_| {
-            self.context.seen(&needs, |layers| policies.iter().map(|policy| policy.layers(layers)).collect::<Vec<_>>())
+        let chunk = policies.iter().find_map(|policy| policy.replay());
+        let replay = prefill.and_then(|_| chunk.map_or(Ok(Duration::ZERO), |chunk| self.replay(tokens, chunk)));
+        let scores = replay.and_then(|replay| {
+            let score = |layers: &[Layer]| {
+                policies.iter().map(|policy| Scores { replay, ..policy.layers(layers) }).collect::<Vec<_>>()
+            };
+            self.context.seen(&needs, score)
         });
         self.context.look_away();
         scores?.into_iter().map(Scores::checked).collect()
+    }
+
+    /// Makes the model repeat what [`SHARED`] holds, in parts of `chunk` tokens, and takes that back.
+    fn replay(&mut self, tokens: &[Token], chunk: usize) -> Result<Duration> {
+        let start = Instant::now();
+        if !self.context.keeps_all_positions() {
+            return Err(Error::input(
+                "this policy reads the prompt twice, and then the cache of the layers with a sliding window must still \
+                 hold every position; leave --swa-full on",
+            ));
+        }
+        for replay in replays(self.context.model(), tokens, chunk)? {
+            self.context.read(SHARED, &replay, tokens.len(), false)?;
+            if self.context.truncate(SHARED, tokens.len())? != tokens.len() {
+                return Err(Error::failed("the replay of the prompt cannot be taken back out of the cache"));
+            }
+        }
+        Ok(start.elapsed())
     }
 
     /// Reads all of the prompt but its last token and applies the keep set.

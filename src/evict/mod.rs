@@ -164,6 +164,7 @@ pub static POLICIES: &[&Family] = &[
     &score::H2O,
     &score::EXPECTED_ATTENTION,
     &score::LAGKV,
+    &score::KVZIP,
     &forget::INSTRUCTION,
     &forget::FILLER,
 ];

@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::condition::{Condition, Memory, Positions, Scope};
 use crate::data::Example;
-use crate::engine::{Forgetting, Reader, check_rolling};
+use crate::engine::{Forgetting, Reader, check_rolling, replays};
 use crate::evict::{
     self, Budget, Granularity, HeadKeeps, KeepSet, Layers, PolicySpec, Protect, Score, Scores, TrialSeed, View,
 };
@@ -99,6 +100,7 @@ pub fn forgetting(
     let aggregate = scores.map_or_else(Vec::new, |scores| scores.aggregate(condition.aggregate, is_forgetful));
     let common = |keep| Forgetting {
         keep,
+        replay: scores.map_or(Duration::ZERO, |scores| scores.replay),
         heads: None,
         layers: if all_layers { Layers::All } else { condition.layers },
         positions: condition.positions,
@@ -180,6 +182,16 @@ pub fn check(condition: &Condition, prompt: &Prompt, target: &[usize], model: &M
     })
 }
 
+/// The cells that scoring a prompt needs beside the prompt's own: those of a policy's longest replay.
+///
+/// # Errors
+/// If the replay cannot be made.
+pub fn replay_cells(condition: &Condition, prompt: &Prompt, model: &Model) -> Result<usize> {
+    let Some(chunk) = condition.score().and_then(Score::replay) else { return Ok(0) };
+    let read = &prompt.tokens[..read_before(condition, prompt)?];
+    Ok(replays(model, read, chunk)?.iter().map(Vec::len).max().unwrap_or(0))
+}
+
 /// Tries on a few tokens whether the model provides the tensors that the conditions need, whether single heads can evict,
 /// and whether positions can be moved.
 ///
@@ -191,7 +203,7 @@ pub fn rehearse(
     model: &Arc<Model>,
     context: &ContextSettings,
 ) -> Result<()> {
-    /// Few tokens are enough: every tensor of the graph appears with them.
+    /// Few tokens are enough: every tensor of the graph appears with them. The context also holds a replay.
     const TOKENS: usize = 16;
     let taps = |condition: &&Condition| {
         let moves = condition.positions == Positions::Compact && condition.memory == Memory::Kv;
@@ -212,8 +224,15 @@ pub fn rehearse(
     }
     let tokens = prompt.tokens.iter().copied().take(TOKENS).collect();
     let prompt = Prompt::from_tokens(model, tokens)?;
-    let settings = ContextSettings { n_ctx: 2 * TOKENS as u32, streams: false, tap: true, ..context.clone() };
+    let settings = ContextSettings { n_ctx: 16 * TOKENS as u32, streams: false, tap: true, ..context.clone() };
     for condition in tried {
+        let shares = condition.policy.policy().coarsest() == Granularity::Head;
+        if shares && model.kv_layers().iter().all(|layer| layer.heads == 1) {
+            tracing::warn!(
+                "`{condition}`: the layers of {} have one KV head each, so there is no budget to share among heads",
+                model.name()
+            );
+        }
         let attempt = || {
             let mut reader =
                 Reader::private(model, ContextSettings { kv_type: condition.kv_type, ..settings.clone() })?;
@@ -274,6 +293,19 @@ fn forgetful(condition: &Condition, model: &Model) -> Result<Vec<KvLayer>> {
             "--layers {}: {} has no such layers; leave --layers at all",
             condition.layers,
             model.name()
+        )));
+    }
+    let of_global = condition.score().is_some_and(Score::global_only);
+    if of_global && !layers.iter().any(|layer| !layer.local) {
+        return Err(Error::input(format!(
+            "{} scores the layers without a sliding window, and none of them evicts here; leave --layers at all",
+            condition.policy
+        )));
+    }
+    if of_global && !condition.frees() && layers.iter().any(|layer| layer.local) {
+        return Err(Error::input(format!(
+            "{} scores the layers without a sliding window alone; with --granularity {} give --layers global",
+            condition.policy, condition.granularity
         )));
     }
     Ok(layers)

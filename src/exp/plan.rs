@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::dense::DenseSizes;
-use super::forget::{check, target};
+use super::forget::{check, replay_cells, target};
 use super::{Build, Demands, Generation, Key, PromptRow, Session, Settings, read_before};
 use crate::condition::{Condition, KvTypes, Memory, Positions};
 use crate::data::Example;
@@ -28,6 +28,8 @@ pub struct Plan {
     /// By condition: the largest number of tokens that one of its trials reads outside the shared prompt. Sorted,
     /// largest first.
     own_tokens: Vec<(usize, Memory)>,
+    /// Cells that a policy's replay of a prompt needs beside the prompt's own, at most.
+    replay_cells: usize,
     pub(super) dense: DenseSizes,
 }
 
@@ -59,6 +61,7 @@ impl Plan {
         let mut repeats = Vec::with_capacity(examples.len());
         let mut own: Vec<_> = settings.conditions.iter().map(|condition| (0, condition.memory)).collect();
         let mut dense = DenseSizes::new(&settings.conditions, model);
+        let mut replay = 0;
         for example in &examples {
             let at = |error: Error| Error::input(format!("example `{}`: {error}", example.id));
             let bytes: usize = example.messages.iter().map(|message| message.content.len()).sum();
@@ -82,6 +85,7 @@ impl Plan {
                 check(condition, &prompt, &target, model)
                     .map_err(|error| Error::input(format!("`{condition}` on example `{}`: {error}", example.id)))?;
                 *own = own_tokens(condition, &prompt).max(*own);
+                replay = replay_cells(condition, &prompt, model).map_err(at)?.max(replay);
             }
             repeats.push(of_example);
         }
@@ -95,7 +99,8 @@ impl Plan {
             }
         }
         own.sort_by_key(|&(tokens, _)| std::cmp::Reverse(tokens));
-        let plan = Plan { settings, examples, places, prompt_tokens, repeats, own_tokens: own, dense };
+        let plan =
+            Plan { settings, examples, places, prompt_tokens, repeats, own_tokens: own, replay_cells: replay, dense };
         let longest = plan.prompt_tokens.iter().enumerate().max_by_key(|&(_, tokens)| tokens);
         if let Some((index, &tokens)) = longest
             && plan.positions(tokens, 1) > limit
@@ -117,11 +122,12 @@ impl Plan {
 
     /// Number of positions that the context must hold. If it [has streams](Plan::streams), this is per sequence: a
     /// prompt and an answer. Otherwise it is the longest prompt, shared; for each lane an answer and the tokens that it
-    /// reads itself; and a second prompt if examples overlap.
+    /// reads itself; a second prompt if examples overlap; and the longest replay of a prompt.
     pub fn n_ctx(&self) -> u32 {
         let longest = self.longest_prompt();
         if self.streams() {
-            return u32::try_from(self.positions(longest, 1)).unwrap_or(u32::MAX);
+            let positions = self.positions(longest, 1).saturating_add(self.replay_cells);
+            return u32::try_from(positions).unwrap_or(u32::MAX);
         }
         let Generation { parallel, fidelity, .. } = self.settings.generation;
         // Dense lanes hold their answers themselves.
@@ -139,6 +145,7 @@ impl Plan {
         } else {
             own.flat_map(|own| std::iter::repeat_n(own, most_repeats)).take(lanes).sum()
         };
+        let more = more.saturating_add(self.replay_cells);
         u32::try_from(self.positions(longest, lanes).saturating_add(more)).unwrap_or(u32::MAX)
     }
 

@@ -152,6 +152,8 @@ trial_row! {
         pub top1_agree: Option<f64>,
         /// Milliseconds to read the prompt.
         pub prefill_ms: f64,
+        /// Milliseconds to read the prompt once more, if the policy scores it by that (kvzip).
+        pub replay_ms: Option<f64>,
         /// Microseconds to evict.
         pub evict_us: f64,
         /// Milliseconds to generate the answer.

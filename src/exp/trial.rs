@@ -68,6 +68,7 @@ impl Trial<'_> {
             top1_agree: self.fidelity.map(|fidelity| fidelity.top1_agree),
             stop_reason: answer.stop.as_str().to_owned(),
             prefill_ms: thousandths(cut.prefill, 1e3),
+            replay_ms: (!forgetting.replay.is_zero()).then(|| thousandths(forgetting.replay, 1e3)),
             evict_us: thousandths(cut.evict, 1e6),
             decode_ms: thousandths(answer.decode, 1e3),
             tokens_per_s: (decode_s > 0.0).then(|| (answer.tokens.len() as f64 / decode_s * 100.0).round() / 100.0),

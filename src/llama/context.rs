@@ -80,6 +80,11 @@ impl Context {
         self.raw.n_ctx() as usize
     }
 
+    /// Whether layers with a sliding window, if there are any, keep the positions outside it.
+    pub fn keeps_all_positions(&self) -> bool {
+        self.settings.swa_full || self.model.facts().sliding_window == 0
+    }
+
     fn has(&self, seq: i32) -> bool {
         (0..self.settings.n_seq as i32).contains(&seq)
     }

@@ -45,7 +45,7 @@ pub fn run(code: i32, arguments: &[&str]) -> Output {
 /// The rows of a CSV by key (example, condition, repeat, instruction), without what a clock decides.
 #[allow(dead_code)]
 pub fn rows(directory: &Path, name: &str) -> BTreeMap<Vec<String>, BTreeMap<String, String>> {
-    const CLOCK: [&str; 4] = ["prefill_ms", "evict_us", "decode_ms", "tokens_per_s"];
+    const CLOCK: [&str; 5] = ["prefill_ms", "replay_ms", "evict_us", "decode_ms", "tokens_per_s"];
     const KEY: [&str; 4] = ["example_id", "condition", "repeat", "instruction"];
     let mut reader = csv::Reader::from_path(directory.join(name)).expect("a CSV");
     let mut found = BTreeMap::new();

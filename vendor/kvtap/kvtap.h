@@ -92,6 +92,7 @@ struct kvtap_wants {
     const int32_t * sums_from; // ascending: one attention sum each, over the queries at this position and later ones
     size_t n_sums;
     bool maxima;               // with each sum also the largest weight
+    int32_t replay_from;       // what is read at this position and later is no entry, only its attention counts; negative: all are entries
     int32_t queries_from;      // first position whose query counts for the query statistics; negative: none are made
     int32_t rows_from;         // first position whose query itself is kept; negative: none is
     bool raw_rows;             // and that query before RoPE too

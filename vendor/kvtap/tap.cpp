@@ -83,7 +83,7 @@ struct kvtap_tap {
     bool looking = false;
     int32_t seq = 0;
     std::vector<int32_t> sums_from;
-    int32_t queries_from = -1, rows_from = -1;
+    int32_t replay_from = -1, queries_from = -1, rows_from = -1;
     bool maxima = false, raw_rows = false, keys = false, raw_keys = false, values = false;
     std::vector<int32_t> entries; // positions, ascending
     std::vector<layer_state> layers;
@@ -107,6 +107,9 @@ struct kvtap_tap {
         }
         return dynamic_cast<const llama_kv_cache *>(memory)->get_cells(0);
     }
+
+    // Whether a row of the batch belongs to what is observed, and is no replay.
+    bool counts(size_t row) const { return row_seq[row] == seq && (replay_from < 0 || row_pos[row] < replay_from); }
 
     bool in_batch(int32_t s) const { return std::find(row_seq.begin(), row_seq.end(), s) != row_seq.end(); }
 
@@ -452,6 +455,7 @@ void kvtap_observe(kvtap_tap * tap, const llama_context * ctx, int32_t seq, cons
     }
     tap->seq = seq;
     tap->maxima = wants->maxima;
+    tap->replay_from = wants->replay_from;
     tap->rows_from = wants->rows_from;
     tap->raw_rows = wants->raw_rows;
     tap->keys = wants->keys;
@@ -608,7 +612,7 @@ void kvtap_before(kvtap_tap * tap, const int32_t * seqs, const int32_t * positio
         return;
     }
     for (size_t r = 0; r < n; ++r) {
-        if (seqs[r] == tap->seq) {
+        if (tap->counts(r)) {
             tap->entries.push_back(positions[r]);
         }
     }
@@ -666,7 +670,7 @@ bool kvtap_after(kvtap_tap * tap) {
     if (tap->looking && tap->in_batch(tap->seq)) {
         const auto append = [&](const rows_of & rows, std::vector<float> & all, size_t width, int32_t from) {
             for (size_t r = 0; r < tap->row_seq.size(); ++r) {
-                if (tap->row_seq[r] == tap->seq && tap->row_pos[r] >= from) {
+                if (tap->counts(r) && tap->row_pos[r] >= from) {
                     all.insert(all.end(), rows.data.begin() + r * width, rows.data.begin() + (r + 1) * width);
                 }
             }

@@ -1,5 +1,7 @@
 //! Combines the scores of layers and heads into one score per position.
 
+use std::time::Duration;
+
 use super::Heads;
 use crate::evict::mode::words;
 use crate::{Error, Result};
@@ -18,10 +20,12 @@ words! {
 }
 
 /// The scores of a prompt under one policy.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scores {
     /// For each layer: its number in the model, and its scores by KV head and position.
     pub layers: Vec<(u32, Heads)>,
+    /// Time that a [replay](super::Score::replay) took; zero without one.
+    pub replay: Duration,
 }
 
 impl Scores {

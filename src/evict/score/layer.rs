@@ -7,6 +7,9 @@ pub struct Needs {
     pub attention_from: Vec<i32>,
     /// With each sum also the largest attention that any of these queries pays.
     pub attention_maxima: bool,
+    /// The position from which on tokens are a replay of those before it: only their attention counts, and they are not
+    /// scored.
+    pub replay_from: Option<i32>,
     /// Query statistics over the queries from this position on.
     pub queries_from: Option<i32>,
     /// The queries themselves from this position on, as attention uses them (after RoPE).
@@ -25,6 +28,11 @@ impl Needs {
     /// The attention of the queries from position `from` on.
     pub fn attention(from: usize) -> Self {
         Needs { attention_from: vec![position(from)], ..Needs::default() }
+    }
+
+    /// The largest attention that a replay behind `len` positions pays each of them.
+    pub(super) fn replay(len: usize) -> Self {
+        Needs { attention_maxima: true, replay_from: Some(position(len)), ..Needs::attention(len) }
     }
 
     /// Keys alone.
@@ -56,6 +64,7 @@ impl Needs {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
+        self.replay_from = self.replay_from.or(other.replay_from);
         self.attention_maxima |= other.attention_maxima;
         self.raw_query_rows |= other.raw_query_rows;
         self.keys |= other.keys;

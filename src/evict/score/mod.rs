@@ -9,6 +9,7 @@ mod expected_attention;
 mod h2o;
 mod keydiff;
 mod knorm;
+mod kvzip;
 mod lagkv;
 mod layer;
 mod snapkv;
@@ -20,6 +21,7 @@ pub(super) use expected_attention::EXPECTED_ATTENTION;
 pub(super) use h2o::H2O;
 pub(super) use keydiff::KEYDIFF;
 pub(super) use knorm::KNORM;
+pub(super) use kvzip::KVZIP;
 pub(super) use lagkv::LAGKV;
 pub use layer::{Attention, Layer, Needs, Queries, Rope};
 pub(super) use snapkv::SNAPKV;
@@ -35,12 +37,23 @@ pub trait Score: Send + Sync {
     /// The tensors it needs while `len` positions are read.
     fn needs(&self, len: usize) -> Needs;
 
+    /// In parts of how many tokens the scored tokens are read once more behind the prompt; `None` without such a replay.
+    fn replay(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether it scores the layers without a sliding window alone.
+    fn global_only(&self) -> bool {
+        false
+    }
+
     /// The score of each position, for each KV head.
     fn score(&self, layer: &Layer) -> Heads;
 
     /// The scores of all layers.
     fn layers(&self, layers: &[Layer]) -> Scores {
-        Scores { layers: layers.iter().map(|layer| (layer.index, self.score(layer))).collect() }
+        let scored = layers.iter().filter(|layer| layer.window.is_none() || !self.global_only());
+        Scores { layers: scored.map(|layer| (layer.index, self.score(layer))).collect(), ..Scores::default() }
     }
 }
 

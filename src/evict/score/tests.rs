@@ -20,6 +20,7 @@ fn layer<'a>(keys: &'a [f32], values: &'a [f32], sums: Vec<Attention<'a>>, len: 
         d_k: 2,
         d_v: 2,
         attention: sums,
+        maxima: Vec::new(),
         keys,
         values,
         ..Layer::default()
@@ -68,7 +69,7 @@ fn a_dimension_without_range_does_not_turn_lagkv_into_recency() {
 
 #[test]
 fn a_score_that_is_no_number_is_an_error_and_no_rank() {
-    let scores = |last: f64| Scores { layers: vec![(7, vec![vec![1.0, 2.0], vec![0.5, last]])] };
+    let scores = |last: f64| Scores { layers: vec![(7, vec![vec![1.0, 2.0], vec![0.5, last]])], ..Scores::default() };
     assert!(scores(f64::NEG_INFINITY).checked().is_ok());
     let error = scores(f64::NAN).checked().unwrap_err().to_string();
     assert!(error.contains("position 1 in layer 7, KV head 1"), "{error}");
@@ -93,7 +94,8 @@ fn of_equal_scores_the_later_position_is_kept() {
 
 #[test]
 fn aggregates_differ_where_heads_differ_in_size() {
-    let scores = Scores { layers: vec![(0, vec![vec![100.0, 0.0, 50.0]]), (1, vec![vec![0.1, 0.2, 0.3]])] };
+    let layers = vec![(0, vec![vec![100.0, 0.0, 50.0]]), (1, vec![vec![0.1, 0.2, 0.3]])];
+    let scores = Scores { layers, ..Scores::default() };
     close(&scores.aggregate(Aggregate::Mean, |_| true), &[50.05, 0.1, 25.15]);
     close(&scores.aggregate(Aggregate::Max, |_| true), &[100.0, 0.2, 50.0]);
     close(&scores.aggregate(Aggregate::RankMean, |_| true), &[1.0, 0.5, 1.5]);

@@ -46,6 +46,7 @@ impl RawContext {
             sums_from: needs.attention_from.as_ptr(),
             n_sums: needs.attention_from.len(),
             maxima: needs.attention_maxima,
+            replay_from: needs.replay_from.unwrap_or(-1),
             queries_from: needs.queries_from.unwrap_or(-1),
             rows_from: needs.query_rows_from.unwrap_or(-1),
             raw_rows: needs.raw_query_rows,
