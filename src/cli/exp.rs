@@ -17,7 +17,7 @@ use super::progress::Progress;
 use super::prompt_view::preamble_view;
 use super::room::{self, Size};
 use super::{interrupt, print, print_json};
-use crate::condition::{AxisArgs, Grid, Positions};
+use crate::condition::{AxisArgs, Condition, Grid, Positions};
 use crate::data::Example;
 use crate::engine::{Forgetting, Pace, Reader};
 use crate::evict::KeepSet;
@@ -285,6 +285,9 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
         }
     }
     drop(prompts);
+    if let Some(once) = run_once(&plan) {
+        progress.say(&once);
+    }
     if ours_to_choose {
         let lanes = plan.settings.generation.parallel;
         if lanes > 1 {
@@ -336,6 +339,20 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     judge::complete(&judged?)
 }
 
+/// Which conditions are run once although repeats were asked for.
+fn run_once(plan: &Plan) -> Option<String> {
+    let Settings { repeats, conditions, .. } = &plan.settings;
+    let once = conditions.iter().filter(|condition| plan.settings.runs_once(condition));
+    let once: Vec<String> = once.map(ToString::to_string).collect();
+    (*repeats > 1 && !once.is_empty()).then(|| {
+        format!(
+            "repeats: {} run{} once, not {repeats} times: nothing is drawn there, and the answers would be the same",
+            once.join(", "),
+            if once.len() == 1 { "s" } else { "" }
+        )
+    })
+}
+
 fn conclude(args: &Args, directory: &Path, outcome: &Outcome, judged: Option<&Judged>) -> Result<()> {
     let means = outcome.means.iter().map(|generated| {
         let judged = judged.and_then(|judged| judged.means.iter().find(|(name, ..)| *name == generated.0));
@@ -380,7 +397,10 @@ impl Args {
                 "--positions compact moves positions in every layer, and --swa-full is off; leave --swa-full on",
             ));
         }
-        let parallel = self.parallel.lanes(conditions.len().saturating_mul(self.repeats as usize));
+        let most_instructions = examples.iter().map(|example| example.instructions.len()).max().unwrap_or(0);
+        let trials = |condition: &Condition| if condition.target().is_some() { most_instructions } else { 1 };
+        let trials: usize = conditions.iter().map(trials).sum();
+        let parallel = self.parallel.lanes(trials.saturating_mul(self.repeats as usize));
         Ok(Settings {
             conditions,
             repeats: self.repeats,
@@ -433,7 +453,11 @@ impl Args {
         if policies.len() > 1 && policies[0] == "none" {
             policies.remove(0); // the baseline goes without saying
         }
-        let stem = format!("{}-{}", manifest.started().replace(':', "").trim_end_matches('Z'), policies.join("+"));
+        let stem = format!(
+            "{}-{}",
+            manifest.started().replace(':', "").trim_end_matches('Z'),
+            policies.join("+").replace(':', "-")
+        );
         Ok((1..)
             .map(|n| results.join(if n == 1 { stem.clone() } else { format!("{stem}-{n}") }))
             .find(|directory| !directory.exists())
@@ -514,7 +538,6 @@ impl Speed {
 }
 
 fn dry_run(args: &Args, plan: &Plan, memory: &MemoryUse, n_ctx: u32, speed: Option<Speed>) -> Result<()> {
-    let repeats = plan.settings.repeats as usize * plan.settings.conditions.len();
     let prompt_tokens: usize = plan.prompt_tokens.iter().sum();
     let conditions: Vec<_> = plan.settings.conditions.iter().map(ToString::to_string).collect();
     let most_generated = plan.n_trials() * plan.settings.generation.n_predict;
@@ -528,10 +551,11 @@ fn dry_run(args: &Args, plan: &Plan, memory: &MemoryUse, n_ctx: u32, speed: Opti
         }));
     }
     let mut text = format!(
-        "{} examples x {} conditions x {} repeats = {} trials\n",
+        "{} examples x {} conditions x {} repeats{}: {} trials\n",
         plan.examples.len(),
         conditions.len(),
         plan.settings.repeats,
+        if plan.session(Build::this(1)).once.is_empty() { "" } else { " (once where nothing is drawn)" },
         plan.n_trials()
     );
     text.push_str(&format!("conditions: {}\n", conditions.join(", ")));
@@ -539,8 +563,9 @@ fn dry_run(args: &Args, plan: &Plan, memory: &MemoryUse, n_ctx: u32, speed: Opti
         text.push_str(&format!("primary comparison: {primary}\n"));
     }
     text.push_str(&format!(
-        "tokens: {prompt_tokens} of prompts (longest {}), each read for {repeats} trials; at most {most_generated} generated\n",
-        plan.prompt_tokens.iter().max().unwrap_or(&0)
+        "tokens: {prompt_tokens} of prompts (longest {}), each read for {} trials; at most {most_generated} generated\n",
+        plan.prompt_tokens.iter().max().unwrap_or(&0),
+        plan.n_trials().div_ceil(plan.examples.len())
     ));
     text.push_str(&match speed {
         Some(speed) => format!(

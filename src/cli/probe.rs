@@ -146,7 +146,7 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
         let read = &prompt.tokens[..read_before(&condition, &prompt)?];
         scores = score.map(|score| reader.scores(read, &[score])).transpose()?.map(|mut scores| scores.remove(0));
         let forgetting = match &args.evict {
-            None => forgetting(&condition, &prompt, seed, &model, scores.as_ref())?,
+            None => forgetting(&condition, &prompt, seed, &[], &model, scores.as_ref())?,
             Some(ranges) => {
                 let keep = KeepSet::without_ranges(prompt.n_cached(), &parse_ranges(ranges)?)?;
                 // Without a policy the condition is the full cache, which has no use for these options.

@@ -1,7 +1,7 @@
 //! How many positions survive: by ratio, by counts, or while the model generates.
 
 use super::{Axis, AxisArgs, Condition, Scope};
-use crate::evict::{Budget, DEFAULT_SINKS, Ratio, RollingBudget, parse_ratios};
+use crate::evict::{Budget, DEFAULT_SINKS, PolicySpec, Ratio, RollingBudget, parse_ratios};
 use crate::{Error, Result};
 
 /// Positions evicted at once under a rolling budget if the policy has scores, because ranking costs more than evicting.
@@ -54,6 +54,12 @@ impl Budget {
     }
 }
 
+/// Whether none of these policies takes a budget.
+fn takes_none(policies: &[String]) -> Result<bool> {
+    let policies = PolicySpec::parse_list(policies)?;
+    Ok(policies.iter().all(|policy| policy.policy().keeps_all() || policy.policy().target().is_some()))
+}
+
 impl Axis for Budget {
     type Args = BudgetArgs;
     const NAME: &'static str = "budget";
@@ -81,9 +87,7 @@ impl Axis for Budget {
             }
             (false, None, _) => Ok(args.ratios()?.into_iter().map(Budget::Ratio).collect()),
             (true, Some(keep_last), _) => Ok(vec![Budget::Window { keep_first, keep_last }]),
-            (true, None, _) if policies.iter().all(|name| name == "none") && args.keep_first.is_none() => {
-                Ok(vec![Budget::All])
-            }
+            (true, None, _) if args.keep_first.is_none() && takes_none(policies)? => Ok(vec![Budget::All]),
             (true, None, _) => {
                 Err(Error::input("say how much to evict: --ratio 0.5, or --keep-first 100 --keep-last 100"))
             }
@@ -91,6 +95,9 @@ impl Axis for Budget {
     }
 
     fn settle(condition: &mut Condition, args: &AxisArgs) {
+        if condition.target().is_some() {
+            condition.budget = Budget::All;
+        }
         if let (Some(sinks), false) = (args.budget.keep_first, matches!(condition.budget, Budget::Window { .. })) {
             condition.policy = condition.policy.with_sinks(sinks);
         }
@@ -113,9 +120,10 @@ impl Axis for Budget {
     }
 
     fn check_all(conditions: &[Condition], args: &AxisArgs) -> Result<()> {
-        if args.budget.is_given() && conditions.iter().all(Condition::is_full) {
+        let takes_none = |condition: &Condition| condition.budget == Budget::All;
+        if args.budget.is_given() && conditions.iter().all(takes_none) {
             return Err(Error::input(
-                "--policy none keeps the whole cache, and a budget says how much to evict; leave the budget out, or name \
+                "a budget says how much to evict, and neither none nor forget takes one; leave the budget out, or name \
                  another policy",
             ));
         }
@@ -133,6 +141,7 @@ impl Axis for Budget {
     fn cells(&self, condition: &Condition) -> Vec<String> {
         let text = |value: Option<usize>| value.map_or_else(String::new, |value| value.to_string());
         let (ratio, keep_first, keep_last) = match *self {
+            Budget::All if condition.target().is_some() => (String::new(), None, None),
             Budget::All => ("0".to_owned(), None, None),
             Budget::Ratio(ratio) => (ratio.to_string(), condition.sinks(), None),
             Budget::Window { keep_first, keep_last } => (String::new(), Some(keep_first), Some(keep_last)),

@@ -102,6 +102,11 @@ mod tests {
             names("--policy snapkv:window=16,snapkv:window=64,kernel=7,streaming --keep-first 8 --ratio 0.5"),
             ["none", "snapkv:window=16@0.5", "snapkv:kernel=7@0.5", "streaming:sinks=8@0.5"]
         );
+        assert_eq!(
+            names("--policy random,forget:instruction,forget:filler --ratio 0.5,0.75 --memory kv,text")[5..],
+            ["forget:instruction", "forget:instruction/text", "forget:filler", "forget:filler/text"]
+        );
+        assert_eq!(names("--policy forget:instruction"), ["none", "forget:instruction"]);
         assert_eq!(names("--ratio 0.5"), ["none", "random@0.5"]);
         assert_eq!(names(""), ["none"]);
         assert_eq!(
@@ -159,6 +164,10 @@ mod tests {
             ("--policy random", "say how much to evict"),
             ("--policy nope --ratio 0.5", "there is no policy `nope`"),
             ("--policy none --ratio 0.5", "leave the budget out"),
+            ("--policy forget:instruction --ratio 0.5", "leave the budget out"),
+            ("--policy forget:instruction --protect system", "--protect none"),
+            ("--policy sinks+forget:filler", "leaves sinks nothing to choose"),
+            ("--policy forget:all", "known are none"),
             ("--policy random --ratio 0.5 --keep-first 8", "no policy here has sinks"),
             ("--policy streaming --ratio 0.5 --block 8", "--block is for --policy random"),
             ("--policy random --ratio 0.5 --block 0", "--block is 0"),

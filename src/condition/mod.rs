@@ -44,7 +44,7 @@ use std::hash::Hash;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::evict::{Aggregate, Budget, Granularity, Layers, PolicySpec, Protect, Score};
+use crate::evict::{Aggregate, Budget, Granularity, Layers, PolicySpec, Protect, Score, Target};
 use crate::{Error, Result};
 
 /// One dimension of a condition.
@@ -277,6 +277,12 @@ impl Condition {
         self.policy.score()
     }
 
+    /// The part of the prompt that its policy evicts, if it evicts a certain part: then there is a trial for each
+    /// instruction.
+    pub fn target(&self) -> Option<Target> {
+        self.policy.policy().target()
+    }
+
     /// Number of first positions that always survive: the sinks of `streaming` and of `sinks+POLICY`.
     pub fn sinks(&self) -> Option<usize> {
         let sinks = self.policy.sinks()?;
@@ -305,7 +311,7 @@ impl Condition {
 
     /// The name in sentences: `random at 0.5`, `streaming (compact) at 100+100`.
     pub fn words(&self) -> String {
-        if self.is_full() { self.series() } else { format!("{} at {}", self.series(), self.budget.words()) }
+        if self.budget == Budget::All { self.series() } else { format!("{} at {}", self.series(), self.budget.words()) }
     }
 
     /// The only axis on which two conditions of the same budget differ; `None` if there is no such axis or it is not

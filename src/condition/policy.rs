@@ -1,8 +1,8 @@
 //! The policy and its parameters.
 
-use super::{Axis, AxisArgs, Condition};
-use crate::Result;
+use super::{Axis, AxisArgs, Condition, Scope};
 use crate::evict::PolicySpec;
+use crate::{Error, Result};
 
 /// `--policy`.
 #[derive(Debug, Clone, clap::Args)]
@@ -31,6 +31,17 @@ impl Axis for PolicySpec {
             ([], false) => Ok(vec![PolicySpec::default()]),
             (named, _) => PolicySpec::parse_list(named),
         }
+    }
+
+    fn check(&self, condition: &Condition) -> Result<()> {
+        let plain = condition.scope == Scope::Prompt && condition.protect.is_none() && !condition.fair.0;
+        if condition.target().is_some() && !(plain && condition.frees()) {
+            return Err(Error::input(format!(
+                "{self} evicts a certain part of the prompt; it goes with --granularity token, --scope prompt and \
+                 --protect none alone, without --fair"
+            )));
+        }
+        Ok(())
     }
 
     /// The name of a condition starts with its policy.

@@ -12,6 +12,7 @@
 
 mod budget;
 mod fair;
+mod forget;
 mod heads;
 mod keep;
 mod mode;
@@ -28,6 +29,7 @@ mod wrap;
 
 pub use budget::{Budget, DEFAULT_SINKS};
 pub use fair::segments;
+pub use forget::Target;
 pub use heads::{HeadKeeps, check_layers};
 pub use keep::{KeepSet, parse_ranges, ranges_text};
 pub use mode::{Granularity, Layers};
@@ -63,14 +65,16 @@ pub struct View<'a> {
     pub survivors: Option<usize>,
     /// For each position its score, if the policy has scores.
     pub scores: &'a [f64],
+    /// The positions that `forget:instruction` or `forget:filler` evicts.
+    pub target: &'a [usize],
     /// Parts of the candidates that each get their share of the budget; empty if there is one budget for all.
     pub segments: &'a [Range<usize>],
 }
 
 impl<'a> View<'a> {
-    /// A view with one budget for all candidates, no scores, and blocks of one position.
+    /// A view with one budget for all candidates, no scores, no target, and blocks of one position.
     pub fn new(candidates: Range<usize>, protected: &'a [bool], budget: Budget, seed: TrialSeed) -> Self {
-        Self { candidates, protected, budget, seed, block: 1, survivors: None, scores: &[], segments: &[] }
+        Self { candidates, protected, budget, seed, block: 1, survivors: None, scores: &[], target: &[], segments: &[] }
     }
 
     /// The candidates that may be evicted, in ascending order.
@@ -104,6 +108,12 @@ pub trait Policy: Send + Sync {
         self.inner().is_some_and(Policy::is_random)
     }
 
+    /// What it evicts, given in [`View::target`], if that is a certain part of the prompt; it then takes no budget, and
+    /// there is a trial for each instruction.
+    fn target(&self) -> Option<Target> {
+        None
+    }
+
     /// The scores by which it ranks positions, given in [`View::scores`]; `None` for a policy without scores.
     fn score(&self) -> Option<&dyn Score> {
         self.inner().and_then(Policy::score)
@@ -116,8 +126,8 @@ pub trait Policy: Send + Sync {
 
     /// Marks positions that this policy keeps by definition. If it returns `true`, only these and the protected ones
     /// survive, and the budget has no further effect.
-    fn reserve(&self, budget: &Budget, candidates: Range<usize>, protected: &mut [bool]) -> bool {
-        self.inner().is_some_and(|inner| inner.reserve(budget, candidates, protected))
+    fn reserve(&self, view: &View, protected: &mut [bool]) -> bool {
+        self.inner().is_some_and(|inner| inner.reserve(view, protected))
     }
 
     /// How many of the candidates survive in each layer, if `survivors` do on average.
@@ -154,6 +164,8 @@ pub static POLICIES: &[&Family] = &[
     &score::H2O,
     &score::EXPECTED_ATTENTION,
     &score::LAGKV,
+    &forget::INSTRUCTION,
+    &forget::FILLER,
 ];
 
 /// Applies `policy` to `len` cached positions.
@@ -213,10 +225,9 @@ fn survivors(policy: &dyn Policy, len: usize, view: &View) -> Result<Option<(Vec
 
 /// For each position whether it must survive; and whether these are the only ones that do.
 fn reserved(policy: &dyn Policy, len: usize, view: &View) -> (Vec<bool>, bool) {
-    let candidates = view.candidates.clone();
     let mut protected = view.protected[..len].to_vec();
-    protected[candidates.end - 1] = true;
-    let only = policy.reserve(&view.budget, candidates, &mut protected);
+    protected[view.candidates.end - 1] = true;
+    let only = policy.reserve(view, &mut protected);
     (protected, only)
 }
 

@@ -162,7 +162,9 @@ impl FromStr for PolicySpec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (name, given) = text.split_once(':').map_or((text, None), |(name, given)| (name, Some(given)));
+        let is_name = POLICIES.iter().any(|family| Some(family.name) == text.rsplit('+').next());
+        let parts = text.split_once(':').filter(|_| !is_name);
+        let (name, given) = parts.map_or((text, None), |(name, given)| (name, Some(given)));
         let (wrappers, plain) = name.rsplit_once('+').map_or(("", name), |(wrappers, plain)| (wrappers, plain));
         let family = find(POLICIES.iter().copied(), |family| family.name, plain)?;
         let mut found: Vec<Wrapped> = Vec::new();
@@ -177,7 +179,7 @@ impl FromStr for PolicySpec {
         if let Some((wrapper, _)) = spec.wrappers.first() {
             let wrapper = wrapper.name;
             let inner = (family.make)(&spec.values);
-            if inner.keeps_all() || inner.is_sinks_and_window() {
+            if inner.keeps_all() || inner.is_sinks_and_window() || inner.target().is_some() {
                 return Err(Error::input(format!(
                     "`{name}`: {plain} leaves {wrapper} nothing to choose, because its positions are fixed; write \
                      --policy {plain}"

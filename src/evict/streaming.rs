@@ -31,9 +31,9 @@ impl Policy for Streaming {
     }
 
     /// A budget of counts says exactly which positions survive.
-    fn reserve(&self, budget: &Budget, candidates: Range<usize>, protected: &mut [bool]) -> bool {
-        let Budget::Window { keep_first, keep_last } = *budget else { return false };
-        let Range { start, end } = candidates;
+    fn reserve(&self, view: &View, protected: &mut [bool]) -> bool {
+        let Budget::Window { keep_first, keep_last } = view.budget else { return false };
+        let Range { start, end } = view.candidates.clone();
         let len = end - start;
         protected[start..start + keep_first.min(len)].fill(true);
         protected[end - keep_last.min(len)..end].fill(true);

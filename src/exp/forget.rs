@@ -3,7 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::condition::{Condition, Memory, Positions, Scope};
+use crate::data::Example;
 use crate::engine::{Forgetting, Reader, check_rolling};
 use crate::evict::{
     self, Budget, Granularity, HeadKeeps, KeepSet, Layers, PolicySpec, Protect, Score, Scores, TrialSeed, View,
@@ -67,16 +70,18 @@ pub(super) fn kept_at_most(condition: &Condition, prompt: &Prompt) -> Option<usi
     }
 }
 
-/// The eviction that a condition makes on a prompt. `scores` are those of its policy, if it has any, over the positions
+/// The eviction that a condition makes on a prompt. `target` are the positions that a `forget` policy evicts, see
+/// [`target`]; other policies ignore them. `scores` are those of its policy, if it has any, over the positions
 /// that are [read before](read_before) the eviction.
 ///
 /// # Errors
-/// If the condition's scope names a span that the prompt lacks, if the model has no such layers, or if the budget
-/// cannot be met.
+/// If the condition's scope or target names a span that the prompt lacks, if the model has no such layers, or if the
+/// budget cannot be met.
 pub fn forgetting(
     condition: &Condition,
     prompt: &Prompt,
     seed: TrialSeed,
+    target: &[usize],
     model: &Model,
     scores: Option<&Scores>,
 ) -> Result<Forgetting> {
@@ -94,7 +99,7 @@ pub fn forgetting(
         memory: condition.memory,
         read_before,
     };
-    with_view(condition, prompt, seed, |view| {
+    with_view(condition, prompt, seed, target, |view| {
         let view = View { scores: &aggregate, ..view };
         let policy = condition.policy.policy();
         if condition.granularity == Granularity::Token {
@@ -106,17 +111,60 @@ pub fn forgetting(
     })
 }
 
+/// The positions that a `forget` policy evicts for one instruction of an example; `None` if it has none, or if the policy
+/// is another.
+pub fn target(condition: &Condition, example: &Example, prompt: &Prompt, instruction: usize) -> Option<Vec<usize>> {
+    let target = condition.target()?;
+    target.positions(&prompt.spans, prompt.n_cached(), instruction, &demanded(example, prompt))
+}
+
+/// The tokens of words that a rule demands, such as a password that must be repeated, wherever they are in the prompt.
+fn demanded(example: &Example, prompt: &Prompt) -> Vec<Range<usize>> {
+    /// A single letter is in many words.
+    const SHORTEST: usize = 2;
+    fn strings<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::String(text) if text.len() >= SHORTEST => found.push(text),
+            Value::Array(values) => values.iter().for_each(|value| strings(value, found)),
+            _ => {}
+        }
+    }
+    let mut words = Vec::new();
+    let kwargs = example.instructions.iter().flat_map(|instruction| instruction.kwargs.values());
+    kwargs.for_each(|value| strings(value, &mut words));
+    let text = prompt.pieces.concat();
+    let mut ends = Vec::with_capacity(prompt.pieces.len());
+    prompt.pieces.iter().fold(0, |start, piece| {
+        ends.push(start + piece.len());
+        start + piece.len()
+    });
+    let inside = |at: usize| text.get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || !byte.is_ascii());
+    let mut ranges = Vec::new();
+    for word in words {
+        for (start, _) in text.windows(word.len()).enumerate().filter(|(_, window)| *window == word.as_bytes()) {
+            let end = start + word.len();
+            let cut_before = start > 0 && inside(start - 1) && inside(start);
+            let cut_behind = inside(end - 1) && inside(end);
+            if !cut_before && !cut_behind {
+                let first = ends.partition_point(|&token_end| token_end <= start);
+                ranges.push(first..ends.partition_point(|&token_end| token_end < end) + 1);
+            }
+        }
+    }
+    ranges
+}
+
 /// Checks whether a condition can be met on a prompt, as far as this is known before the prompt is read.
 ///
 /// # Errors
 /// As [`forgetting`].
-pub fn check(condition: &Condition, prompt: &Prompt, model: &Model) -> Result<()> {
+pub fn check(condition: &Condition, prompt: &Prompt, target: &[usize], model: &Model) -> Result<()> {
     let layers = forgetful(condition, model)?;
     if let Some(rolling) = condition.budget.rolling() {
         check_rolling(rolling.budget, condition.positions, model)?;
     }
     let policy = condition.policy.policy();
-    with_view(condition, prompt, TrialSeed(0), |view| match condition.budget.rolling() {
+    with_view(condition, prompt, TrialSeed(0), target, |view| match condition.budget.rolling() {
         Some(rolling) => {
             let budget = rolling.after_eviction(condition.sinks().unwrap_or(0))?;
             evict::check(policy, prompt.n_cached(), &View { budget, ..view })
@@ -175,7 +223,7 @@ pub fn rehearse(
                 ..condition.clone()
             };
             let scores = scores.as_ref().and_then(|scores| scores.first());
-            let forgetting = forgetting(&short, &prompt, TrialSeed(0), model, scores)?;
+            let forgetting = forgetting(&short, &prompt, TrialSeed(0), &[0], model, scores)?;
             let mut cut = reader.cut(&prompt, &forgetting)?;
             reader.step(&mut cut, prompt.tokens[prompt.n_cached()]).map(|_| ())
         };
@@ -192,12 +240,20 @@ fn with_view<T>(
     condition: &Condition,
     prompt: &Prompt,
     seed: TrialSeed,
+    target: &[usize],
     look: impl FnOnce(View) -> Result<T>,
 ) -> Result<T> {
     let candidates = candidates(condition.scope, prompt)?;
     let protected = condition.protect.mask(prompt.n_cached(), &prompt.spans);
     let segments = if condition.fair.0 { evict::segments(candidates.clone(), &prompt.spans) } else { Vec::new() };
+    if condition.target().is_some() && target.is_empty() {
+        return Err(Error::input(format!(
+            "{} forgets the instructions of a data set, and here there are none; use it with `kvllama exp`",
+            condition.policy
+        )));
+    }
     look(View {
+        target,
         block: condition.block.0.get(),
         segments: &segments,
         ..View::new(candidates, &protected, condition.budget, seed)

@@ -1,6 +1,6 @@
 //! `manifest.json`: everything needed to repeat the run.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,12 @@ pub struct Session {
     pub conditions: Vec<Condition>,
     /// Planned trials of each (example, condition).
     pub repeats: u32,
+    /// The names of conditions that draw nothing, so that they are run once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub once: Vec<String>,
+    /// By name of a condition that forgets single instructions, and by example: the planned repeats.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub forgets: BTreeMap<String, Vec<Vec<u32>>>,
     /// The ids of the planned examples; empty in a run of schema 1, which did not record them.
     pub examples: Vec<String>,
     /// The index of each of them in the data set, counted from 0.
@@ -203,9 +209,22 @@ impl Session {
             build,
             conditions: settings.conditions.clone(),
             repeats: settings.repeats,
+            once: Vec::new(),
+            forgets: BTreeMap::new(),
             n_examples: examples.len(),
             examples,
             places,
+        }
+    }
+}
+
+impl Session {
+    /// The planned repeats of a condition, given by its name, on an example, given by its index here.
+    pub fn repeats_of(&self, condition: &str, example: usize) -> Vec<u32> {
+        match self.forgets.get(condition) {
+            Some(repeats) => repeats.get(example).cloned().unwrap_or_default(),
+            None if self.once.iter().any(|once| once == condition) => vec![0],
+            None => (0..self.repeats).collect(),
         }
     }
 }
@@ -263,22 +282,24 @@ impl Manifest {
         self.sessions.iter().map(|session| session.repeats).max().unwrap_or(0)
     }
 
-    /// Number of planned trials: the union over the sessions.
-    pub fn n_planned(&self) -> usize {
-        let mut planned: HashMap<(&str, &Condition), u32> = HashMap::new();
+    /// Number of planned trials on the examples that `counts` takes: the union over the sessions.
+    pub fn n_planned(&self, counts: impl Fn(&str) -> bool) -> usize {
+        let mut planned: HashMap<(&str, &Condition), usize> = HashMap::new();
         let mut unnamed = 0;
         for session in &self.sessions {
             if session.examples.is_empty() {
                 unnamed += session.n_examples * session.conditions.len() * session.repeats as usize;
             }
-            for example in &session.examples {
-                for condition in &session.conditions {
+            for condition in &session.conditions {
+                let name = condition.to_string();
+                for (index, example) in session.examples.iter().enumerate().filter(|(_, example)| counts(example)) {
+                    // The repeats of one session begin those of another that plans more.
                     let repeats = planned.entry((example, condition)).or_default();
-                    *repeats = session.repeats.max(*repeats);
+                    *repeats = session.repeats_of(&name, index).len().max(*repeats);
                 }
             }
         }
-        unnamed + planned.values().map(|&repeats| repeats as usize).sum::<usize>()
+        unnamed + planned.values().sum::<usize>()
     }
 
     /// The facts in which the builds and devices of the sessions differ: `(name, values)`. Their rows belong to one
@@ -437,6 +458,8 @@ impl Manifest {
             build: field(value, "build")?,
             conditions: conditions.iter().map(|(condition, _)| condition.clone()).collect(),
             repeats: field(settings, "repeats")?,
+            once: Vec::new(),
+            forgets: BTreeMap::new(),
             examples: Vec::new(),
             places: Vec::new(),
             n_examples: limit.unwrap_or(usize::MAX).min(data.n_examples),
@@ -542,7 +565,11 @@ pub(super) mod tests {
             ..first
         });
         // none: a, c once, b, d twice; random@0.5: b, d twice.
-        assert_eq!(manifest.n_planned(), 2 + 4 + 4);
+        assert_eq!(manifest.n_planned(|_| true), 2 + 4 + 4);
+        manifest.sessions[1].once = vec!["none".into()];
+        manifest.sessions[1].forgets = BTreeMap::from([("random@0.5".into(), vec![vec![0, 2], vec![]])]);
+        assert_eq!(manifest.n_planned(|_| true), 4 + 2);
+        assert_eq!(manifest.n_planned(|example| example == "b"), 1 + 2);
         assert_eq!(manifest.repeats(), 2);
         let names: Vec<_> = manifest.conditions().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["none", "random@0.5"]);
@@ -556,6 +583,6 @@ pub(super) mod tests {
         let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/run/manifest.json");
         let manifest = Manifest::read(&sample).unwrap();
         assert_eq!((manifest.schema, manifest.sessions.len()), (1, 1));
-        assert!(manifest.conditions().len() > 1 && manifest.n_planned() > 0);
+        assert!(manifest.conditions().len() > 1 && manifest.n_planned(|_| true) > 0);
     }
 }

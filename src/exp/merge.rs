@@ -245,8 +245,8 @@ fn count_missing(manifest: &Manifest, finished: &HashMap<Key, usize>, merged: &m
     for session in &manifest.sessions {
         for condition in &session.conditions {
             let name = condition.to_string();
-            for example in &session.examples {
-                for repeat in 0..session.repeats {
+            for (index, example) in session.examples.iter().enumerate() {
+                for repeat in session.repeats_of(&name, index) {
                     let key = Key { example: example.clone(), condition: name.clone(), repeat };
                     if finished.contains_key(&key) || !seen.insert(key) {
                         continue;

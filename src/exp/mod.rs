@@ -32,7 +32,7 @@ mod trial;
 pub use dense::Dense;
 pub use experiment::{Experiment, Opened, examples_named, open};
 use forget::kept_at_most;
-pub use forget::{Demands, Sights, check, forgetting, read_before, rehearse};
+pub use forget::{Demands, Sights, check, forgetting, read_before, rehearse, target};
 pub use manifest::{Build, DataFacts, Manifest, ModelFile, Session, megabytes};
 pub use means::means;
 pub use merge::{Merged, merge};

@@ -1,9 +1,9 @@
 //! The plan of a run: the settings applied to a model and a data set.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::dense::DenseSizes;
-use super::forget::check;
+use super::forget::{check, target};
 use super::{Build, Demands, Generation, Key, PromptRow, Session, Settings, read_before};
 use crate::condition::{Condition, KvTypes, Memory, Positions};
 use crate::data::Example;
@@ -23,6 +23,8 @@ pub struct Plan {
     places: Vec<usize>,
     /// Number of prompt tokens, by example.
     pub prompt_tokens: Vec<usize>,
+    /// By example and condition: the repeats to run.
+    repeats: Vec<Vec<Vec<u32>>>,
     /// By condition: the largest number of tokens that one of its trials reads outside the shared prompt. Sorted,
     /// largest first.
     own_tokens: Vec<(usize, Memory)>,
@@ -54,6 +56,7 @@ impl Plan {
         }
         let limit = n_ctx.unwrap_or_else(|| model.n_ctx_train()) as usize;
         let mut prompt_tokens = Vec::with_capacity(examples.len());
+        let mut repeats = Vec::with_capacity(examples.len());
         let mut own: Vec<_> = settings.conditions.iter().map(|condition| (0, condition.memory)).collect();
         let mut dense = DenseSizes::new(&settings.conditions, model);
         for example in &examples {
@@ -68,14 +71,31 @@ impl Plan {
             let prompt = prompt_of(model, example).map_err(at)?;
             prompt_tokens.push(prompt.tokens.len());
             dense.add(&settings.conditions, &prompt, settings.generation.swa_full);
-            for ((own, _), condition) in own.iter_mut().zip(&settings.conditions) {
-                check(condition, &prompt, model)
+            let of_example: Vec<Vec<u32>> = settings
+                .conditions
+                .iter()
+                .map(|condition| repeats_of(&settings, condition, example, &prompt))
+                .collect();
+            for (((own, _), condition), repeats) in own.iter_mut().zip(&settings.conditions).zip(&of_example) {
+                let Some(&first) = repeats.first() else { continue };
+                let target = target(condition, example, &prompt, first as usize).unwrap_or_default();
+                check(condition, &prompt, &target, model)
                     .map_err(|error| Error::input(format!("`{condition}` on example `{}`: {error}", example.id)))?;
                 *own = own_tokens(condition, &prompt).max(*own);
             }
+            repeats.push(of_example);
+        }
+        for (index, condition) in settings.conditions.iter().enumerate() {
+            let anywhere = repeats.iter().any(|of_example| !of_example[index].is_empty());
+            if !anywhere && settings.shard.is_none() {
+                return Err(Error::input(format!(
+                    "`{condition}` has no trial: no example names the text of an instruction (`text`) with as many other \
+                     tokens beside it; `kvllama data check` shows the spans of a data set"
+                )));
+            }
         }
         own.sort_by_key(|&(tokens, _)| std::cmp::Reverse(tokens));
-        let plan = Plan { settings, examples, places, prompt_tokens, own_tokens: own, dense };
+        let plan = Plan { settings, examples, places, prompt_tokens, repeats, own_tokens: own, dense };
         let longest = plan.prompt_tokens.iter().enumerate().max_by_key(|&(_, tokens)| tokens);
         if let Some((index, &tokens)) = longest
             && plan.positions(tokens, 1) > limit
@@ -106,7 +126,8 @@ impl Plan {
         let Generation { parallel, fidelity, .. } = self.settings.generation;
         // Dense lanes hold their answers themselves.
         let n_dense = self.dense().map_or(0, |(_, conditions)| conditions);
-        let shared = (self.settings.conditions.len() - n_dense).saturating_mul(self.settings.repeats as usize);
+        let most_repeats = self.repeats.iter().flatten().map(Vec::len).max().unwrap_or(0);
+        let shared = (self.settings.conditions.len() - n_dense).saturating_mul(most_repeats);
         let shared = shared.saturating_mul(if self.overlaps() { 2 } else { 1 });
         let lanes = shared.clamp(1, parallel as usize) + usize::from(fidelity);
         // If trials run one by one, a trial with `--memory text` reuses the cells of the prompt for the text that it
@@ -116,7 +137,7 @@ impl Plan {
         let more = if self.overlaps() {
             longest + lanes * own.next().unwrap_or(0)
         } else {
-            own.flat_map(|own| std::iter::repeat_n(own, self.settings.repeats as usize)).take(lanes).sum()
+            own.flat_map(|own| std::iter::repeat_n(own, most_repeats)).take(lanes).sum()
         };
         u32::try_from(self.positions(longest, lanes).saturating_add(more)).unwrap_or(u32::MAX)
     }
@@ -192,20 +213,36 @@ impl Plan {
         order.sort_by_key(|&index| place(&self.examples[index]));
         self.places = order.iter().map(|&index| self.places[index]).collect();
         self.prompt_tokens = order.iter().map(|&index| self.prompt_tokens[index]).collect();
+        self.repeats = order.iter().map(|&index| self.repeats[index].clone()).collect();
         self.examples = order.iter().map(|&index| self.examples[index].clone()).collect();
     }
 
     /// A session of this plan that starts now.
     pub fn session(&self, build: Build) -> Session {
-        let mut planned: Vec<_> =
-            self.places.iter().copied().zip(self.examples.iter().map(|example| example.id.clone())).collect();
-        planned.sort_unstable();
-        Session::new(build, &self.settings, planned)
+        let mut order: Vec<usize> = (0..self.examples.len()).collect();
+        order.sort_by_key(|&index| self.places[index]);
+        let planned = order.iter().map(|&index| (self.places[index], self.examples[index].id.clone())).collect();
+        let mut session = Session::new(build, &self.settings, planned);
+        for (at, condition) in self.settings.conditions.iter().enumerate() {
+            let name = condition.to_string();
+            if condition.target().is_some() {
+                let repeats = order.iter().map(|&index| self.repeats[index][at].clone()).collect();
+                session.forgets.insert(name, repeats);
+            } else if self.settings.repeats > 1 && self.settings.runs_once(condition) {
+                session.once.push(name);
+            }
+        }
+        session
     }
 
     /// How many trials there are.
     pub fn n_trials(&self) -> usize {
-        self.examples.len().saturating_mul(self.trials_per_example())
+        (0..self.examples.len()).map(|example| self.n_trials_of(example)).sum()
+    }
+
+    /// Number of trials of one example, given by its index.
+    pub(super) fn n_trials_of(&self, example: usize) -> usize {
+        self.repeats[example].iter().map(Vec::len).sum()
     }
 
     /// The distinct KV cache types of the conditions, in order of appearance; each needs its own cache.
@@ -224,28 +261,25 @@ impl Plan {
         self.examples.iter().map(|example| (example.id.as_str(), example.instructions.len())).collect()
     }
 
-    /// Number of trials of each example.
-    pub(super) fn trials_per_example(&self) -> usize {
-        self.settings.conditions.len().saturating_mul(self.settings.repeats as usize)
-    }
-
     /// The trials in `trials` that belong to this plan.
     pub(super) fn of_those<'a, T>(&'a self, trials: &'a HashMap<Key, T>) -> impl Iterator<Item = (&'a Key, &'a T)> {
-        let examples: HashSet<&str> = self.examples.iter().map(|example| example.id.as_str()).collect();
-        let conditions: HashSet<String> = self.settings.conditions.iter().map(Condition::to_string).collect();
+        let places = |ids: Vec<String>| -> HashMap<String, usize> {
+            ids.into_iter().enumerate().map(|(place, id)| (id, place)).collect()
+        };
+        let examples = places(self.examples.iter().map(|example| example.id.clone()).collect());
+        let conditions = places(self.settings.conditions.iter().map(Condition::to_string).collect());
         trials.iter().filter(move |(key, _)| {
-            key.repeat < self.settings.repeats
-                && conditions.contains(&key.condition)
-                && examples.contains(key.example.as_str())
+            let place = examples.get(&key.example).zip(conditions.get(&key.condition));
+            place.is_some_and(|(&example, &condition)| self.repeats[example][condition].contains(&key.repeat))
         })
     }
 
-    /// The trials of one example, in the order in which they run.
-    pub fn trials<'a>(&'a self, example: &'a Example) -> impl Iterator<Item = (&'a Condition, Key)> {
-        self.settings.conditions.iter().flat_map(move |condition| {
+    /// The trials of one example, given by its index, in the order in which they run.
+    pub fn trials(&self, example: usize) -> impl Iterator<Item = (&Condition, Key)> {
+        let id = &self.examples[example].id;
+        self.settings.conditions.iter().zip(&self.repeats[example]).flat_map(move |(condition, repeats)| {
             let name = condition.to_string();
-            (0..self.settings.repeats)
-                .map(move |repeat| (condition, Key { example: example.id.clone(), condition: name.clone(), repeat }))
+            repeats.iter().map(move |&repeat| (condition, Key { example: id.clone(), condition: name.clone(), repeat }))
         })
     }
 
@@ -253,6 +287,21 @@ impl Plan {
     pub fn seed(&self, key: &Key) -> TrialSeed {
         TrialSeed::derive(self.settings.generation.seed, &key.example, key.repeat)
     }
+}
+
+/// The repeats to run of a condition on an example. Under a policy that forgets a single instruction they visit all
+/// instructions whose text is known.
+fn repeats_of(settings: &Settings, condition: &Condition, example: &Example, prompt: &Prompt) -> Vec<u32> {
+    let rounds = 0..if settings.runs_once(condition) { 1 } else { settings.repeats };
+    if condition.target().is_none() {
+        return rounds.collect();
+    }
+    let n = u32::try_from(example.instructions.len()).unwrap_or(u32::MAX);
+    let known = |&instruction: &u32| target(condition, example, prompt, instruction as usize).is_some();
+    let known: Vec<u32> = (0..n).filter(known).collect();
+    rounds
+        .flat_map(|round| known.iter().map(move |instruction| round.saturating_mul(n).saturating_add(*instruction)))
+        .collect()
 }
 
 /// The largest number of tokens that a trial reads itself: with `--memory kv` the part after its scope, with `text` the

@@ -19,6 +19,14 @@ pub struct Key {
     pub repeat: u32,
 }
 
+impl Key {
+    /// The number of the instruction that the trial forgets, under a policy that forgets a single one: the repeats
+    /// visit the `n` instructions of the example in turn.
+    pub fn instruction(&self, n: usize) -> usize {
+        self.repeat as usize % n.max(1)
+    }
+}
+
 /// Declares the row of a trial: each column once. `..` marks the place of the columns of the axes.
 macro_rules! trial_row {
     (

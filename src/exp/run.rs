@@ -78,11 +78,11 @@ pub fn run(
     for (key, _) in plan.of_those(&resumed.done) {
         *finished.entry(&key.example).or_default() += 1;
     }
-    for example in &plan.examples {
-        let n_pending = plan.trials_per_example() - finished.get(example.id.as_str()).unwrap_or(&0);
+    for (place, example) in plan.examples.iter().enumerate() {
+        let n_pending = plan.n_trials_of(place) - finished.get(example.id.as_str()).unwrap_or(&0);
         run.unsettled.push_back((&example.id, n_pending));
         for (index, &kv_type) in kv_types.iter().enumerate() {
-            let of_type = plan.trials(example).filter(|(condition, _)| condition.kv_type == kv_type);
+            let of_type = plan.trials(place).filter(|(condition, _)| condition.kv_type == kv_type);
             let mut pending = of_type.filter(|(_, key)| !resumed.done.contains_key(key)).peekable();
             if pending.peek().is_none() {
                 continue;

@@ -11,7 +11,7 @@ use crate::llama::{FlashAttn, Sampling};
 pub struct Settings {
     /// The conditions, the baseline first if there is one.
     pub conditions: Vec<Condition>,
-    /// Number of trials of each (example, condition).
+    /// Number of trials of each (example, condition), except where it [runs once](Settings::runs_once).
     pub repeats: u32,
     /// Takes only the first `limit` examples.
     pub limit: Option<usize>,
@@ -27,6 +27,12 @@ impl Settings {
     /// Settings for one trial of each condition on every example, with the defaults of `kvllama exp`.
     pub fn new(conditions: Vec<Condition>) -> Self {
         Settings { conditions, repeats: 1, limit: None, shard: None, generation: Generation::default(), primary: None }
+    }
+
+    /// Whether a trial of the condition gives the same answer each time: nothing is drawn, neither positions nor tokens.
+    /// It is then run once, whatever the number of repeats.
+    pub fn runs_once(&self, condition: &Condition) -> bool {
+        self.generation.sampling.is_greedy() && !condition.policy.policy().is_random()
     }
 }
 

@@ -165,7 +165,7 @@ pub struct Watch<'a> {
     stopping: Stopping,
     sequences: Sequences,
     baseline: String,
-    repeats: u32,
+    repeats: HashMap<(String, String), u32>,
     /// By example and condition: sum and number of scores. Entries of settled examples are removed.
     scores: HashMap<(String, String), (f64, u32)>,
     visited: usize,
@@ -201,13 +201,13 @@ impl<'a> Watch<'a> {
             stopping,
             observer,
             baseline: Condition::default().to_string(),
-            repeats: plan.settings.repeats,
+            repeats: planned_repeats(plan),
             scores: HashMap::new(),
             visited: 0,
             left_out: 0,
             trials: 0,
         };
-        for (key, score) in resumed.done.iter().filter(|(key, _)| key.repeat < plan.settings.repeats) {
+        for (key, score) in plan.of_those(&resumed.done) {
             watch.score(&key.example, &key.condition, *score);
         }
         Ok(watch)
@@ -270,13 +270,14 @@ impl Observer for Watch<'_> {
 
     fn settled(&mut self, example: &str) -> ControlFlow<()> {
         self.visited += 1;
-        let (scores, repeats) = (&mut self.scores, self.repeats);
+        let (scores, repeats) = (&mut self.scores, &self.repeats);
         let mut names: Vec<String> = self.stopping.conditions.clone();
         names.push(self.baseline.clone());
         let mut settled: HashMap<String, f64> = HashMap::new();
         for name in names {
-            if let Some((sum, count)) = scores.remove(&(example.to_owned(), name.clone()))
-                && count == repeats
+            let key = (example.to_owned(), name.clone());
+            if let Some((sum, count)) = scores.remove(&key)
+                && repeats.get(&key) == Some(&count)
             {
                 settled.insert(name, sum / f64::from(count));
             }
@@ -292,6 +293,15 @@ impl Observer for Watch<'_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// By example and condition: the number of planned trials.
+fn planned_repeats(plan: &Plan) -> HashMap<(String, String), u32> {
+    let mut planned = HashMap::new();
+    for (_, key) in (0..plan.examples.len()).flat_map(|example| plan.trials(example)) {
+        *planned.entry((key.example, key.condition)).or_default() += 1;
+    }
+    planned
 }
 
 /// The conditions to compare with the full cache.

@@ -164,9 +164,9 @@ fn refuse_foreign(directory: &Path) -> Result<()> {
 fn has_pending(session: &Session, done: &HashMap<Key, Option<f64>>) -> bool {
     session.conditions.iter().any(|condition| {
         let mut key = Key { example: String::new(), condition: condition.to_string(), repeat: 0 };
-        session.examples.iter().any(|example| {
+        session.examples.iter().enumerate().any(|(index, example)| {
             key.example.clone_from(example);
-            (0..session.repeats).any(|repeat| {
+            session.repeats_of(&key.condition, index).into_iter().any(|repeat| {
                 key.repeat = repeat;
                 !done.contains_key(&key)
             })

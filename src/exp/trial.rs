@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{InstructionRow, Key, Plan, TrialRow, forgetting, roll};
+use super::{InstructionRow, Key, Plan, TrialRow, forgetting, roll, target};
 use crate::condition::Condition;
 use crate::data::{Example, RUBRIC};
 use crate::engine::{Answer, Cut, Fidelity, Forgetting, Reader};
@@ -29,7 +29,9 @@ pub(super) struct Trial<'a> {
 
 impl Trial<'_> {
     pub fn forgetting(&self, scores: Option<&Scores>) -> Result<Forgetting> {
-        forgetting(self.condition, &self.prompt, self.plan.seed(&self.key), self.model, scores)
+        let instruction = self.key.instruction(self.example.instructions.len());
+        let target = target(self.condition, self.example, &self.prompt, instruction).unwrap_or_default();
+        forgetting(self.condition, &self.prompt, self.plan.seed(&self.key), &target, self.model, scores)
     }
 
     /// Generates under the condition's rolling budget.

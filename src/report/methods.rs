@@ -88,6 +88,12 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
             generation.seed
         ));
     }
+    if conditions.iter().any(|condition| condition.target().is_some()) {
+        say("Under forget:instruction each trial evicted all tokens of one instruction and nothing else, once for each instruction \
+             whose text was found in the prompt; under forget:filler the same number of tokens of the messages, as close to it as \
+             possible, that belong to no instruction, not to the question and not to words that a rule demands."
+            .to_owned());
+    }
     let mut said: Vec<String> = Vec::new();
     for sentence in conditions.iter().filter(|condition| !condition.is_full()).flat_map(|condition| condition.methods())
     {
@@ -116,7 +122,11 @@ fn of_run(index: usize, run: &Run, analysis: &Analysis) -> String {
         )
     } + &match run.manifest.repeats() {
         1 => ".".to_owned(),
-        repeats => format!(", {repeats} times per example and condition."),
+        repeats => {
+            let once = run.manifest.sessions.iter().any(|session| !session.once.is_empty());
+            let once = if once { ", once where nothing is drawn" } else { "" };
+            format!(", {repeats} times per example and condition{once}.")
+        }
     });
     if let Some(stop) = analysis.stopping.iter().find(|stop| stop.run == index) {
         say(format!(

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use textwrap::core::display_width;
 
-use super::analysis::{Analysis, Comparison, CurveComparison, Question};
+use super::analysis::{self, Analysis, Comparison, CurveComparison, Question};
 use super::words::{self, count, estimate};
 use crate::stats::Estimate;
 
@@ -37,6 +37,7 @@ pub fn render(analysis: &Analysis, width: usize) -> String {
     earned(&mut out, analysis, width);
     doses(&mut out, analysis, width);
     comparisons(&mut out, analysis, width);
+    forgotten(&mut out, analysis);
     survival(&mut out, analysis, width);
     if !analysis.warnings.is_empty() {
         out.push('\n');
@@ -221,6 +222,21 @@ fn table_of_comparisons(out: &mut String, analysis: &Analysis, compared: &[&Comp
             out,
             "{DIM}broken + sound: loss of score on answers that broke down (empty, or half of it said before), and on sound ones{DIM:#}"
         );
+    }
+}
+
+/// One line per pair of `forget` conditions.
+fn forgotten(out: &mut String, analysis: &Analysis) {
+    if analysis.forgotten.is_empty() {
+        return;
+    }
+    let [a, b, c] = ["itself", "the others", "filler evicted"].map(|name| pad(name, 20));
+    let _ = writeln!(out, "\n{HEAD}one forgotten   {a}  {b}  {c}{HEAD:#}");
+    for one in &analysis.forgotten {
+        let name = if one.name.is_empty() { "still followed" } else { &one.name };
+        let cells = [&one.own, &one.others, &one.filler]
+            .map(|share| pad(&share.as_ref().map_or("–".to_owned(), analysis::shown), 20));
+        let _ = writeln!(out, "{}  {}", pad(name, 14), cells.join("  ").trim_end());
     }
 }
 

@@ -67,6 +67,10 @@ pub enum Warning {
     Floor { conditions: Vec<String> },
     /// The token limit cut off answers.
     Truncated { share: f64, worst: String, limit: usize },
+    /// Conditions that draw nothing: asked for several times, run once.
+    RunOnce { repeats: u32, conditions: Vec<String> },
+    /// Conditions that draw nothing, and were run several times all the same.
+    SameRepeats { conditions: Vec<String> },
     /// The budget was larger than the prompts.
     Untouched { conditions: Vec<String> },
     /// Certain results that rest on few and skewed differences.
@@ -101,6 +105,8 @@ impl Warning {
             Warning::Ceiling { .. } => "ceiling",
             Warning::Floor { .. } => "floor",
             Warning::Truncated { .. } => "truncated",
+            Warning::RunOnce { .. } => "run_once",
+            Warning::SameRepeats { .. } => "same_repeats",
             Warning::Untouched { .. } => "untouched",
             Warning::Skewed { .. } => "skewed",
             Warning::JudgeDisagrees { .. } => "judge_disagrees",
@@ -209,8 +215,13 @@ impl fmt::Display for Warning {
                     let over = count(*comparisons, "comparison");
                     write!(f, ", no difference of any size can reach p < 0.05 after correction over {over}")?;
                 }
-                if let Some(detectable) = detectable {
-                    write!(f, ", and a difference under {} will usually go unseen", number(*detectable))?;
+                match detectable {
+                    // Scores are between 0 and 1.
+                    Some(detectable) if *detectable >= 1.0 => write!(f, ", and no difference will usually be seen")?,
+                    Some(detectable) => {
+                        write!(f, ", and a difference under {} will usually go unseen", number(*detectable))?;
+                    }
+                    None => {}
                 }
                 match needed {
                     Some(needed) => write!(f, ". To find a difference of 0.10, run about {needed}."),
@@ -239,6 +250,18 @@ impl fmt::Display for Warning {
                 "{} of the answers under {worst} were cut off at {limit} tokens, and may fail for that alone. How \
                  long answers are is itself a result of eviction: a cost may be one of length. Raise --n-predict.",
                 percent(*share)
+            ),
+            Warning::RunOnce { repeats, conditions } => write!(
+                f,
+                "Under {} nothing is drawn, neither positions nor tokens: every answer was computed once, not {repeats} times. \
+                 Sample (--temp) to see how answers vary.",
+                short_list(conditions, NAMES)
+            ),
+            Warning::SameRepeats { conditions } => write!(
+                f,
+                "Under {} nothing is drawn, neither positions nor tokens: its repeats differ at most in rounding, and add \
+                 nothing. Sample (--temp) to see how answers vary.",
+                short_list(conditions, NAMES)
             ),
             Warning::Untouched { conditions } => write!(
                 f,
@@ -402,7 +425,10 @@ fn scores(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
             found.push(Warning::BaselineFails { score: score.point });
         }
     }
-    let ceiling = named(&|condition| !condition.is_baseline() && condition.at_ceiling >= SATURATED);
+    // Under `forget:filler` nothing is expected to be lost.
+    let evicts =
+        |condition: &super::analysis::Condition| !condition.is_baseline() && condition.condition.target().is_none();
+    let ceiling = named(&|condition| evicts(condition) && condition.at_ceiling >= SATURATED);
     if !ceiling.is_empty() {
         found.push(Warning::Ceiling { conditions: ceiling });
     }
@@ -415,6 +441,7 @@ fn scores(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
         let limit = table.runs[worst.run].manifest.generation.n_predict;
         found.push(Warning::Truncated { share: worst.truncated, worst: worst.words.clone(), limit });
     }
+    repeats(table, conditions, found);
     let untouched =
         named(&|condition| condition.n_untouched > 0 && !condition.is_baseline() && condition.ratio != Some(0.0));
     if !untouched.is_empty() {
@@ -444,6 +471,31 @@ fn scores(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
         if !within.is_empty() {
             found.push(Warning::NoiseFloor { floor: floor.difference, conditions: within });
         }
+    }
+}
+
+/// Repeats of conditions that draw nothing.
+fn repeats(table: &Table, conditions: &[super::analysis::Condition], found: &mut Vec<Warning>) {
+    let (mut once, mut same, mut asked) = (Vec::new(), Vec::new(), 1);
+    for (column, condition) in table.columns.iter().zip(conditions) {
+        let manifest = &table.runs[column.run].manifest;
+        let draws = !manifest.generation.sampling.is_greedy() || column.condition.policy.policy().is_random();
+        // Under `forget` a repeat is another instruction.
+        if draws || column.condition.target().is_some() {
+            continue;
+        }
+        if manifest.sessions.iter().any(|session| session.once.contains(&column.name)) {
+            asked = asked.max(manifest.repeats());
+            once.push(condition.words.clone());
+        } else if column.trials.iter().any(|trials| trials.len() > 1) {
+            same.push(condition.words.clone());
+        }
+    }
+    if !once.is_empty() {
+        found.push(Warning::RunOnce { repeats: asked, conditions: once });
+    }
+    if !same.is_empty() {
+        found.push(Warning::SameRepeats { conditions: same });
     }
 }
 

@@ -1,11 +1,10 @@
 //! `sinks+POLICY`: the first positions survive whatever the policy says (StreamingLLM's attention sinks, Xiao et al.
 //! 2023, arXiv 2309.17453).
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::Wrapper;
-use crate::evict::{Budget, DEFAULT_SINKS, Parameter, Policy, SINKS};
+use crate::evict::{Budget, DEFAULT_SINKS, Parameter, Policy, SINKS, View};
 
 /// Reserves the first positions.
 struct Sinks {
@@ -34,12 +33,13 @@ impl Policy for Sinks {
         Some(&*self.inner)
     }
 
-    fn reserve(&self, budget: &Budget, candidates: Range<usize>, protected: &mut [bool]) -> bool {
-        let sinks = match *budget {
+    fn reserve(&self, view: &View, protected: &mut [bool]) -> bool {
+        let candidates = view.candidates.clone();
+        let sinks = match view.budget {
             Budget::Window { keep_first, .. } => keep_first,
             _ => self.sinks,
         };
         protected[candidates.start..candidates.end.min(candidates.start + sinks)].fill(true);
-        self.inner.reserve(budget, candidates, protected)
+        self.inner.reserve(view, protected)
     }
 }

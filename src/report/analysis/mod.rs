@@ -7,6 +7,7 @@ mod conditions;
 mod dose;
 mod earned;
 mod fidelity;
+mod forgotten;
 mod primary;
 mod stopping;
 mod summary;
@@ -20,6 +21,7 @@ pub use conditions::{Condition, Cost};
 pub use dose::{AreaDifference, CurveComparison, Dose, Response};
 pub use earned::EarnedDifference;
 pub use fidelity::Fidelity;
+pub use forgotten::{Forgotten, shown};
 pub use primary::{PrimaryResult, Tested};
 pub use stopping::EarlyStop;
 pub use survival::{Bin, SurvivalCurve};
@@ -77,6 +79,8 @@ pub struct Analysis {
     pub places: Vec<Row<Place>>,
     /// Whether an instruction was followed, against how much of it survived.
     pub survival: Vec<SurvivalCurve>,
+    /// One instruction forgotten at a time: what `forget:instruction` and `forget:filler` found.
+    pub forgotten: Vec<Forgotten>,
     /// Agreement of rules and judge on instructions that both scored.
     pub agreement: Option<Agreement>,
 }
@@ -172,6 +176,7 @@ pub fn analyze(runs: &[Run], level: f64, seed: u64) -> Analysis {
         types: why::types(&table, resampling),
         places: why::places(&table, resampling),
         survival: survival::curves(&table, &conditions, level),
+        forgotten: forgotten::matrix(&table, &conditions, resampling),
         agreement: why::agreement(&table),
         chance: chance.facts,
         conditions,
@@ -218,12 +223,11 @@ impl RunFacts {
             finished: run.trials.len() - failed,
             failed,
             planned: Some({
-                let whole = manifest.n_planned();
-                let stopped =
-                    run.stopping.as_ref().and_then(|stopping| Some((stopping.stopped_after?, stopping.order.len())));
+                let stopped = run.stopping.as_ref().and_then(|stopping| stopping.order.get(..stopping.stopped_after?));
+                let stopped = stopped.map(|visited| manifest.n_planned(|id| visited.iter().any(|one| one == id)));
                 // A stopped run that was continued must be finished like any other.
-                let stopped = stopped.map(|(after, of)| whole / of.max(1) * after);
-                stopped.filter(|&trials| run.trials.len() <= trials).unwrap_or(whole)
+                let stopped = stopped.filter(|&trials| run.trials.len() <= trials);
+                stopped.unwrap_or_else(|| manifest.n_planned(|_| true))
             }),
             mixed: manifest.mixed(),
         }

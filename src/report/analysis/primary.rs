@@ -18,6 +18,8 @@ pub struct PrimaryResult {
     pub run: usize,
     /// The comparison as it was named before the first trial.
     pub named: Primary,
+    /// Whether it is about whole curves, not single conditions.
+    pub of_curves: bool,
     /// When the run was started.
     pub started: String,
     /// The result in words.
@@ -43,11 +45,11 @@ impl PrimaryResult {
     /// The question in words.
     pub fn asked(&self) -> String {
         let Primary { of, against } = &self.named;
-        match (against, of.contains('@')) {
-            (None, true) => format!("{of} with the full cache"),
-            (None, false) => format!("how the score responds to the fraction that {of} evicts"),
-            (Some(against), true) => format!("{of} with {against}"),
-            (Some(against), false) => format!("{of} with {against}, by the area between their curves"),
+        match (against, self.of_curves) {
+            (None, false) => format!("{of} with the full cache"),
+            (None, true) => format!("how the score responds to the fraction that {of} evicts"),
+            (Some(against), false) => format!("{of} with {against}"),
+            (Some(against), true) => format!("{of} with {against}, by the area between their curves"),
         }
     }
 }
@@ -90,17 +92,20 @@ pub(super) fn results(known: &Known) -> Vec<PrimaryResult> {
                 _ => format!("{primary} cannot be told from these trials yet"),
             };
             let sentence = format!("Primary comparison, named before the first trial: {text}.");
-            PrimaryResult { run, named: primary, started, sentence, result }
+            let of_curves = known.condition(run, &primary.of).is_none();
+            PrimaryResult { run, named: primary, of_curves, started, sentence, result }
         })
         .collect()
 }
 
 impl Known<'_> {
+    fn condition(&self, run: usize, name: &str) -> Option<usize> {
+        let mut all = self.conditions.iter();
+        all.position(|one| one.run == run && one.condition.to_string() == name)
+    }
+
     fn find(&self, run: usize, primary: &Primary) -> Option<Found<'_>> {
-        let condition = |name: &str| {
-            (0..self.conditions.len())
-                .find(|&at| self.conditions[at].run == run && self.conditions[at].condition.to_string() == name)
-        };
+        let condition = |name: &str| self.condition(run, name);
         let curve = |name: &str| {
             let first = |curve: &Curve| curve.conditions.last().map(|&at| &self.conditions[at].condition);
             let named = |curve: &Curve| first(curve).and_then(|condition| condition.curve()).as_deref() == Some(name);

@@ -1,6 +1,6 @@
 //! The result in a few sentences.
 
-use super::{Analysis, Comparison, CurveComparison, Question, compare, primary};
+use super::{Analysis, Comparison, CurveComparison, Forgotten, Question, compare, primary};
 use crate::condition::Memory;
 use crate::evict::PolicySpec;
 use crate::report::words::{self, capitalized};
@@ -11,21 +11,27 @@ const DOSES: usize = 6;
 pub(super) fn sentences(analysis: &Analysis) -> Vec<String> {
     let mut sentences: Vec<String> = analysis.primaries.iter().map(|primary| primary.sentence.clone()).collect();
     sentences.extend(primary::others(&analysis.primaries));
+    // The finding comes first; what the full cache reaches follows it.
+    let finding = sentences.len();
+    if analysis.doses.is_empty() {
+        sentences.extend(largest_cost(analysis));
+    } else {
+        sentences.extend(analysis.doses.iter().take(DOSES).map(|dose| format!("{}.", capitalized(&dose.sentence))));
+    }
+    sentences.extend(analysis.forgotten.iter().filter_map(Forgotten::sentence));
+    let mut baselines = Vec::new();
     for (run, facts) in analysis.runs.iter().enumerate() {
         let baseline = analysis.conditions.iter().find(|condition| condition.run == run && condition.is_baseline());
         let Some(score) = baseline.and_then(|condition| condition.score) else { continue };
-        sentences.push(format!(
+        baselines.push(format!(
             "With its whole cache {} scores {} on {}.",
             who(analysis, run, facts),
             words::estimate(&score),
             words::count(score.n, "example")
         ));
     }
-    if analysis.doses.is_empty() {
-        sentences.extend(largest_cost(analysis));
-    } else {
-        sentences.extend(analysis.doses.iter().take(DOSES).map(|dose| format!("{}.", capitalized(&dose.sentence))));
-    }
+    let after = sentences.len().min(finding + 1);
+    sentences.splice(after..after, baselines);
     for (asked, none) in [
         (Question::is_of::<PolicySpec> as fn(Question) -> bool, "No two policies differ detectably at equal budget."),
         (Question::is_of::<Memory>, "Having heard and forgotten does not differ detectably from never having heard."),

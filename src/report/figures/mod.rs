@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use self::forest::{Difference, forest};
 use self::plot::{Plot, Point, Series};
-use super::analysis::{Analysis, Condition, Question};
+use super::analysis::{Analysis, Comparison, Condition, Question};
 use super::words;
 use crate::stats::Estimate;
 use crate::{Error, Result};
@@ -218,7 +218,14 @@ fn differences(analysis: &Analysis, styles: &Styles) -> Vec<Figure> {
         .into_iter()
         .map(|question| {
             let compared = analysis.comparisons.iter().filter(|comparison| comparison.question == question);
+            let mut compared: Vec<_> = compared.collect();
+            // Rivals stand together: those of the smallest budget first.
+            if question != Question::Baseline {
+                let evicted = |comparison: &&Comparison| analysis.conditions[comparison.a].ratio.unwrap_or(f64::INFINITY);
+                compared.sort_by(|a, b| evicted(a).total_cmp(&evicted(b)));
+            }
             let rows: Vec<Difference> = compared
+                .into_iter()
                 .map(|comparison| {
                     let (a, b) = (&analysis.conditions[comparison.a], &analysis.conditions[comparison.b]);
                     Difference {
@@ -360,12 +367,7 @@ fn survival(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
                 })
                 .collect(),
             joined: false,
-            fit: curve
-                .logistic
-                .iter()
-                .flat_map(|fit| (0..=40).map(move |step| (f64::from(step) / 40.0, fit)))
-                .map(|(x, fit)| (x, 1.0 / (1.0 + (-fit.intercept - fit.slope.point * x).exp())))
-                .collect(),
+            fit: curve.bins.iter().map(|bin| (bin.survival, bin.followed.point)).collect(),
         })
         .collect();
     (!series.is_empty()).then(|| {
@@ -375,7 +377,7 @@ fn survival(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
             y_label: "fraction of instructions followed".to_owned(),
             x_max: 1.0,
             series,
-            dodge: true,
+            dodge: false,
             reference: None,
         };
         let (wide, narrow) = both(|width| single(&plot, width, 360.0));
@@ -383,8 +385,8 @@ fn survival(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
             name: "followed-by-survival".to_owned(),
             title: "Instructions followed against how much of their own text survived".to_owned(),
             caption: format!(
-                "Points: pass rates in bins (nothing, fifths, everything) with {} intervals over examples; lines: \
-                 logistic regression at the mean fraction evicted.",
+                "Pass rates where nothing of an instruction survived, by fifths, and where everything did, with {} \
+                 intervals over examples.",
                 level(analysis)
             ),
             wide,

@@ -49,7 +49,8 @@ const LINE: f64 = 15.0;
 impl Plot {
     /// Draws it into a box.
     pub fn draw(&self, svg: &mut Svg, (left, top): (f64, f64), (width, height): (f64, f64)) {
-        let names = self.series.iter().map(|series| text_width(&series.name, 12.5));
+        // Names are bold, and some systems have wide letters.
+        let names = self.series.iter().map(|series| 1.2 * text_width(&series.name, 12.5));
         let widest = names.fold(0.0, f64::max);
         // If names do not fit beside the curves, they are above them.
         let beside = widest + 14.0 < 0.34 * width;
@@ -57,17 +58,19 @@ impl Plot {
         let head = if self.title.is_empty() { 8.0 } else { 26.0 } + legend;
         let dodge = if self.dodge { DODGE * self.series.len() as f64 / 2.0 } else { 0.0 };
         let right = if beside { widest + 14.0 } else { 14.0 } + dodge;
+        let label = wrapped(&self.x_label, width - 20.0);
+        let bottom = BOTTOM + LINE * (label.len() - 1) as f64;
         let area = Area {
             x0: left + LEFT,
             x1: left + width - right,
-            y0: top + height - BOTTOM,
+            y0: top + height - bottom,
             y1: top + head,
             x_max: self.x_max,
         };
         if !self.title.is_empty() {
             svg.text((area.x0, top + 14.0), Anchor::Start, "strong", &self.title);
         }
-        self.axes(svg, &area, left, top + height);
+        self.axes(svg, &area, left, top + height, &label);
         if let Some((value, noise, name)) = &self.reference {
             if *noise > 0.0 {
                 let (high, low) = (area.y((value + noise).min(1.0)), area.y((value - noise).max(0.0)));
@@ -103,7 +106,7 @@ impl Plot {
         }
     }
 
-    fn axes(&self, svg: &mut Svg, area: &Area, left: f64, bottom: f64) {
+    fn axes(&self, svg: &mut Svg, area: &Area, left: f64, bottom: f64, label: &[&str]) {
         for tick in 0..=5 {
             let value = f64::from(tick) / 5.0;
             svg.line((area.x0, area.y(value)), (area.x1, area.y(value)), if tick == 0 { "axis" } else { "grid" });
@@ -118,7 +121,10 @@ impl Plot {
             svg.text((area.x(tick), area.y0 + 17.0), Anchor::Middle, "small muted", text);
             tick += step;
         }
-        svg.text(((area.x0 + area.x1) / 2.0, bottom - 8.0), Anchor::Middle, "", &self.x_label);
+        for (row, line) in label.iter().rev().enumerate() {
+            let y = bottom - 8.0 - LINE * row as f64;
+            svg.text(((area.x0 + area.x1) / 2.0, y), Anchor::Middle, "", line);
+        }
         svg.turned_text((left + 13.0, (area.y0 + area.y1) / 2.0), -90.0, Anchor::Middle, "", &self.y_label);
     }
 
@@ -195,6 +201,14 @@ impl Area {
 
     fn y(&self, value: f64) -> f64 {
         self.y0 - value.clamp(0.0, 1.0) * (self.y0 - self.y1)
+    }
+}
+
+/// A label in one line, or, if it is wider, in two: the second is what stands in parentheses.
+fn wrapped(label: &str, width: f64) -> Vec<&str> {
+    match label.find(" (") {
+        Some(at) if text_width(label, 12.5) > width => vec![&label[..at], &label[at + 1..]],
+        _ => vec![label],
     }
 }
 

@@ -18,7 +18,11 @@ pub fn prose(text: &str) -> String {
         }
         rest = &rest[length..];
     }
-    html + &escape(rest)
+    html.push_str(&escape(rest));
+    // `n = 120` and `p(Holm) < 0.001` stay on one line.
+    [(" = ", "\u{a0}=\u{a0}"), (" &lt; ", "\u{a0}&lt;\u{a0}")]
+        .iter()
+        .fold(html, |html, (from, to)| html.replace(from, to))
 }
 
 /// Escapes a name and allows line breaks after its colons and underscores.
@@ -58,6 +62,7 @@ mod tests {
             "a&lt;b costs −0.2 <span class=\"whole\">[−0.3, 0.1]</span>; raise <code>--n-predict</code>. Run \
              <code>kvllama judge</code> -- or [not]"
         );
+        assert_eq!(prose("(p(Holm) < 0.001, n = 9)"), "(p(Holm)\u{a0}&lt;\u{a0}0.001, n\u{a0}=\u{a0}9)");
         assert_eq!(breakable("a_b:<c>"), "a_<wbr>b:<wbr>&lt;c&gt;");
         assert_eq!(prose("`a [1] <script>"), "`a <span class=\"whole\">[1]</span> &lt;script&gt;");
     }

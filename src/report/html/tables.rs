@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::report::analysis::{Analysis, Condition, Dose, EarnedDifference, Question};
+use crate::report::analysis::{Analysis, Condition, Dose, EarnedDifference, Forgotten, Question, shown};
 use crate::report::figures::{is_everything, shade};
-use crate::report::words::{decimals, interval, number, percent};
+use crate::report::words::{decimals, interval, number, percent, thousands};
 use crate::stats::Estimate;
 
 /// The heading of a column.
@@ -76,14 +76,15 @@ pub fn comparison_headings(analysis: &Analysis) -> Vec<Heading> {
     });
     let others = [
         ("p (Holm)", "Sign-flip permutation test, corrected over all comparisons of this report"),
-        ("p (raw)", "Sign-flip permutation test before the correction"),
-        ("p (Wilcoxon)", "Wilcoxon's signed-rank test, uncorrected"),
-        ("d_z", "Cohen's d of the paired differences"),
-        ("Cliff's δ", "Chance that a score is higher minus chance that it is lower"),
+        ("p (raw)", "Sign-flip permutation test before the correction, and Wilcoxon's signed-rank test"),
+        ("d_z", "Cohen's d of the paired differences, and Cliff's δ: how much more often a score is higher than lower"),
         ("lost / gained", "Single instructions followed under one of the two only"),
         ("broken / sound", "Loss of score that fell on answers which broke down, and on sound ones"),
-        ("detectable", "The difference that 80 of 100 such experiments would find at the corrected level"),
-        ("needed", "Examples that a difference of 0.10 needs for that"),
+        (
+            "detectable",
+            "The difference that 80 of 100 such experiments would find at the corrected level, and the examples that a \
+             difference of 0.10 needs for that",
+        ),
         ("n", "Examples that both conditions have"),
     ];
     headings(
@@ -95,6 +96,27 @@ pub fn comparison_headings(analysis: &Analysis) -> Vec<Heading> {
             .chain(others)
             .collect::<Vec<_>>(),
     )
+}
+
+/// A row of the table of single forgotten instructions.
+#[derive(Serialize)]
+pub struct ForgottenRow {
+    name: String,
+    cells: Vec<Cell>,
+}
+
+/// Rows of the table of single forgotten instructions: the instruction itself, the others, and all after filler.
+pub fn forgotten(analysis: &Analysis) -> Vec<ForgottenRow> {
+    let cell = |share: &Option<Estimate>| match share {
+        Some(share) => Cell::new(shown(share), Some(share.point)).with(format!("of {}", thousands(share.n))),
+        None => Cell::new("–".to_owned(), None),
+    };
+    let row = |one: &Forgotten| {
+        let name =
+            if one.name.is_empty() { "still followed".to_owned() } else { format!("still followed ({})", one.name) };
+        ForgottenRow { name, cells: [&one.own, &one.others, &one.filler].map(cell).into() }
+    };
+    analysis.forgotten.iter().map(row).collect()
 }
 
 /// The noise floor, if repeats of the full cache give one.
@@ -137,10 +159,12 @@ pub fn comparisons(analysis: &Analysis) -> Vec<ComparisonRow> {
             }))
             .chain([
                 p(comparison.p_holm),
-                p(comparison.p_permutation),
-                p(comparison.p_wilcoxon),
-                Cell::number(comparison.d_z, number),
-                Cell::number(Some(comparison.cliffs_delta).filter(|delta| delta.is_finite()), number),
+                p(comparison.p_permutation).with(format!("W {}", p(comparison.p_wilcoxon).text)),
+                Cell::number(comparison.d_z, number).with(
+                    Some(comparison.cliffs_delta)
+                        .filter(|delta| delta.is_finite())
+                        .map_or(String::new(), |delta| format!("δ {}", number(delta))),
+                ),
                 match &comparison.changed {
                     Some(changed) => {
                         let net = changed.lost as f64 - changed.gained as f64;
@@ -155,8 +179,8 @@ pub fn comparisons(analysis: &Analysis) -> Vec<ComparisonRow> {
                     }
                     None => Cell::number(None, number),
                 },
-                Cell::number(Some(comparison.detectable).filter(|detectable| *detectable > 0.0), number),
-                Cell::number(comparison.examples_needed.map(|needed| needed as f64), |needed| decimals(needed, 0)),
+                Cell::number(Some(comparison.detectable).filter(|detectable| *detectable > 0.0), number)
+                    .with(comparison.examples_needed.map_or(String::new(), |needed| format!("0.10: n {needed}"))),
                 Cell::new(comparison.n.to_string(), Some(comparison.n as f64)),
             ])
             .collect(),
@@ -328,19 +352,42 @@ fn columns(analysis: &Analysis) -> impl Iterator<Item = &'static Column> {
     })
 }
 
-/// Columns of [`conditions`].
-pub fn condition_headings(analysis: &Analysis) -> Vec<Heading> {
-    let names: Vec<_> = columns(analysis).map(|(heading, _)| *heading).collect();
-    headings(&[&[("condition", "What was done to the cache")], names.as_slice()].concat())
+/// One of the tables of conditions.
+#[derive(Serialize)]
+pub struct ConditionTable {
+    id: &'static str,
+    heading: &'static str,
+    headings: Vec<Heading>,
+    rows: Vec<ConditionRow>,
 }
 
-/// Rows of the table of conditions.
-pub fn conditions(analysis: &Analysis) -> Vec<ConditionRow> {
-    let row = |condition: &Condition| ConditionRow {
-        name: condition.words.clone(),
-        cells: columns(analysis).map(|(_, cell)| cell(condition)).collect(),
+/// The first column of the second table.
+const SECOND: &str = "KL";
+
+/// The tables of conditions: their scores; then their predictions, breakdown, time and memory.
+pub fn conditions(analysis: &Analysis) -> Vec<ConditionTable> {
+    let second = CONDITIONS.iter().position(|((name, _), _)| *name == SECOND).unwrap_or(CONDITIONS.len());
+    let is_second = |column: &Column| {
+        CONDITIONS.iter().position(|other| other.0 == column.0).is_some_and(|position| position >= second)
     };
-    analysis.conditions.iter().map(row).collect()
+    let table = |id, heading, of_second: bool| {
+        let shown: Vec<_> = columns(analysis).filter(|column| is_second(column) == of_second).collect();
+        let names: Vec<_> = shown.iter().map(|(heading, _)| *heading).collect();
+        let row = |condition: &Condition| ConditionRow {
+            name: condition.words.clone(),
+            cells: shown.iter().map(|(_, cell)| cell(condition)).collect(),
+        };
+        ConditionTable {
+            id,
+            heading,
+            headings: headings(&[&[("condition", "What was done to the cache")], names.as_slice()].concat()),
+            rows: analysis.conditions.iter().map(row).collect(),
+        }
+    };
+    vec![
+        table("conditions-table", "scores", false),
+        table("costs-table", "Predictions, breakdown, time and memory", true),
+    ]
 }
 
 /// Three decimals.
@@ -385,7 +432,7 @@ pub fn heat(analysis: &Analysis) -> Vec<HeatRow> {
         range: if is_everything(score) {
             String::new()
         } else {
-            format!("{}–{}", number(score.low), number(score.high))
+            format!("{}–{}", number(score.low.max(0.0)), number(score.high.min(1.0)))
         },
         n: score.n,
     };
