@@ -5,17 +5,19 @@
 
 Both sides compute in float32 with the same weights: the GGUF's, dequantized. kvpress runs as its scripts run it: transformers
 with its default attention (`eager` for h2o, whose press needs the weights). A press that fails on a model is named, with its
-error; then it runs again with that one fault mended. Needs an environment with kvpress and gguf: `scripts/peer-kvpress.sh DIR`
-makes one, as DIR/kvpress-venv.
+error; then it runs again with that one fault mended. kvllama always keeps the last cached position: where kvpress evicts it, that
+position takes the place of the lowest that kvpress kept, and the table counts it under `last evicted`.
+
+Needs an environment with kvpress and gguf: `scripts/peer-kvpress.sh DIR` makes one, as DIR/kvpress-venv.
 """
 
 import argparse
+import functools
 import logging
 import tempfile
 import warnings
 from pathlib import Path
 
-import kvpress
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
@@ -60,7 +62,7 @@ def theirs(model, policy, tokens, mended=False):
 
 def compare(kvllama, models, kinds, policy, prompt, tokens):
     """Prints a line of the table for each kind of layer."""
-    model, note = models["eager" if policy == "h2o" else "sdpa"], ""
+    model, note = models("eager" if policy == "h2o" else "sdpa"), ""
     try:
         scores, kept = theirs(model, policy, tokens[:-1])
     except Exception as error:  # what kvpress fails with is a result
@@ -71,19 +73,21 @@ def compare(kvllama, models, kinds, policy, prompt, tokens):
     protects = policy in ("tova", "snapkv", "expected-attention")
     for kind in sorted(set(kinds)):
         off = scale = 0.0
-        total = apart = ties = 0
+        total = apart = ties = protected = 0
         for layer in (at for at, its in enumerate(kinds) if its == kind):
             ours = torch.tensor(written["per_head"][str(layer)])
             off = max(off, (ours - scores[layer]).abs().max().item())
             scale = max(scale, ours.abs().max().item() - protects)
             for head, (row, their) in enumerate(zip(scores[layer], kept[layer])):
-                mine = positions(said["kept_by_head"][str(layer)][head])
-                last, tie = min(row[at].item() for at in their), TIE * (row.abs().max().item() - protects)
-                differ = set(mine) ^ set(their)
-                near = sum(abs(row[at].item() - last) <= tie for at in differ)
-                total, apart, ties = total + len(row), apart + len(differ) - near, ties + near
+                lowest, their = min(their, key=lambda at: row[at].item()), set(their)
+                if len(row) - 1 not in their:
+                    their, protected = their - {lowest} | {len(row) - 1}, protected + 1
+                mine = set(positions(said["kept_by_head"][str(layer)][head]))
+                tie = TIE * (row.abs().max().item() - protects)
+                near = sum(abs(row[at].item() - row[lowest].item()) <= tie for at in mine ^ their)
+                total, apart, ties = total + len(row), apart + len(mine ^ their) - near, ties + near
         print(f"| {prompt} | {len(tokens)} | {policy} | {kind} | {off / scale:.1e} | {total - apart:,} of {total:,} | "
-              f"{100 * (1 - apart / total):.3f}% | {ties} | {note} |", flush=True)
+              f"{100 * (1 - apart / total):.3f}% | {ties} | {protected} | {note} |", flush=True)
 
 
 def main():
@@ -102,13 +106,12 @@ def main():
         path = Path(folder) / "float32.gguf"
         rewritten(arguments.model, path)
         kvllama = Kvllama(arguments.kvllama, path, Path(folder), arguments.threads)
-        models = {attention: load(path, attention) for attention in ("sdpa", "eager")}
-        config = models["sdpa"].config
+        models = functools.cache(lambda attention: load(path, attention))
+        config = models("sdpa").config
         kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
         text = kvllama.tokenize(arguments.text.read_text()[: 6 * max(lengths)])
-        print(f"kvpress {kvpress.__version__ if hasattr(kvpress, '__version__') else ''}, ratio {RATIO}\n")
-        print("| model | tokens | policy | layers | scores: difference / largest | kept as kvpress | | ties | |")
-        print("|---|--:|---|---|--:|--:|--:|--:|---|")
+        print("| model | tokens | policy | layers | scores: difference / largest | kept as kvpress | | ties | last evicted | |", flush=True)
+        print("|---|--:|---|---|--:|--:|--:|--:|--:|---|", flush=True)
         for length in lengths:
             for policy in PRESSES:
                 compare(kvllama, models, kinds, policy, arguments.model.stem, text[:length])
