@@ -146,6 +146,12 @@ fn warnings_fire_and_only_those() {
     let found = stats(&[&one, &two]);
     assert!(["mixed_models", "mixed_hardware"].iter().all(|kind| kinds(&found).contains(kind)), "{:?}", kinds(&found));
     assert!(!kinds(&found).contains(&"mixed_data"));
+    let longer = std::fs::read_to_string(fixture().join("manifest.json")).unwrap();
+    let longer = longer.replacen("\"seed\": 1", "\"seed\": 2", 1);
+    std::fs::write(two.join("manifest.json"), longer).unwrap();
+    let found = stats(&[&one, &two]);
+    let settings = found["warnings"].as_array().unwrap().iter().find(|warning| warning["kind"] == "mixed_settings");
+    assert!(settings.unwrap()["text"].as_str().unwrap().contains("seed (1; 2)"), "{settings:?}");
 }
 
 #[test]

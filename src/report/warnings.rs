@@ -41,6 +41,8 @@ pub enum Warning {
     MixedModels { models: Vec<String> },
     /// The runs used different data sets.
     MixedData { data: Vec<String> },
+    /// The runs were made with different settings: the name of each with its values.
+    MixedSettings { settings: Vec<String> },
     /// The runs were computed on different machines or versions.
     MixedHardware { machines: Vec<String> },
     /// The sessions of one run were computed by different builds or devices.
@@ -92,6 +94,7 @@ impl Warning {
             Warning::NoBaseline { .. } => "no_baseline",
             Warning::MixedModels { .. } => "mixed_models",
             Warning::MixedData { .. } => "mixed_data",
+            Warning::MixedSettings { .. } => "mixed_settings",
             Warning::MixedHardware { .. } => "mixed_hardware",
             Warning::MixedSessions { .. } => "mixed_sessions",
             Warning::MixedRows { .. } => "mixed_rows",
@@ -161,6 +164,9 @@ impl fmt::Display for Warning {
                 "The runs use different data sets ({}). Compare them only if examples of the same id are the same.",
                 short_list(data, NAMES)
             ),
+            Warning::MixedSettings { settings } => {
+                write!(f, "The runs differ in {}. Differences between runs may come from that.", list(settings))
+            }
             Warning::MixedHardware { machines } => write!(
                 f,
                 "The runs were computed differently ({}). Do not compare their times; scores may differ in late tokens.",
@@ -381,6 +387,10 @@ fn mixtures(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
     if distinct(runs.iter().map(|run| run.data_sha256.clone())).len() > 1 {
         found.push(Warning::MixedData { data: distinct(runs.iter().map(|run| run.data.clone())) });
     }
+    let settings = different_settings(table);
+    if !settings.is_empty() {
+        found.push(Warning::MixedSettings { settings });
+    }
     let machines = distinct(
         runs.iter()
             .map(|run| format!("{}, kvllama {}, llama.cpp {}", run.devices.join(" + "), run.kvllama, run.llama_cpp)),
@@ -398,6 +408,27 @@ fn mixtures(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
             found.push(Warning::MixedRows { run: run.name.clone(), fingerprints });
         }
     }
+}
+
+/// The settings in which runs differ, with their values: `n-predict (64; 512)`. Models and data have warnings of their
+/// own, and shards are meant to differ.
+fn different_settings(table: &Table) -> Vec<String> {
+    const ELSEWHERE: [&str; 3] = ["model", "data", "shard"];
+    let Some((first, others)) = table.runs.split_first() else { return Vec::new() };
+    let mut settings: Vec<(&'static str, Vec<String>)> = Vec::new();
+    for other in others {
+        for (name, then, now) in other.manifest.differences(&first.manifest) {
+            if ELSEWHERE.contains(&name) {
+                continue;
+            }
+            match settings.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, values)) => values.push(now),
+                None => settings.push((name, vec![then, now])),
+            }
+        }
+    }
+    let shown = |(name, values): (&str, Vec<String>)| format!("{name} ({})", distinct(values.into_iter()).join("; "));
+    settings.into_iter().map(shown).collect()
 }
 
 /// Scores that mean less than they seem to.
