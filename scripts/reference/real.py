@@ -16,13 +16,13 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-import gguf
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
 import scores as reference
 from model import Seen
+from weights import rewritten
 
 N_CONTINUE = 4
 RATIO = "0.5"
@@ -30,24 +30,6 @@ LOGIT_CASES = [("streaming", "token", "keep"), ("streaming", "token", "compact")
                ("random", "token", "compact"), ("snapkv", "head", "keep")]
 # A position may change sides where its score is this near to the last that is kept, in parts of the largest: a tie.
 TIE = 1e-5
-
-
-def dequantized(source, target):
-    """Writes `source` with every tensor in float32."""
-    reader = gguf.GGUFReader(source)
-    writer = gguf.GGUFWriter(target, reader.get_field("general.architecture").contents())
-    for field in reader.fields.values():
-        if field.name.startswith("GGUF.") or field.name in ("general.architecture", "general.file_type"):
-            continue
-        kind, *rest = field.types
-        writer.add_key_value(field.name, field.contents(), kind, sub_type=rest[-1] if rest else None)
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
 
 
 class Kvllama:
@@ -228,7 +210,7 @@ def main():
     lengths = [int(length) for length in arguments.lengths.split(",")]
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "float32.gguf"
-        dequantized(arguments.model, model)
+        rewritten(arguments.model, model)
         kvllama, transformers = Kvllama(arguments.kvllama, model, Path(folder), arguments.threads), Transformers(model)
         reference.SHAPE = SimpleNamespace(kv_heads=transformers.kv_heads)
         text = kvllama.tokenize(arguments.text.read_text()[: 6 * max(lengths)])
