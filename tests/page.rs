@@ -176,6 +176,27 @@ fn the_page_sorts_filters_and_shows_the_right_example() {
     browser.click("#next");
     assert!(browser.text("#verdict").starts_with("e4 under random at 0.5: score 0.50"));
 
+    // A search reads types and prompts; a filter leaves the examples where an instruction was followed before and not after.
+    let found = "return [...document.getElementById('example').options].map((one) => one.textContent.split(' ')[0])";
+    let search = |text: &str| {
+        browser.ask("document.getElementById('find-example').value = ''");
+        browser.press("#find-example", text);
+        browser.ask(found)
+    };
+    assert_eq!(search("no_comma pebble"), json!(["e1", "e2", "e3", "e4", "e5", "e6"]));
+    assert_eq!(search("nowhere"), json!([]));
+    browser.open(&page, "#example=e2&condition=random%400.5&against=none");
+    browser.click("#only-lost");
+    assert_eq!(browser.ask(found), json!(["e1", "e2", "e4", "e5"]), "e3 keeps both, and e6 failed");
+
+    // Words that the other answer lacks are marked, unless one does not want them.
+    let marks =
+        "return [...document.querySelectorAll('#answers article:first-child mark')].map((one) => one.textContent)";
+    assert_eq!(browser.ask(marks), json!(["answer", "2", "under", "none"]));
+    browser.click("#mark");
+    assert_eq!(browser.ask(marks), json!([]));
+    assert_eq!(browser.ask("return document.getElementById('link').hash"), place);
+
     // Every control has a name, and the console has no messages.
     let nameless = "return [...document.querySelectorAll('select, input, button, [role=region]')].filter((one) => \
                     !one.labels?.length && !one.textContent.trim() && !one.getAttribute('aria-label')).map((one) => one.id)";

@@ -79,15 +79,37 @@
     const [before, after] = [score(example, state.against), score(example, state.condition)];
     return before === null || after === null ? NaN : before - after;
   };
+  // The text that a search looks through: the id, the types of the instructions and the prompt.
+  const searched = new Map();
+  const words = (example) => {
+    if (!searched.has(example)) {
+      const { prompts, instructions } = details(example);
+      const prompt = prompts.find((one) => one);
+      const parts = [index.examples[example][0], ...instructions.map((one) => one.type || ''), prompt ? prompt.pieces.join('') : ''];
+      searched.set(example, parts.join(' ').toLowerCase());
+    }
+    return searched.get(example);
+  };
+  const followed = ([, , strict, , judged]) => (strict !== null ? strict === 1 : judged !== null && judged >= 0.5);
+  // Whether some instruction is followed before the cut and not after it.
+  const loses = (example) => {
+    const data = details(example);
+    const [before, after] = [find(data, state.against), find(data, state.condition)];
+    return Boolean(before && after) && before.verdicts.some((row) => {
+      const other = after.verdicts.find(([at]) => at === row[0]);
+      return followed(row) && other && !followed(other);
+    });
+  };
   let listed = [];
   // More options than this make a browser slow.
   const LISTED = 1000;
 
   const list = () => {
-    const words = byId('find-example').value.toLowerCase().split(/\s+/).filter(Boolean);
+    const wanted = byId('find-example').value.toLowerCase().split(/\s+/).filter(Boolean);
+    const lost = byId('only-lost').checked;
     const order = byId('order').value;
     listed = index.examples.map((_, example) => example)
-      .filter((example) => words.every((word) => index.examples[example][0].toLowerCase().includes(word)));
+      .filter((example) => wanted.every((word) => words(example).includes(word)) && (!lost || loses(example)));
     if (order !== 'file') {
       const sign = order === 'loss' ? 1 : -1;
       const rank = new Map(listed.map((example) => [example, loss(example)]));
@@ -186,7 +208,30 @@
     byId('legend').textContent = `${lost} of ${pieces.length} tokens evicted: struck out. Instructions are outlined, with the part of them that survived.`;
   };
 
-  const answer = (data, condition, trial, note) => {
+  // Above this product of lengths two answers are not compared word by word.
+  const COMPARED = 4e6;
+  // The words of `text` that are not in the longest common subsequence with `other` are marked.
+  const marked = (text, other) => {
+    const [a, b] = [text, other].map((one) => one.split(/(\s+)/));
+    const wide = b.length + 1;
+    if (a.length * b.length > COMPARED) return [text];
+    const common = new Uint16Array((a.length + 1) * wide);
+    for (let i = a.length - 1; i >= 0; i -= 1) {
+      for (let j = b.length - 1; j >= 0; j -= 1) {
+        common[i * wide + j] = a[i] === b[j] ? common[(i + 1) * wide + j + 1] + 1
+          : Math.max(common[(i + 1) * wide + j], common[i * wide + j + 1]);
+      }
+    }
+    const parts = [];
+    for (let i = 0, j = 0; i < a.length;) {
+      if (j < b.length && a[i] === b[j]) { parts.push(a[i]); i += 1; j += 1; }
+      else if (j < b.length && common[i * wide + j + 1] >= common[(i + 1) * wide + j]) j += 1;
+      else { parts.push(a[i].trim() ? make('mark', {}, a[i]) : a[i]); i += 1; }
+    }
+    return parts;
+  };
+
+  const answer = (data, condition, trial, note, other) => {
     const facts = [];
     let text = '';
     if (trial) {
@@ -197,12 +242,13 @@
     }
     const failed = failure(data, condition);
     const shown = trial
-      ? (text === '' ? make('p', { class: 'empty' }, 'empty answer') : text)
-      : make('p', { class: 'empty' }, failed ? `failed: ${data.strings[failed[1]]}` : 'no such trial');
+      ? (text === '' ? [make('p', { class: 'empty' }, 'empty answer')]
+        : byId('mark').checked && other && other !== trial ? marked(text, data.strings[other.response]) : [text])
+      : [make('p', { class: 'empty' }, failed ? `failed: ${data.strings[failed[1]]}` : 'no such trial')];
     return make('article', {},
       make('h4', {}, conditions[condition].words),
       make('p', { class: 'hint' }, facts.join(' · ')),
-      make('div', { class: 'text', tabindex: '0', role: 'region', 'aria-label': `Answer under ${conditions[condition].words}` }, shown));
+      make('div', { class: 'text', tabindex: '0', role: 'region', 'aria-label': `Answer under ${conditions[condition].words}` }, ...shown));
   };
 
   // A kwarg's value: texts in quotes, lists with commas.
@@ -250,6 +296,12 @@
       make('tbody', {}, ...rows));
   };
 
+  const place = () => {
+    const place = new URLSearchParams({ example: index.examples[state.example][0], condition: conditions[state.condition].key, against: conditions[state.against].key });
+    if (state.repeat) place.set('repeat', state.repeat);
+    return place;
+  };
+
   const show = () => {
     const data = details(state.example);
     const [before, after] = [find(data, state.against), find(data, state.condition)];
@@ -259,17 +311,16 @@
       + `under ${conditions[state.against].words}: ${number(before ? before.score : null)}.`;
     promptView(data, after);
     byId('answers').replaceChildren(
-      answer(data, state.against, before),
-      answer(data, state.condition, after, same ? 'the same answer, letter by letter' : ''));
+      answer(data, state.against, before, '', after),
+      answer(data, state.condition, after, same ? 'the same answer, letter by letter' : '', before));
+    byId('link').href = `#${place()}`;
     verdicts(data, before, after);
     steps();
   };
 
   // The address names what is shown, for links; until something is picked it stays as it was.
   const remember = () => {
-    const place = new URLSearchParams({ example: index.examples[state.example][0], condition: conditions[state.condition].key, against: conditions[state.against].key });
-    if (state.repeat) place.set('repeat', state.repeat);
-    try { history.replaceState(null, '', `#${place}`); } catch { /* some viewers forbid it; only the link is lost */ }
+    try { history.replaceState(null, '', `#${place()}`); } catch { /* some viewers forbid it; only the link is lost */ }
   };
 
   const pick = () => { show(); remember(); };
@@ -301,10 +352,12 @@
     });
     change('condition', 'condition', true);
     change('against', 'against', true);
-    change('repeat', 'repeat', false);
+    change('repeat', 'repeat', true);
     picker.addEventListener('change', () => { state.example = Number(picker.value); pick(); });
     byId('find-example').addEventListener('input', list);
     byId('order').addEventListener('input', list);
+    byId('only-lost').addEventListener('input', list);
+    byId('mark').addEventListener('input', show);
     byId('previous').addEventListener('click', () => step(-1));
     byId('next').addEventListener('click', () => step(1));
     document.querySelector('.browser').hidden = false;
