@@ -20,7 +20,6 @@ fn layer<'a>(keys: &'a [f32], values: &'a [f32], sums: Vec<Attention<'a>>, len: 
         d_k: 2,
         d_v: 2,
         attention: sums,
-        maxima: Vec::new(),
         keys,
         values,
         ..Layer::default()
