@@ -15,7 +15,7 @@ fn every_section_is_measured_printed_and_written() {
     let written: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     let sections = written["sections"].as_array().unwrap();
     let names: Vec<_> = sections.iter().map(|section| section["section"].as_str().unwrap()).collect();
-    assert_eq!(names, ["memory", "single", "batch", "grid", "tap", "eviction"]);
+    assert_eq!(names, ["memory", "single", "batch", "grid", "tap", "eviction", "dense"]);
     for section in sections {
         assert!(printed.contains(&format!("### {}", section["section"].as_str().unwrap())));
         for row in section["rows"].as_array().unwrap() {

@@ -165,7 +165,7 @@ const RANGES: [(&str, f64, f64); 12] = [
     (".block_count", 1.0, 4096.0),
     (".context_length", 1.0, 1e9),
     (".embedding_length", 1.0, 1e6),
-    (".attention.head_count", 1.0, 65_536.0),
+    (".attention.head_count", 0.0, 65_536.0),
     (".attention.key_length", 1.0, 65_536.0),
     (".attention.value_length", 1.0, 65_536.0),
     (".attention.sliding_window", 0.0, 1e9),
