@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::{Family, Policy, View};
 use crate::span::{Label, Span};
 
-/// What [`Forget`] evicts.
+/// What the policy `forget` evicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// All tokens of one instruction.
