@@ -171,6 +171,12 @@ fn dense_lanes_give_the_rows_of_shared_ones() {
 }
 
 #[test]
+fn billions_of_repeats_are_not_listed_in_memory() {
+    let said = run(0, &["exp", "--policy=random", "--ratio=0.5", "--repeats=4294967295", "--limit=2", "--dry-run"]);
+    assert!(String::from_utf8_lossy(&said.stdout).contains("4294967295 repeats"));
+}
+
+#[test]
 fn more_conditions_may_join_a_run_whatever_auto_makes_of_them() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("run").display().to_string();

@@ -24,7 +24,7 @@ pub struct Plan {
     /// Number of prompt tokens, by example.
     pub prompt_tokens: Vec<usize>,
     /// By example and condition: the repeats to run.
-    repeats: Vec<Vec<Vec<u32>>>,
+    repeats: Vec<Vec<Repeats>>,
     /// By condition: the largest number of tokens that one of its trials reads outside the shared prompt. Sorted,
     /// largest first.
     own_tokens: Vec<(usize, Memory)>,
@@ -74,13 +74,13 @@ impl Plan {
             let prompt = prompt_of(model, example).map_err(at)?;
             prompt_tokens.push(prompt.tokens.len());
             dense.add(&settings.conditions, &prompt, settings.generation.swa_full);
-            let of_example: Vec<Vec<u32>> = settings
+            let of_example: Vec<Repeats> = settings
                 .conditions
                 .iter()
-                .map(|condition| repeats_of(&settings, condition, example, &prompt))
+                .map(|condition| Repeats::of(&settings, condition, example, &prompt))
                 .collect();
             for (((own, _), condition), repeats) in own.iter_mut().zip(&settings.conditions).zip(&of_example) {
-                let Some(&first) = repeats.first() else { continue };
+                let Some(first) = repeats.iter().next() else { continue };
                 let target = target(condition, example, &prompt, first as usize).unwrap_or_default();
                 check(condition, &prompt, &target, model)
                     .map_err(|error| Error::input(format!("`{condition}` on example `{}`: {error}", example.id)))?;
@@ -90,7 +90,7 @@ impl Plan {
             repeats.push(of_example);
         }
         for (index, condition) in settings.conditions.iter().enumerate() {
-            let anywhere = repeats.iter().any(|of_example| !of_example[index].is_empty());
+            let anywhere = repeats.iter().any(|of_example| of_example[index].len() > 0);
             if !anywhere && settings.shard.is_none() {
                 return Err(Error::input(format!(
                     "`{condition}` has no trial: no example names the text of an instruction (`text`) with as many other \
@@ -132,7 +132,7 @@ impl Plan {
         let Generation { parallel, fidelity, .. } = self.settings.generation;
         // Dense lanes hold their answers themselves.
         let n_dense = self.dense().map_or(0, |(_, conditions)| conditions);
-        let most_repeats = self.repeats.iter().flatten().map(Vec::len).max().unwrap_or(0);
+        let most_repeats = self.repeats.iter().flatten().map(Repeats::len).max().unwrap_or(0);
         let shared = (self.settings.conditions.len() - n_dense).saturating_mul(most_repeats);
         let shared = shared.saturating_mul(if self.overlaps() { 2 } else { 1 });
         let lanes = shared.clamp(1, parallel as usize) + usize::from(fidelity);
@@ -235,7 +235,7 @@ impl Plan {
         for (at, condition) in self.settings.conditions.iter().enumerate() {
             let name = condition.to_string();
             if condition.target().is_some() {
-                let repeats = order.iter().map(|&index| self.repeats[index][at].clone()).collect();
+                let repeats = order.iter().map(|&index| self.repeats[index][at].iter().collect()).collect();
                 session.forgets.insert(name, repeats);
             } else if self.settings.repeats > 1 && self.settings.runs_once(condition) {
                 session.once.push(name);
@@ -251,7 +251,7 @@ impl Plan {
 
     /// Number of trials of one example, given by its index.
     pub(super) fn n_trials_of(&self, example: usize) -> usize {
-        self.repeats[example].iter().map(Vec::len).sum()
+        self.repeats[example].iter().map(Repeats::len).fold(0, usize::saturating_add)
     }
 
     /// The distinct KV cache types of the conditions, in order of appearance; each needs its own cache.
@@ -279,7 +279,7 @@ impl Plan {
         let conditions = places(self.settings.conditions.iter().map(Condition::to_string).collect());
         trials.iter().filter(move |(key, _)| {
             let place = examples.get(&key.example).zip(conditions.get(&key.condition));
-            place.is_some_and(|(&example, &condition)| self.repeats[example][condition].contains(&key.repeat))
+            place.is_some_and(|(&example, &condition)| self.repeats[example][condition].contains(key.repeat))
         })
     }
 
@@ -288,7 +288,7 @@ impl Plan {
         let id = &self.examples[example].id;
         self.settings.conditions.iter().zip(&self.repeats[example]).flat_map(move |(condition, repeats)| {
             let name = condition.to_string();
-            repeats.iter().map(move |&repeat| (condition, Key { example: id.clone(), condition: name.clone(), repeat }))
+            repeats.iter().map(move |repeat| (condition, Key { example: id.clone(), condition: name.clone(), repeat }))
         })
     }
 
@@ -298,19 +298,46 @@ impl Plan {
     }
 }
 
-/// The repeats to run of a condition on an example. Under a policy that forgets a single instruction they visit all
-/// instructions whose text is known.
-fn repeats_of(settings: &Settings, condition: &Condition, example: &Example, prompt: &Prompt) -> Vec<u32> {
-    let rounds = 0..if settings.runs_once(condition) { 1 } else { settings.repeats };
-    if condition.target().is_none() {
-        return rounds.collect();
+/// The repeats to run of a condition on an example, by rule: there may be billions.
+#[derive(Debug, Clone)]
+struct Repeats {
+    /// Number of repeats, or, with `targets`, of visits of all of them.
+    rounds: u32,
+    /// Under a policy that forgets a single instruction: the instructions of the example that it can forget, and the
+    /// number of all its instructions. Repeat `r` then forgets instruction `r` modulo that number.
+    targets: Option<(Vec<u32>, u32)>,
+}
+
+impl Repeats {
+    fn of(settings: &Settings, condition: &Condition, example: &Example, prompt: &Prompt) -> Self {
+        let rounds = if settings.runs_once(condition) { 1 } else { settings.repeats };
+        let targets = condition.target().map(|_| {
+            let n = u32::try_from(example.instructions.len()).unwrap_or(u32::MAX);
+            let known = |&instruction: &u32| target(condition, example, prompt, instruction as usize).is_some();
+            ((0..n).filter(known).collect(), n)
+        });
+        Repeats { rounds, targets }
     }
-    let n = u32::try_from(example.instructions.len()).unwrap_or(u32::MAX);
-    let known = |&instruction: &u32| target(condition, example, prompt, instruction as usize).is_some();
-    let known: Vec<u32> = (0..n).filter(known).collect();
-    rounds
-        .flat_map(|round| known.iter().map(move |instruction| round.saturating_mul(n).saturating_add(*instruction)))
-        .collect()
+
+    fn len(&self) -> usize {
+        (self.rounds as usize).saturating_mul(self.targets.as_ref().map_or(1, |(known, _)| known.len()))
+    }
+
+    fn iter(&self) -> Box<dyn Iterator<Item = u32> + '_> {
+        match &self.targets {
+            None => Box::new(0..self.rounds),
+            Some((known, n)) => Box::new((0..self.rounds).flat_map(move |round| {
+                known.iter().map(move |instruction| round.saturating_mul(*n).saturating_add(*instruction))
+            })),
+        }
+    }
+
+    fn contains(&self, repeat: u32) -> bool {
+        match &self.targets {
+            None => repeat < self.rounds,
+            Some((known, n)) => repeat / n.max(&1) < self.rounds && known.contains(&(repeat % n.max(&1))),
+        }
+    }
 }
 
 /// The largest number of tokens that a trial reads itself: with `--memory kv` the part after its scope, with `text` the
