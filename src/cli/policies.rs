@@ -10,8 +10,9 @@ use crate::evict::{Family, POLICIES, Parameter, PolicySpec, WRAPPERS, Wrapper};
 ///
 /// A wrapper changes how another policy's budget or ranking is used: sinks+POLICY keeps the first positions too,
 /// adakv+snapkv is Ada-KV on SnapKV's scores; several can be combined (sinks+adakv+snapkv). What a policy looks at has a
-/// price: for `attention`, flash attention is off in the whole run; `keys` and `values` of the prompt are held once more,
-/// as float32, while it is read; `queries` are held as a mean and a covariance per head. docs/eviction.md has the formulas.
+/// price: for the attention of all queries (h2o), flash attention is off in the whole run; `keys` and `values` of the
+/// prompt are held once more, as float32, while it is read; `queries` are held as a mean and a covariance per head.
+/// docs/eviction.md has the formulas.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Print as JSON.
