@@ -46,8 +46,6 @@ struct Lane<Id> {
     spent: Duration,
     /// The next token to be decoded.
     next: Token,
-    /// The token that was drawn after it, until it is looked at.
-    drawn: Option<Token>,
     tokens: Vec<Token>,
 }
 
@@ -129,7 +127,6 @@ impl Reader {
             reading: self.reading(),
             spent: Duration::ZERO,
             next: prompt.tokens[prompt.n_cached()],
-            drawn: None,
             tokens: Vec::new(),
         });
         Ok(())
@@ -168,7 +165,7 @@ impl Reader {
             let context = self.context_at(place);
             context.decode(&slots)?;
             for (row, lane) in batch.iter_mut().enumerate() {
-                lane.drawn = Some(lane.job.sampler.next(context.logits(row)?)?);
+                lane.next = lane.job.sampler.next(context.logits(row)?)?;
                 lane.cut.next_pos += 1;
             }
             let share = start.elapsed() / batch.len() as u32;
@@ -177,8 +174,7 @@ impl Reader {
         let n_predict = lanes.n_predict;
         for lane in &mut lanes.lanes {
             let Some(active) = lane else { continue };
-            let next = active.drawn.take().expect("its token was decoded above");
-            active.next = next;
+            let next = active.next;
             let stop = if active.job.sampler.stops_at(self.context.model(), next) {
                 StopReason::EndOfTurn
             } else if active.tokens.len() == n_predict {

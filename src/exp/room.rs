@@ -130,7 +130,7 @@ impl Room {
     /// Sets the number of lanes, and predicts the memory.
     fn set(&self, plan: &mut Plan, lanes: u32) -> Result<MemoryUse> {
         plan.settings.generation.parallel = lanes;
-        let n_seq = 1 + lanes + u32::from(plan.settings.generation.fidelity);
+        let n_seq = 1 + plan.lanes();
         let settings = ContextSettings { n_seq, ..self.context(plan) };
         let dense = plan.dense_context(&settings);
         let mut all: Option<MemoryUse> = None;
