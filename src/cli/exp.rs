@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::engine::EngineArgs;
 use super::judge::{self, JudgeArgs};
 use super::judge_view;
-use super::means::{self, Mean};
+use super::means;
 use super::progress::Progress;
 use super::prompt_view::preamble_view;
 use super::{interrupt, print, print_json};
@@ -22,10 +22,10 @@ use crate::engine::{Forgetting, Pace, Reader};
 use crate::evict::KeepSet;
 use crate::exp::stop::{self, StopRule, Watch};
 use crate::exp::{
-    self, Build, DataFacts, Demands, Dense, Generation, Manifest, Opened, Outcome, Parallel, Plan, Primary, Room,
-    Settings, Shard,
+    self, Build, ConditionMean, DataFacts, Demands, Dense, Generation, Manifest, Opened, Outcome, Parallel, Plan,
+    Primary, Room, Settings, Shard,
 };
-use crate::judge::stage::Outcome as Judged;
+use crate::judge::stage::Judged;
 use crate::llama::{ContextSettings, MemoryUse, Model, Sampling, peak_memory};
 use crate::models;
 use crate::size::Size;
@@ -325,14 +325,14 @@ fn run_once(plan: &Plan) -> Option<String> {
 
 fn conclude(args: &Args, directory: &Path, outcome: &Outcome, judged: Option<&Judged>) -> Result<()> {
     let means = outcome.means.iter().map(|generated| {
-        let judged = judged.and_then(|judged| judged.means.iter().find(|(name, ..)| *name == generated.0));
+        let judged = judged.and_then(|judged| judged.means.iter().find(|mean| mean.condition == generated.condition));
         judged.unwrap_or(generated).clone()
     });
-    let means: Vec<Mean> = means.collect();
+    let means: Vec<ConditionMean> = means.collect();
     if args.json {
         print_json(&json!({
             "out": directory, "finished": outcome.finished, "failed": outcome.failed,
-            "conditions": means::objects(&means), "judge": judged,
+            "conditions": means, "judge": judged,
         }))?;
     } else {
         let mut text = means::table(&means);

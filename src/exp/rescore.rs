@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::{PROMPTS, Rows, instructions_of, means};
+use super::{ConditionMean, PROMPTS, Rows, instructions_of, means};
 use crate::data::{Instruction, RUBRIC};
 use crate::score::Checker;
 use crate::{Error, Result};
@@ -15,8 +15,8 @@ pub struct Rescored {
     pub checked: usize,
     /// Instructions whose verdict has changed.
     pub changed: usize,
-    /// By condition: name, mean score, number of finished trials.
-    pub means: Vec<(String, Option<f64>, usize)>,
+    /// The mean scores by condition.
+    pub means: Vec<ConditionMean>,
 }
 
 /// Checks every response by its rules, then computes all scores and means again. A judge's verdicts stay.
