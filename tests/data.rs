@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{kvllama, run};
 use kvllama::api::{Endpoint, Patience, Secret};
-use kvllama::data::generate::{DEFAULT_MODEL, Observer, Generated, generate};
+use kvllama::data::generate::{DEFAULT_MODEL, Generated, Observer, generate};
 use kvllama::data::{self, Example, Format, import};
 use kvllama::exp::prompt_of;
 use kvllama::llama::{LoadSettings, Model};
