@@ -103,7 +103,8 @@ mod tests {
 
         let rescored = rescore(path).unwrap();
         assert_eq!((rescored.checked, rescored.changed), (2, 1));
-        let mean = ConditionMean { condition: "none".to_owned(), mean_score: Some((0.0 + 0.25 + 1.0) / 3.0), trials: 1 };
+        let mean =
+            ConditionMean { condition: "none".to_owned(), mean_score: Some((0.0 + 0.25 + 1.0) / 3.0), trials: 1 };
         assert_eq!(rescored.means, [mean]);
         let rows = Rows::open(path).unwrap();
         let scores: Vec<_> = rows.instructions.iter().map(|row| (row.score, row.scored_by)).collect();
