@@ -380,6 +380,7 @@ impl Manifest {
             // The conditions that share a batch vary anyway; one condition at a time is a different computation.
             fact("parallel", json(&if generation.parallel > 1 { "more than 1" } else { "1" })),
             fact("fidelity", json(&generation.fidelity)),
+            fact("measure-speed", json(&generation.measure_speed)),
             fact("gpu-layers", json(&generation.gpu_layers)),
             template,
             fact("shard", json(&self.shard)),

@@ -107,9 +107,10 @@ pub fn run(
                 kv_bytes_per_position,
                 fidelity: None,
             });
-            // One pass takes all of them, unless there are very many.
+            // One pass takes all of them, unless there are very many. A trial whose speed is measured runs alone.
+            let at_once = if generation.measure_speed { 1 } else { AT_ONCE };
             loop {
-                let some: Vec<_> = trials.by_ref().take(AT_ONCE).collect();
+                let some: Vec<_> = trials.by_ref().take(at_once).collect();
                 if some.is_empty() {
                     break;
                 }
