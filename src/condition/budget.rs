@@ -120,9 +120,10 @@ impl Axis for Budget {
                  --fair",
             ));
         }
-        if condition.score().is_some_and(|score| score.replay().is_some()) {
+        if condition.score().is_some_and(|score| !score.rolls()) {
             return Err(Error::input(format!(
-                "{} reads the prompt a second time to score it; that goes with --ratio or --keep-last, not with --rolling",
+                "{} scores a prompt once, not the cache again and again while the model generates; that goes with --ratio or \
+                 --keep-last, not with --rolling",
                 condition.policy
             )));
         }

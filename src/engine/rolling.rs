@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::reader::{Place, SHARED};
 use super::{Answer, Cut, Reader, StopReason};
 use crate::condition::Positions;
-use crate::evict::{KeepSet, Needs, Score, Scores};
+use crate::evict::{KeepSet, Needs, Score, Scores, Subject, score_layers};
 use crate::llama::{Model, Prompt, Sampler, Token};
 use crate::{Error, Result};
 
@@ -148,7 +148,9 @@ impl Roll<'_> {
         if self.entries.len() > self.rolling.budget - self.rolling.every {
             let scores = match self.rolling.score {
                 None => None,
-                Some(score) => Some(context.seen(&self.needs, |layers| score.layers(layers))?),
+                Some(score) => {
+                    Some(context.seen(&self.needs, |layers| score_layers(score, layers, &Subject::default()))??)
+                }
             };
             keep = (self.rolling.choose)(&self.origins, scores.as_ref(), self.evictions)?;
             self.evictions += 1;

@@ -82,7 +82,7 @@ impl Plan {
             for (((own, _), condition), repeats) in own.iter_mut().zip(&settings.conditions).zip(&of_example) {
                 let Some(first) = repeats.iter().next() else { continue };
                 let target = target(condition, example, &prompt, first as usize).unwrap_or_default();
-                check(condition, &prompt, &target, model)
+                check(condition, &example.id, &prompt, &target, model)
                     .map_err(|error| Error::input(format!("`{condition}` on example `{}`: {error}", example.id)))?;
                 *own = own_tokens(condition, &prompt).max(*own);
                 replay = replay_cells(condition, &prompt, model).map_err(at)?.max(replay);
@@ -232,6 +232,10 @@ impl Plan {
         order.sort_by_key(|&index| self.places[index]);
         let planned = order.iter().map(|&index| (self.places[index], self.examples[index].id.clone())).collect();
         let mut session = Session::new(build, &self.settings, planned);
+        let policies = self.settings.conditions.iter().map(|condition| &condition.policy);
+        let sources =
+            policies.filter_map(|policy| Some((policy.own_source()?.source.clone(), policy.source_file()?.clone())));
+        session.sources.extend(sources.map(|(source, file)| (source, file.sha256)));
         for (at, condition) in self.settings.conditions.iter().enumerate() {
             let name = condition.to_string();
             if condition.target().is_some() {

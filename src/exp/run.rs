@@ -203,7 +203,7 @@ impl<'a> Run<'a> {
     ) -> Result<()> {
         let settings = self.generation;
         let reader = &mut cache.reader;
-        let mut sights = Sights::default();
+        let mut sights = Sights::of_example(trials.first().map_or("", |trial| trial.example.id.as_str()));
         for trial in &trials {
             // If the prompt lacks the scope, the trial itself fails, below.
             let _ = sights.need(trial.condition, prompt);
@@ -347,9 +347,9 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Writes the rows of failed trials, unless the run was interrupted.
+    /// Writes the rows of failed trials, unless the run ends here.
     fn fail_all(&mut self, trials: &[Trial], error: Error) -> Result<()> {
-        if matches!(error, Error::Interrupted) {
+        if matches!(error, Error::Interrupted | Error::Program(_)) {
             return Err(error);
         }
         trials.iter().try_for_each(|trial| self.commit(&trial.failed(&error), &[]))
