@@ -61,7 +61,8 @@ pub struct View<'a> {
     pub seed: TrialSeed,
     /// Length of the contiguous blocks that a random policy evicts.
     pub block: usize,
-    /// How many survive, if it is another number than the budget's: the share of a layer or head.
+    /// How many survive, if it is another number than the budget's: the share of a layer or head, or in a chat, where the
+    /// budget counts what was evicted before.
     pub survivors: Option<usize>,
     /// For each position its score, if the policy has scores.
     pub scores: &'a [f64],
@@ -213,10 +214,9 @@ fn survivors(policy: &dyn Policy, len: usize, view: &View) -> Result<Option<(Vec
     let allowed = view.survivors.unwrap_or_else(|| view.budget.survivors(candidates.len()));
     let survivors = if reserved { n_reserved } else { allowed };
     if n_reserved > survivors {
-        let share = if view.survivors.is_some() { " in one layer or head" } else { "" };
         return Err(Error::input(format!(
-            "{} leaves {survivors} of {} positions{share}, but {n_reserved} must survive (the last one always does, \
-             others are protected); lower the ratio or protect less",
+            "{} leaves {survivors} of {} positions here, but {n_reserved} must survive (the last one always does, others \
+             are protected); lower the ratio or protect less",
             view.budget.described(),
             candidates.len()
         )));

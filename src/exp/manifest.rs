@@ -61,6 +61,9 @@ pub struct Session {
     /// By name of a condition that forgets single instructions, and by example: the planned repeats.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub forgets: BTreeMap<String, Vec<Vec<u32>>>,
+    /// By example: the number of turns, if some of them are chats.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<u32>,
     /// The ids of the planned examples; empty in a run of schema 1, which did not record them.
     pub examples: Vec<String>,
     /// The index of each of them in the data set, counted from 0.
@@ -211,6 +214,7 @@ impl Session {
             repeats: settings.repeats,
             once: Vec::new(),
             forgets: BTreeMap::new(),
+            turns: Vec::new(),
             n_examples: examples.len(),
             examples,
             places,
@@ -226,6 +230,11 @@ impl Session {
             None if self.once.iter().any(|once| once == condition) => vec![0],
             None => (0..self.repeats).collect(),
         }
+    }
+
+    /// Number of turns of an example, given by its index here.
+    pub fn turns_of(&self, example: usize) -> u32 {
+        self.turns.get(example).copied().unwrap_or(1)
     }
 }
 
@@ -295,7 +304,9 @@ impl Manifest {
                 for (index, example) in session.examples.iter().enumerate().filter(|(_, example)| counts(example)) {
                     // The repeats of one session begin those of another that plans more.
                     let repeats = planned.entry((example, condition)).or_default();
-                    *repeats = session.repeats_of(&name, index).len().max(*repeats);
+                    let trials =
+                        session.repeats_of(&name, index).len().saturating_mul(session.turns_of(index) as usize);
+                    *repeats = trials.max(*repeats);
                 }
             }
         }
@@ -460,6 +471,7 @@ impl Manifest {
             repeats: field(settings, "repeats")?,
             once: Vec::new(),
             forgets: BTreeMap::new(),
+            turns: Vec::new(),
             examples: Vec::new(),
             places: Vec::new(),
             n_examples: limit.unwrap_or(usize::MAX).min(data.n_examples),
