@@ -215,8 +215,8 @@ fn survivors(policy: &dyn Policy, len: usize, view: &View) -> Result<Option<(Vec
     let survivors = if reserved { n_reserved } else { allowed };
     if n_reserved > survivors {
         return Err(Error::input(format!(
-            "{} leaves {survivors} of {} positions here, but {n_reserved} must survive (the last one always does, others \
-             are protected); lower the ratio or protect less",
+            "{} leaves {survivors} of {} positions, but {n_reserved} must survive (the last one always does, others are \
+             protected); lower the ratio or protect less",
             view.budget.described(),
             candidates.len()
         )));
