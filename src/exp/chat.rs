@@ -47,6 +47,9 @@ impl<'a> Talk<'a> {
         let Talk { condition, seed, chat, said, .. } = self;
         let policy = condition.policy.policy();
         let rolling = condition.budget.rolling();
+        if let Some(rolling) = rolling {
+            check_compacting(rolling.budget, condition.positions, reader.context().model())?;
+        }
         let window = rolling.map(|rolling| rolling.after_eviction(condition.sinks().unwrap_or(0))).transpose()?;
         let choose = |entries: &Entries| {
             let len = entries.origins.len();
@@ -58,8 +61,7 @@ impl<'a> Talk<'a> {
             let view = View {
                 block: condition.block.0.get(),
                 scores: &scores,
-                // A ratio is one of all that was ever read.
-                survivors: rolling.is_none().then(|| condition.budget.survivors(entries.read).min(len)),
+                gone: entries.read - len,
                 ..View::new(0..len, &protected, window.unwrap_or(condition.budget), seed)
             };
             evict::evict(policy, len, &view)

@@ -340,18 +340,27 @@ impl Plan {
         })
     }
 
-    /// The trials of one example, given by its index, in the order in which they run: the turns of a chat one after
-    /// another.
-    pub fn trials(&self, example: usize) -> impl Iterator<Item = (&Condition, Key)> {
+    /// The trials of one example, given by its index, in the order in which they run: condition by condition, the turns of
+    /// a chat one after another. Where speed is measured, repeat by repeat, so that what else the machine does meets all
+    /// conditions alike.
+    pub fn trials(&self, example: usize) -> Box<dyn Iterator<Item = (&Condition, Key)> + '_> {
         let (id, turns) = (&self.examples[example].id, self.turns[example]);
-        self.settings.conditions.iter().zip(&self.repeats[example]).flat_map(move |(condition, repeats)| {
+        let conditions = self.settings.conditions.iter().zip(&self.repeats[example]);
+        let answers = move |condition, name: String, repeat| {
+            let key = move |turn| Key { example: id.clone(), condition: name.clone(), repeat, turn };
+            (0..turns).map(move |turn| (condition, key(turn)))
+        };
+        if self.settings.generation.measure_speed {
+            let repeats = conditions.clone().filter_map(|(_, repeats)| repeats.iter().last()).max();
+            return Box::new((0..=repeats.unwrap_or(0)).flat_map(move |repeat| {
+                let having = conditions.clone().filter(move |(_, repeats)| repeats.contains(repeat));
+                having.flat_map(move |(condition, _)| answers(condition, condition.to_string(), repeat))
+            }));
+        }
+        Box::new(conditions.flat_map(move |(condition, repeats)| {
             let name = condition.to_string();
-            let key = Key { example: id.clone(), condition: name, repeat: 0, turn: 0 };
-            repeats.iter().flat_map(move |repeat| {
-                let key = key.clone();
-                (0..turns).map(move |turn| (condition, Key { repeat, turn, ..key.clone() }))
-            })
-        })
+            repeats.iter().flat_map(move |repeat| answers(condition, name.clone(), repeat))
+        }))
     }
 
     /// The seed of a trial: conditions of one (example, repeat) share it.
