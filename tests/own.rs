@@ -203,7 +203,7 @@ fn a_program_that_fails_is_refused_in_one_sentence_before_the_first_trial() {
     }
     let path = program(directory.path(), HELLO, LATE);
     let output = run(2, &["exp", "--rolling=40", "--policy", &format!("exec:{}", path.display())]);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("not with --rolling"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("this policy scores a prompt once"));
 }
 
 #[test]

@@ -145,8 +145,8 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
     }
     let mut sampler = Sampler::new(&sampling, seed.sampler());
     let (mut full, mut scores) = (None, None);
-    let (forgetting, outcome) = if let Some(rolling) = condition.budget.rolling() {
-        let (forgetting, cut, answer) = roll(&condition, rolling, &prompt, seed, &mut reader, &mut sampler, n_predict)?;
+    let (forgetting, outcome) = if condition.budget.rolling().is_some() {
+        let (forgetting, cut, answer) = roll(&condition, &prompt, seed, &mut reader, &mut sampler, n_predict)?;
         (forgetting, Forced { cut, answer, logits: Vec::new() })
     } else {
         let read = &prompt.tokens[..read_before(&condition, &prompt)?];

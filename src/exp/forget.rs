@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::sights::{Sights, subject};
 use crate::condition::{Condition, Memory, Positions, Scope};
 use crate::data::Example;
-use crate::engine::{Forgetting, Reader, check_rolling, replays};
+use crate::engine::{Forgetting, Reader, check_compacting, replays};
 use crate::evict::{
     self, Budget, Granularity, HeadKeeps, KeepSet, Layers, Protect, Quota, Score, Scores, TrialSeed, View,
 };
@@ -175,7 +175,7 @@ pub fn check(condition: &Condition, example: &str, prompt: &Prompt, target: &[us
         score.check(&subject(example, prompt, read_before(condition, prompt)?), &scored)?;
     }
     if let Some(rolling) = condition.budget.rolling() {
-        check_rolling(rolling.budget, condition.positions, model)?;
+        check_compacting(rolling.budget, condition.positions, model)?;
     }
     let policy = condition.policy.policy();
     with_view(condition, prompt, TrialSeed(0), target, |view| match condition.budget.rolling() {

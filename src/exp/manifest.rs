@@ -65,6 +65,9 @@ pub struct Session {
     /// SHA-256 of each program and file that a policy of one's own came from (`exec:`, `scores:`), by path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sources: BTreeMap<String, String>,
+    /// By example: the number of turns, if some of them are chats.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<u32>,
     /// The ids of the planned examples; empty in a run of schema 1, which did not record them.
     pub examples: Vec<String>,
     /// The index of each of them in the data set, counted from 0.
@@ -249,6 +252,7 @@ impl Session {
             once: Vec::new(),
             forgets: BTreeMap::new(),
             sources: BTreeMap::new(),
+            turns: Vec::new(),
             n_examples: examples.len(),
             examples,
             places,
@@ -264,6 +268,11 @@ impl Session {
             None if self.once.iter().any(|once| once == condition) => vec![0],
             None => (0..self.repeats).collect(),
         }
+    }
+
+    /// Number of turns of an example, given by its index here.
+    pub fn turns_of(&self, example: usize) -> u32 {
+        self.turns.get(example).copied().unwrap_or(1)
     }
 }
 
@@ -333,7 +342,9 @@ impl Manifest {
                 for (index, example) in session.examples.iter().enumerate().filter(|(_, example)| counts(example)) {
                     // The repeats of one session begin those of another that plans more.
                     let repeats = planned.entry((example, condition)).or_default();
-                    *repeats = session.repeats_of(&name, index).len().max(*repeats);
+                    let trials =
+                        session.repeats_of(&name, index).len().saturating_mul(session.turns_of(index) as usize);
+                    *repeats = trials.max(*repeats);
                 }
             }
         }
@@ -512,6 +523,7 @@ impl Manifest {
             once: Vec::new(),
             forgets: BTreeMap::new(),
             sources: BTreeMap::new(),
+            turns: Vec::new(),
             examples: Vec::new(),
             places: Vec::new(),
             n_examples: limit.unwrap_or(usize::MAX).min(data.n_examples),

@@ -10,6 +10,7 @@
 //! - [`stop`]: early stopping.
 //! - [`Rows`]: a finished run's rows in memory, to be scored again; [`rescore`] does this by rule.
 
+mod chat;
 mod dense;
 mod experiment;
 mod forget;
@@ -22,7 +23,6 @@ mod primary;
 mod prompts;
 mod rescore;
 mod rewrite;
-mod roll;
 mod room;
 mod rows;
 mod run;
@@ -34,6 +34,8 @@ mod store;
 mod table;
 mod trial;
 
+pub use chat::{Talk, roll, texts_of};
+use chat::{check_chat, most_cells};
 pub use dense::Dense;
 pub use experiment::{Experiment, Opened, examples_named, open};
 use forget::kept_at_most;
@@ -48,7 +50,6 @@ pub use prompts::{PROMPTS, PromptRow, instructions_of, read_prompts, write_promp
 pub use rescore::{Rescored, rescore};
 pub use rewrite::Rows;
 pub(crate) use rewrite::check_complete;
-pub use roll::roll;
 pub use room::{Parallel, Room};
 pub use rows::{InstructionRow, Key, Scorer, TrialRow};
 pub use run::{Observer, Outcome, run};
