@@ -86,7 +86,8 @@ pub(super) fn example(line: Line, number: usize, style: Style) -> Result<Example
     }
     let evidence = Evidence::of(&context);
     let text = line.answers.iter().filter(|answer| !answer.is_empty()).find_map(|answer| evidence.only(answer));
-    let instruction = Instruction { kind: kind.rule.to_owned(), kwargs, rubric: None, text: text.map(str::to_owned) };
+    let instruction =
+        Instruction { kind: kind.rule.to_owned(), kwargs, rubric: None, text: text.map(str::to_owned), turn: None };
     let key = line._id.as_ref().map_or_else(|| number.to_string(), shown);
     Ok(Example {
         id: format!("longbench-{name}-{key}"),

@@ -83,6 +83,7 @@ pub(super) fn example(line: Line, number: usize, style: Style, task: Option<&str
         kwargs: Map::from_iter([("references".to_owned(), json!(references))]),
         rubric: None,
         text: text.map(str::to_owned),
+        turn: None,
     };
     let instructions = if task.starts_with("qa") {
         let text = answers.iter().find_map(|answer| evidence.only(answer));
