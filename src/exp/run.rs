@@ -68,9 +68,10 @@ pub fn run(
     // If the observer may end the run after an example, the next example must not be half done by then.
     let overlap = plan.overlaps() && !observer.may_break();
     let (outcome, unsettled) = (Outcome::default(), VecDeque::new());
-    let lost = false;
+    let (lost, lanes) = (false, plan.lanes());
     let dense = plan.dense_context(&context);
-    let mut run = Run { model, context, dense, generation, overlap, means, outcome, lost, unsettled, store, observer };
+    let mut run =
+        Run { model, context, dense, generation, lanes, overlap, means, outcome, lost, unsettled, store, observer };
     run.observer.started(plan.n_trials(), run.means.finished);
     let kv_types = plan.kv_types();
     let mut caches: Vec<Option<Cache>> = kv_types.iter().map(|_| None).collect();
@@ -170,6 +171,8 @@ struct Run<'a> {
     /// The context of the dense lanes, if there are any.
     dense: Option<ContextSettings>,
     generation: &'a Generation,
+    /// The sequences that a cache needs.
+    lanes: u32,
     /// Whether the next prompt may be read while lanes of the previous one still answer.
     overlap: bool,
     means: Means,
@@ -188,10 +191,9 @@ impl<'a> Run<'a> {
         if let Some(cache) = place {
             return Ok(cache);
         }
-        let Generation { parallel, fidelity, n_predict, .. } = *self.generation;
+        let Generation { parallel, n_predict, .. } = *self.generation;
         let context = ContextSettings { kv_type, ..self.context.clone() };
-        // With fidelity, the full cache needs a sequence of its own.
-        let mut reader = Reader::sharing(self.model, context.clone(), parallel + u32::from(fidelity))?;
+        let mut reader = Reader::sharing(self.model, context.clone(), self.lanes)?;
         if let Some(dense) = &self.dense {
             reader = reader.with_dense(ContextSettings { kv_type, ..dense.clone() }, n_predict)?;
         }
