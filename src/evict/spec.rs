@@ -343,7 +343,7 @@ fn source_of<'a>(text: &str, kind: OwnKind, what: &str, given: &'a str) -> Resul
         _ => (given, None),
     };
     let plain = |symbol: char| symbol.is_ascii_alphanumeric() || "-_.".contains(symbol);
-    if kind == OwnKind::Library && !(source.chars().all(plain) && !source.is_empty()) {
+    if kind == OwnKind::Library && (source.is_empty() || !source.chars().all(plain)) {
         return Err(Error::input(format!("`{text}`: a name has letters, digits, `-`, `_` and `.`, such as own:peaks")));
     }
     let example =

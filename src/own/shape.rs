@@ -80,14 +80,19 @@ impl Array {
         let heads = layers.first().map_or(0, |(_, heads)| *heads);
         let equal = layers.iter().all(|(_, other)| *other == heads);
         let row = |index: usize| &self.values[index * len..(index + 1) * len];
-        let (n, expected) = (layers.len(), |shape: &[usize]| self.shape == shape);
-        let all = layers.iter().enumerate();
-        if expected(&[len]) {
-            Ok(all.map(|(_, (_, heads))| vec![row(0); *heads]).collect())
-        } else if expected(&[n, len]) {
-            Ok(all.map(|(layer, (_, heads))| vec![row(layer); *heads]).collect())
-        } else if equal && expected(&[n, heads, len]) {
-            Ok(all.map(|(layer, _)| (0..heads).map(|head| row(layer * heads + head)).collect()).collect())
+        let n = layers.len();
+        let per_layer = |row_of: &dyn Fn(usize, usize) -> usize| {
+            let of_layer = |(layer, (_, heads)): (usize, &(u32, usize))| {
+                (0..*heads).map(|head| row(row_of(layer, head))).collect()
+            };
+            Ok(layers.iter().enumerate().map(of_layer).collect())
+        };
+        if self.shape == [len] {
+            per_layer(&|_, _| 0)
+        } else if self.shape == [n, len] {
+            per_layer(&|layer, _| layer)
+        } else if equal && self.shape == [n, heads, len] {
+            per_layer(&|layer, head| layer * heads + head)
         } else {
             let per_head = if equal { format!(" or ({n}, {heads}, {len})") } else { String::new() };
             Err(format!("its shape is {}, and it must be ({len},), ({n}, {len}){per_head}", self.shown()))
