@@ -252,9 +252,10 @@ pub(super) fn only_difference(a: &crate::condition::Condition, b: &crate::condit
 fn changed(a: &Column, b: &Column) -> Option<Changed> {
     let (mut lost, mut gained, mut both) = (0, 0, 0);
     for (left, right) in a.trials.iter().zip(&b.trials) {
-        let first = |trials: &[crate::report::table::Trial]| -> HashMap<usize, bool> {
-            let Some(trial) = trials.iter().min_by_key(|trial| trial.row.repeat) else { return HashMap::new() };
-            trial.instructions.iter().filter_map(|row| Some((row.instruction, survival::followed(row)?))).collect()
+        let first = |trials: &[crate::report::table::Trial]| -> HashMap<(u32, usize), bool> {
+            let Some(first) = trials.iter().map(|trial| trial.row.repeat).min() else { return HashMap::new() };
+            let rows = trials.iter().filter(|trial| trial.row.repeat == first).flat_map(|trial| &trial.instructions);
+            rows.filter_map(|row| Some(((row.turn, row.instruction), survival::followed(row)?))).collect()
         };
         let right = first(right);
         for (instruction, followed) in first(left) {
