@@ -1,14 +1,17 @@
 //! The command line: one file per subcommand. It turns arguments into calls of the library and contains no other logic.
 
 mod bench;
+mod completions;
 mod config;
 mod data;
 mod doctor;
 mod engine;
 mod exp;
+mod export;
 mod interrupt;
 mod judge;
 mod judge_view;
+mod man;
 mod means;
 mod merge;
 mod models;
@@ -68,6 +71,7 @@ enum Command {
     Score(score::Args),
     Judge(Box<judge::Args>),
     Report(report::Args),
+    Export(export::Args),
     Merge(merge::Args),
     Pull(pull::Args),
     Models(models::Args),
@@ -75,6 +79,8 @@ enum Command {
     Data(data::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// Runs the command line and returns the process's exit code.
@@ -82,6 +88,7 @@ pub fn main() -> ExitCode {
     if let Err(error) = config::cpu_matches_build() {
         return fail(&error);
     }
+    completions::answer();
     let cli = match config::arguments().and_then(|arguments| Cli::try_parse_from(arguments).map_err(usage)) {
         Ok(cli) => cli,
         Err(error) => return fail(&error),
@@ -93,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Score(args) => score::execute(args),
         Command::Judge(args) => judge::execute(*args, cli.quiet),
         Command::Report(args) => report::execute(args),
+        Command::Export(args) => export::execute(args),
         Command::Merge(args) => merge::execute(args),
         Command::Pull(args) => pull::execute(args, cli.quiet),
         Command::Models(args) => models::execute(args),
@@ -100,6 +108,8 @@ pub fn main() -> ExitCode {
         Command::Data(args) => data::execute(args, cli.quiet),
         Command::Doctor(args) => doctor::execute(args),
         Command::Bench(args) => bench::execute(args),
+        Command::Completions(args) => completions::execute(args),
+        Command::Man(args) => man::execute(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -30,11 +30,19 @@ const SCRIPT: &str = include_str!("page.js");
 /// # Errors
 /// If the file cannot be written, or a row's evicted ranges cannot be read.
 pub fn write(runs: &[Run], analysis: &Analysis, path: &Path) -> Result<()> {
+    crate::files::write_atomically(path, page(runs, analysis)?.as_bytes())
+}
+
+/// The page.
+///
+/// # Errors
+/// If a row's evicted ranges cannot be read.
+pub fn page(runs: &[Run], analysis: &Analysis) -> Result<String> {
     let table = Table::new(runs);
     let mut page = frame(runs, &table, analysis)?;
     data::examples(&table, &mut page)?;
     page.push_str(&format!("<script>{SCRIPT}</script>\n</body>\n</html>\n"));
-    crate::files::write_atomically(path, page.as_bytes())
+    Ok(page)
 }
 
 /// A figure in the page.
