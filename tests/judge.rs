@@ -16,7 +16,7 @@ use kvllama::exp::{
     Build, DataFacts, Generation, InstructionRow, Manifest, ModelFile, PromptRow, Rows, Session, Settings, Store,
     TrialRow, write_prompts,
 };
-use kvllama::judge::stage::{self, Options, Outcome, Plan, Spent};
+use kvllama::judge::stage::{self, Judged, Options, Plan, Spent};
 use kvllama::judge::{Anthropic, Batch, ClaudeCli, DEFAULT_MODEL, Judge, Local, OpenAi, Request};
 use kvllama::llama::{ContextSettings, LoadSettings, Model};
 use serde_json::{Value, json};
@@ -90,7 +90,7 @@ impl stage::Observer for Watch {
     fn replied(&mut self, _: usize, _: usize, _: &Spent) {}
 }
 
-fn judge(directory: &Path, judge: &mut dyn Judge) -> Outcome {
+fn judge(directory: &Path, judge: &mut dyn Judge) -> Judged {
     stage::run(directory, judge, &Options::default(), &mut Watch::default()).unwrap()
 }
 

@@ -2,7 +2,7 @@
 """Makes tests/fixtures/scores: what each policy with scores makes of the reference model, after the papers and kvpress.
 
 Per policy: scores per layer and KV head, kept sets at three ratios, and logits where each layer or head evicts its own.
-Higher scores are kept, ties go to the later position, and the last cached position always survives.
+Higher scores are kept, ties go to the later position. At granularity `token` the last cached position always survives.
 """
 
 import argparse
@@ -109,17 +109,22 @@ def survivors(n, ratio):
     return n * (100 - round(100 * float(ratio))) // 100
 
 
-def kept(scores, ratio):
-    """Positions that survive: the last, and the highest of the others."""
+def highest(scores, count, last=False):
+    """The `count` positions with the highest scores, of equal ones the later; with `last`, the last in any case."""
     n = len(scores)
-    count = survivors(n, ratio)
-    order = sorted(range(n - 1), key=lambda at: (scores[at], at), reverse=True)
-    return np.array(sorted([*order[: count - 1], n - 1]))
+    scores = scores.tolist()
+    order = sorted(range(n - last), key=lambda at: (scores[at], at))
+    return np.array(sorted({*range(n)} - {*order[: n - count]}))
+
+
+def kept(scores, ratio):
+    """The positions that survive at granularity `token`."""
+    return highest(scores, survivors(len(scores), ratio), last=True)
 
 
 def evicted(scores, ratio):
     gone = torch.ones(len(scores), dtype=torch.bool)
-    gone[kept(scores.tolist(), ratio)] = False
+    gone[highest(scores, survivors(len(scores), ratio))] = False
     return gone
 
 
@@ -185,7 +190,6 @@ def pyramid(layers, n, mean, beta, least):
 def adaptive(scores, count, safeguard):
     """Feng et al. 2024, arXiv 2407.11550: what each head [heads, n] of a layer keeps, if `count` is the mean."""
     scores = scores.clone()
-    scores[:, -1] = torch.inf
     safe = max(1, count * safeguard // 100) if safeguard else 0
     scores.scatter_(1, scores.topk(safe).indices, torch.inf)
     gone = scores.flatten().argsort(stable=True)[: len(scores) * (scores.shape[1] - count)]
@@ -194,24 +198,22 @@ def adaptive(scores, count, safeguard):
     return stays.view_as(scores).sum(1).tolist()
 
 
-def in_chunks(scores, count, chunk):
+def in_chunks(scores, count, chunk, last):
     """Liu et al. 2025, arXiv 2502.00299: whole chunks go, the lowest mean first; the last to go loses its lowest part."""
-    means = [part.mean().item() for part in scores.split(chunk)]
-    order = sorted(range(len(scores) - 1), key=lambda at: (means[at // chunk], at // chunk, scores[at].item(), at))
-    return np.array(sorted({*range(len(scores))} - {*order[: len(scores) - count]}))
-
-
-def highest(scores, count):
-    """The last position, and the highest others, of equal ones the later."""
-    order = sorted(range(len(scores) - 1), key=lambda at: (scores[at].item(), at))
-    return np.array(sorted({*range(len(scores))} - {*order[: len(scores) - count]}))
+    n, means = len(scores), [part.mean().item() for part in scores.split(chunk)]
+    order = sorted(range(n - last), key=lambda at: (means[at // chunk], at // chunk, scores[at].item(), at))
+    return np.array(sorted({*range(n)} - {*order[: n - count]}))
 
 
 def wrapped(scores, wrappers, granularity, ratio):
     """What each KV head of each layer keeps, [layers][heads], of scores [layers, heads, n]; one set for `token`."""
     n = scores.shape[-1]
     mean = survivors(n, ratio)
-    choose = lambda row, count: ranges(in_chunks(row, count, wrappers["chunkkv"]) if "chunkkv" in wrappers else highest(row, count))
+
+    def choose(row, count):
+        last = granularity == "token"
+        return ranges(in_chunks(row, count, wrappers["chunkkv"], last) if "chunkkv" in wrappers else highest(row, count, last))
+
     if granularity == "token":
         return choose(scores.mean((0, 1)), mean)
     budgets = pyramid(len(scores), n, mean, *wrappers["pyramidkv"]) if "pyramidkv" in wrappers else [mean] * len(scores)
@@ -247,12 +249,12 @@ def make():
         for policy, score in POLICIES.items():
             scores[prompt, policy] = all_layers = torch.stack([score(layer) for layer in seen])
             files[f"{prompt}-{policy}.npy"] = all_layers.flatten(0, 1)
-            mean = all_layers.mean((0, 1)).tolist()
+            mean = all_layers.mean((0, 1))
             sets += [dict(prompt=prompt, policy=policy, ratio=ratio, kept=ranges(kept(mean, ratio))) for ratio in RATIOS]
         for chunk in KVZIP_CHUNKS:
             zipped = kvzip(weights, tokens[:-1], chunk)
             files[f"{prompt}-kvzip-{chunk}.npy"] = zipped.flatten(0, 1)
-            mean = zipped.mean((0, 1)).tolist()
+            mean = zipped.mean((0, 1))
             sets += [dict(prompt=prompt, policy=f"kvzip:chunk={chunk}", ratio=ratio, kept=ranges(kept(mean, ratio)))
                      for ratio in RATIOS]
     for prompt, policy, granularity, layers in HEAD_CASES:

@@ -10,7 +10,7 @@ use clap::Subcommand;
 use super::judge::variable;
 use super::{interrupt, print, print_json};
 use crate::api::{Endpoint, Patience, Secret, anthropic};
-use crate::data::generate::{self, Observer, Outcome, generate};
+use crate::data::generate::{self, Generated, Observer, generate};
 use crate::data::recall::{self, Depths, Kind, Recall, Style};
 use crate::data::{self, Example, Format, Survey, bundled, import, survey};
 use crate::exp::prompt_of;
@@ -326,8 +326,8 @@ fn write(args: &Generate, quiet: bool) -> Result<()> {
     if args.json { print_json(&outcome) } else { print(&outcome_text(&outcome, &args.out)) }
 }
 
-fn outcome_text(outcome: &Outcome, out: &Path) -> String {
-    let Outcome { examples, written, given_up, usage, cost_usd } = outcome;
+fn outcome_text(outcome: &Generated, out: &Path) -> String {
+    let Generated { examples, written, given_up, usage, cost_usd } = outcome;
     let cost = cost_usd.map_or(String::new(), |cost| format!(", ${cost:.4}"));
     format!(
         "{}: {examples} examples, {written} of them new, {given_up} given up; {} tokens in, {} out{cost}\n",

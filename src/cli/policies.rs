@@ -15,22 +15,27 @@ use crate::evict::{Family, POLICIES, Parameter, PolicySpec, WRAPPERS, Wrapper};
 /// docs/eviction.md has the formulas.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// Show only these policies or wrappers, such as `snapkv` or `adakv`; both for adakv+snapkv [default: all].
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+
     /// Print as JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn execute(args: Args) -> Result<()> {
+    let (policies, wrappers) = asked(&args.names)?;
     if args.json {
-        let policies = POLICIES.iter().map(|family| {
+        let policies = policies.iter().map(|family| {
             json!({
-                "name": family.name, "summary": family.summary, "random": of(family).policy().is_random(),
+                "name": family.name, "title": family.title, "summary": family.summary, "random": of(family).policy().is_random(),
                 "looks_at": looks_at(family), "arxiv": family.paper, "parameters": parameters(family.parameters),
             })
         });
-        let wrappers = WRAPPERS.iter().map(|wrapper| {
+        let wrappers = wrappers.iter().map(|wrapper| {
             json!({
-                "name": wrapped(wrapper), "summary": wrapper.summary, "needs_scores": wrapper.needs_scores,
+                "name": wrapped(wrapper), "title": wrapper.title, "summary": wrapper.summary, "needs_scores": wrapper.needs_scores,
                 "arxiv": wrapper.paper, "parameters": parameters(wrapper.parameters),
             })
         });
@@ -40,23 +45,42 @@ pub(super) fn execute(args: Args) -> Result<()> {
     let mut line = |name: &str, looks_at: &str, paper: Option<&str>, summary| {
         text.push_str(&format!("{name:<19} {looks_at:<21} {:<11} {summary}\n", paper.unwrap_or("-")));
     };
-    for family in POLICIES {
+    for family in &policies {
         let looks_at = Some(looks_at(family).join(", ")).filter(|list| !list.is_empty()).unwrap_or_else(|| "-".into());
         line(family.name, &looks_at, family.paper, family.summary);
     }
-    for wrapper in WRAPPERS {
+    for wrapper in &wrappers {
         let looks_at = if wrapper.needs_scores { "POLICY's scores" } else { "as POLICY" };
         line(&wrapped(wrapper), looks_at, wrapper.paper, wrapper.summary);
     }
-    text.push_str("\nparameters, as in snapkv:window=32 or adakv+snapkv:safeguard=10,window=32\n");
-    let wrappers = WRAPPERS.iter().map(|wrapper| (wrapped(wrapper), wrapper.parameters));
-    let owners = POLICIES.iter().map(|family| (family.name.to_owned(), family.parameters)).chain(wrappers);
-    for (owner, parameter) in owners.flat_map(|(owner, all)| all.iter().map(move |one| (owner.clone(), one))) {
-        let Parameter { name, default, range, about } = parameter;
+    let of_wrappers = wrappers.iter().map(|wrapper| (wrapped(wrapper), wrapper.parameters));
+    let owners = policies.iter().map(|family| (family.name.to_owned(), family.parameters)).chain(of_wrappers);
+    let parameters: Vec<_> = owners.flat_map(|(owner, all)| all.iter().map(move |one| (owner.clone(), one))).collect();
+    if !parameters.is_empty() {
+        text.push_str("\nparameters, as in snapkv:window=32 or adakv+snapkv:safeguard=10,window=32\n");
+    }
+    for (owner, Parameter { name, default, range, about }) in parameters {
         let range = format!("{} to {}", range.start(), range.end());
         text.push_str(&format!("{owner:<19} {name:<10} [default: {default}, {range}] {about}\n"));
     }
     print(&text)
+}
+
+/// The policies and wrappers of these names; all without names.
+#[allow(clippy::type_complexity, reason = "used once")]
+fn asked(names: &[String]) -> Result<(Vec<&'static Family>, Vec<&'static Wrapper>)> {
+    if names.is_empty() {
+        return Ok((POLICIES.to_vec(), WRAPPERS.to_vec()));
+    }
+    let (mut policies, mut wrappers) = (Vec::new(), Vec::new());
+    for part in names.iter().flat_map(|name| name.split('+')).filter(|part| *part != "POLICY") {
+        let name = part.split_once(':').map_or(part, |(name, _)| name);
+        match WRAPPERS.iter().find(|wrapper| wrapper.name == name) {
+            Some(wrapper) => wrappers.push(*wrapper),
+            None => policies.push(part.parse::<PolicySpec>()?.family()),
+        }
+    }
+    Ok((policies, wrappers))
 }
 
 /// The form in which a wrapper is used: `sinks+POLICY`.

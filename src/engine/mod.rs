@@ -1,6 +1,7 @@
 //! Read, cut, answer: the steps of an experiment with a model, on top of the llama.cpp boundary.
 //!
 //! - [`Reader`]: reads a prompt, evicts from its cache, generates an answer; one condition at a time.
+//! - [`Forced`]: an answer that begins with given tokens (teacher forcing).
 //! - [`Lanes`]: answers many conditions of the same prompt side by side, in one batch.
 //! - [`replays`]: what a model reads to repeat its prompt, for policies that score it by that.
 //! - [`Rolling`]: cuts the cache again and again while the model generates.
@@ -8,6 +9,7 @@
 //! - [`Pace`]: measures how much faster a batch of many sequences is.
 
 mod fidelity;
+mod forced;
 mod lanes;
 mod pace;
 mod reader;
@@ -15,6 +17,7 @@ mod replay;
 mod rolling;
 
 pub use fidelity::Fidelity;
+pub use forced::Forced;
 pub use lanes::{Job, Lanes};
 pub use pace::Pace;
 pub use reader::{Answer, Cut, Forgetting, Reader, StopReason};

@@ -24,6 +24,7 @@ pub struct Forget(Target);
 /// The name and summary of `forget:instruction`.
 pub(super) static INSTRUCTION: Family = Family {
     name: "forget:instruction",
+    title: "Instruction forgotten",
     summary: "all but one instruction's tokens; a trial for each instruction; takes no budget",
     paper: None,
     parameters: &[],
@@ -33,6 +34,7 @@ pub(super) static INSTRUCTION: Family = Family {
 /// The name and summary of `forget:filler`.
 pub(super) static FILLER: Family = Family {
     name: "forget:filler",
+    title: "Filler forgotten",
     summary: "all but as many tokens near an instruction that belong to none: its control",
     paper: None,
     parameters: &[],

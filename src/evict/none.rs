@@ -8,6 +8,7 @@ pub struct None;
 /// The name and summary of `none`.
 pub(super) static NONE: Family = Family {
     name: "none",
+    title: "Full cache",
     summary: "the full cache: the baseline",
     paper: Option::None,
     parameters: &[],

@@ -11,6 +11,7 @@ pub struct Random;
 /// The name and summary of `random`.
 pub(super) static RANDOM: Family = Family {
     name: "random",
+    title: "Random",
     summary: "uniformly at random, seeded per example and repeat, nested over ratios: the control",
     paper: None,
     parameters: &[],

@@ -18,6 +18,8 @@ pub(super) const SINKS: &str = "sinks";
 pub struct Family {
     /// The name used in the CLI, in condition names and in the CSV.
     pub name: &'static str,
+    /// Its name in reports, as its paper writes it: `SnapKV`.
+    pub title: &'static str,
     /// What it keeps, in one line for lists.
     pub summary: &'static str,
     /// The paper that defines it, as an arXiv id.
@@ -129,16 +131,34 @@ impl PolicySpec {
         self.text(|_, _| true)
     }
 
-    fn text(&self, shown: impl Fn(&Parameter, usize) -> bool) -> String {
-        let of = |known: &'static [Parameter], values: &[usize]| -> Vec<_> {
-            known.iter().zip(values.iter().copied()).collect()
-        };
-        let wrapped = self.wrappers.iter().flat_map(|(wrapper, values)| of(wrapper.parameters, values));
-        let parameters: Vec<_> = wrapped
-            .chain(of(self.family.parameters, &self.values))
+    /// The name in reports, as papers write it, with the parameters that differ from their defaults.
+    ///
+    /// ```
+    /// use kvllama::evict::PolicySpec;
+    ///
+    /// let spec: PolicySpec = "adakv+snapkv:window=16".parse()?;
+    /// assert_eq!(spec.title(), "AdaKV + SnapKV (window 16)");
+    /// # Ok::<(), kvllama::Error>(())
+    /// ```
+    pub fn title(&self) -> String {
+        let titles: Vec<_> = self.wrappers().map(|wrapper| wrapper.title).chain([self.family.title]).collect();
+        let parameters = self.parameters(is_set, ' ').join(", ");
+        let parameters = if parameters.is_empty() { parameters } else { format!(" ({parameters})") };
+        format!("{}{parameters}", titles.join(" + "))
+    }
+
+    /// `window=16` for each parameter that is `shown`, in the order of wrappers and policy.
+    fn parameters(&self, shown: impl Fn(&Parameter, usize) -> bool, between: char) -> Vec<String> {
+        let wrapped = self.wrappers.iter().map(|(wrapper, values)| (wrapper.parameters, values));
+        let all = wrapped.chain([(self.family.parameters, &self.values)]);
+        all.flat_map(|(parameters, values)| parameters.iter().zip(values.iter().copied()))
             .filter(|(parameter, value)| shown(parameter, *value))
-            .map(|(parameter, value)| format!("{}={value}", parameter.name))
-            .collect();
+            .map(|(parameter, value)| format!("{}{between}{value}", parameter.name))
+            .collect()
+    }
+
+    fn text(&self, shown: impl Fn(&Parameter, usize) -> bool) -> String {
+        let parameters = self.parameters(shown, '=');
         let names: Vec<_> = self.wrappers().map(|wrapper| wrapper.name).chain([self.family.name]).collect();
         let colon = if parameters.is_empty() { "" } else { ":" };
         format!("{}{colon}{}", names.join("+"), parameters.join(","))
@@ -219,6 +239,11 @@ fn find<T>(known: impl Iterator<Item = T>, name: impl Fn(&T) -> &'static str, wa
     })
 }
 
+/// Whether a parameter has another value than its default.
+fn is_set(parameter: &Parameter, value: usize) -> bool {
+    value != parameter.default
+}
+
 fn defaults(parameters: &[Parameter]) -> Vec<usize> {
     parameters.iter().map(|parameter| parameter.default).collect()
 }
@@ -250,7 +275,7 @@ impl PolicySpec {
 
 impl fmt::Display for PolicySpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text(|parameter, value| value != parameter.default))
+        f.write_str(&self.text(is_set))
     }
 }
 

@@ -14,6 +14,7 @@ pub struct Streaming {
 /// The name, summary and parameters of `streaming`.
 pub(super) static STREAMING: Family = Family {
     name: "streaming",
+    title: "StreamingLLM",
     summary: "attention sinks and the most recent positions (StreamingLLM)",
     paper: Some("2309.17453"),
     parameters: &[Parameter {

@@ -18,7 +18,8 @@ pub enum Dense {
     On,
     /// None.
     Off,
-    /// Where it saves time: beside other conditions, on long prompts of which half or less is kept.
+    /// Where it saves time: beside other conditions or where speed is measured, on long prompts of which half or less is
+    /// kept.
     #[default]
     Auto,
 }
@@ -62,7 +63,8 @@ impl Plan {
         let is_dense: Vec<bool> = match generation.dense {
             Dense::Off => return None,
             Dense::On => self.dense.kept.iter().map(Option::is_some).collect(),
-            Dense::Auto if generation.parallel == 1 || longest < WORTHWHILE_FROM => return None,
+            Dense::Auto if longest < WORTHWHILE_FROM => return None,
+            Dense::Auto if generation.parallel == 1 && !generation.measure_speed => return None,
             Dense::Auto => self.dense.kept.iter().map(|kept| kept.is_some_and(|kept| 2 * kept <= longest)).collect(),
         };
         if !is_dense.contains(&true) {

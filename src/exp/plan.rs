@@ -283,13 +283,23 @@ impl Plan {
         })
     }
 
-    /// The trials of one example, given by its index, in the order in which they run.
-    pub fn trials(&self, example: usize) -> impl Iterator<Item = (&Condition, Key)> {
+    /// The trials of one example, given by its index, in the order in which they run: condition by condition. Where speed
+    /// is measured, repeat by repeat, so that what else the machine does meets all conditions alike.
+    pub fn trials(&self, example: usize) -> Box<dyn Iterator<Item = (&Condition, Key)> + '_> {
         let id = &self.examples[example].id;
-        self.settings.conditions.iter().zip(&self.repeats[example]).flat_map(move |(condition, repeats)| {
+        let conditions = self.settings.conditions.iter().zip(&self.repeats[example]);
+        let key = move |name: String, repeat| Key { example: id.clone(), condition: name, repeat };
+        if self.settings.generation.measure_speed {
+            let repeats = conditions.clone().filter_map(|(_, repeats)| repeats.iter().last()).max();
+            return Box::new((0..=repeats.unwrap_or(0)).flat_map(move |repeat| {
+                let having = conditions.clone().filter(move |(_, repeats)| repeats.contains(repeat));
+                having.map(move |(condition, _)| (condition, key(condition.to_string(), repeat)))
+            }));
+        }
+        Box::new(conditions.flat_map(move |(condition, repeats)| {
             let name = condition.to_string();
-            repeats.iter().map(move |repeat| (condition, Key { example: id.clone(), condition: name.clone(), repeat }))
-        })
+            repeats.iter().map(move |repeat| (condition, key(name.clone(), repeat)))
+        }))
     }
 
     /// The seed of a trial: conditions of one (example, repeat) share it.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::{PROMPTS, Rows, instructions_of, means};
+use super::{ConditionMean, PROMPTS, Rows, instructions_of, means};
 use crate::data::{Instruction, RUBRIC};
 use crate::score::Checker;
 use crate::{Error, Result};
@@ -15,8 +15,8 @@ pub struct Rescored {
     pub checked: usize,
     /// Instructions whose verdict has changed.
     pub changed: usize,
-    /// By condition: name, mean score, number of finished trials.
-    pub means: Vec<(String, Option<f64>, usize)>,
+    /// The mean scores by condition.
+    pub means: Vec<ConditionMean>,
 }
 
 /// Checks every response by its rules, then computes all scores and means again. A judge's verdicts stay.
@@ -103,7 +103,9 @@ mod tests {
 
         let rescored = rescore(path).unwrap();
         assert_eq!((rescored.checked, rescored.changed), (2, 1));
-        assert_eq!(rescored.means, [("none".to_owned(), Some((0.0 + 0.25 + 1.0) / 3.0), 1)]);
+        let mean =
+            ConditionMean { condition: "none".to_owned(), mean_score: Some((0.0 + 0.25 + 1.0) / 3.0), trials: 1 };
+        assert_eq!(rescored.means, [mean]);
         let rows = Rows::open(path).unwrap();
         let scores: Vec<_> = rows.instructions.iter().map(|row| (row.score, row.scored_by)).collect();
         let rule = Some(Scorer::Rule);

@@ -6,7 +6,7 @@ use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::condition::Condition;
-use crate::score::Verdict;
+use crate::score::Checked;
 
 /// What identifies a trial within a run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -234,7 +234,7 @@ impl InstructionRow {
     }
 
     /// Stores a rule's verdict, or `None` if the instruction has no rule.
-    pub(super) fn take(&mut self, verdict: Option<Verdict>) {
+    pub(super) fn take(&mut self, verdict: Option<Checked>) {
         self.rule_score = verdict.map(|verdict| verdict.score);
         self.pass_strict = verdict.map(|verdict| u8::from(verdict.strict));
         self.pass_loose = verdict.map(|verdict| u8::from(verdict.loose));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::means::Means;
 use super::trial::Trial;
-use super::{Generation, InstructionRow, Plan, Resumed, Sights, Store, TrialRow, prompt_of};
+use super::{ConditionMean, Generation, InstructionRow, Plan, Resumed, Sights, Store, TrialRow, prompt_of};
 use crate::condition::KvTypes;
 use crate::engine::{Answer, Cut, Forgetting, Job, Lanes, Reader};
 use crate::evict::KeepSet;
@@ -38,8 +38,8 @@ pub struct Outcome {
     pub finished: usize,
     /// Number of trials that failed now; their rows state the reason.
     pub failed: usize,
-    /// By condition, in the order of the plan: name, mean score, number of trials.
-    pub means: Vec<(String, Option<f64>, usize)>,
+    /// The mean scores by condition, in the order of the plan.
+    pub means: Vec<ConditionMean>,
     /// The first failure.
     pub first_failure: Option<String>,
     /// Time that llama.cpp spent computing.
@@ -107,9 +107,10 @@ pub fn run(
                 kv_bytes_per_position,
                 fidelity: None,
             });
-            // One pass takes all of them, unless there are very many.
+            // One pass takes all of them, unless there are very many. A trial whose speed is measured runs alone.
+            let at_once = if generation.measure_speed { 1 } else { AT_ONCE };
             loop {
-                let some: Vec<_> = trials.by_ref().take(AT_ONCE).collect();
+                let some: Vec<_> = trials.by_ref().take(at_once).collect();
                 if some.is_empty() {
                     break;
                 }
@@ -127,16 +128,8 @@ pub fn run(
     let Run { means, mut outcome, .. } = run;
     outcome.finished = means.finished;
     outcome.computing = caches.iter().flatten().map(Cache::time_computing).sum();
-    outcome.means = plan
-        .settings
-        .conditions
-        .iter()
-        .map(|condition| {
-            let name = condition.to_string();
-            let (mean, trials) = (means.of(&name), means.trials(&name));
-            (name, mean, trials)
-        })
-        .collect();
+    let conditions = plan.settings.conditions.iter();
+    outcome.means = conditions.map(|condition| means.condition(&condition.to_string())).collect();
     Ok(outcome)
 }
 

@@ -20,6 +20,7 @@ const SINKS: usize = 4;
 /// The name, summary and parameters of `expected-attention`.
 pub(in crate::evict) static EXPECTED_ATTENTION: Family = Family {
     name: "expected-attention",
+    title: "Expected Attention",
     summary: "the attention expected of future queries, times the value's norm; 4 sinks are kept",
     paper: Some("2510.00636"),
     parameters: &[Parameter {

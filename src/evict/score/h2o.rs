@@ -8,6 +8,7 @@ pub struct H2o;
 /// The name and summary of `h2o`.
 pub(in crate::evict) static H2O: Family = Family {
     name: "h2o",
+    title: "H2O",
     summary: "heavy hitters: the mean attention of all queries that saw the position",
     paper: Some("2306.14048"),
     parameters: &[],

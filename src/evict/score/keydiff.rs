@@ -9,6 +9,7 @@ pub struct KeyDiff;
 /// The name and summary of `keydiff`.
 pub(in crate::evict) static KEYDIFF: Family = Family {
     name: "keydiff",
+    title: "KeyDiff",
     summary: "keys that point away from the mean key are kept",
     paper: Some("2504.15364"),
     parameters: &[],

@@ -8,6 +8,7 @@ pub struct KNorm;
 /// The name and summary of `knorm`.
 pub(in crate::evict) static KNORM: Family = Family {
     name: "knorm",
+    title: "Key norm",
     summary: "keys of small L2 norm are kept",
     paper: Some("2406.11430"),
     parameters: &[],

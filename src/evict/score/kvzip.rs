@@ -16,6 +16,7 @@ pub struct KvZip {
 /// The name, summary and parameters of `kvzip`.
 pub(in crate::evict) static KVZIP: Family = Family {
     name: "kvzip",
+    title: "KVzip",
     summary: "what the model attends to when it repeats the prompt, which it reads twice for that; 4 sinks are kept",
     paper: Some("2505.23416"),
     parameters: &[

@@ -14,6 +14,7 @@ pub struct LagKv {
 /// The name, summary and parameters of `lagkv`.
 pub(in crate::evict) static LAGKV: Family = Family {
     name: "lagkv",
+    title: "LagKV",
     summary: "keys and values that vary more than the chunk after them; sinks and the last chunk are kept",
     paper: Some("2504.04704"),
     parameters: &[

@@ -19,6 +19,7 @@ impl SnapKv {
 /// The name, summary and parameters of `snapkv`.
 pub(in crate::evict) static SNAPKV: Family = Family {
     name: "snapkv",
+    title: "SnapKV",
     summary: "what the last queries of the prompt attend to, pooled over neighbouring positions",
     paper: Some("2404.14469"),
     parameters: &[

@@ -9,6 +9,7 @@ pub struct Tova;
 /// The name and summary of `tova`.
 pub(in crate::evict) static TOVA: Family = Family {
     name: "tova",
+    title: "TOVA",
     summary: "what the last query attends to, over all heads of a layer",
     paper: Some("2401.06104"),
     parameters: &[],

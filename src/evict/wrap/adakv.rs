@@ -18,6 +18,7 @@ struct AdaKv {
 /// The name, summary and parameters of `adakv+POLICY`.
 pub(super) static ADAKV: Wrapper = Wrapper {
     name: "adakv",
+    title: "AdaKV",
     summary: "a layer's budget goes to its heads by their pooled scores; needs --granularity head",
     paper: Some("2407.11550"),
     parameters: &[Parameter {

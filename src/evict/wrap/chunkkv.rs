@@ -14,6 +14,7 @@ struct ChunkKv {
 /// The name, summary and parameters of `chunkkv+POLICY`.
 pub(super) static CHUNKKV: Wrapper = Wrapper {
     name: "chunkkv",
+    title: "ChunkKV",
     summary: "chunks of neighbouring positions survive or go together, by their mean score",
     paper: Some("2502.00299"),
     parameters: &[Parameter { name: "chunk", default: 20, range: 1..=65_536, about: "positions of a chunk" }],

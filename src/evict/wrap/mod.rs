@@ -16,6 +16,8 @@ use super::{Parameter, Policy};
 pub struct Wrapper {
     /// The name before the `+`.
     pub name: &'static str,
+    /// Its name in reports, as its paper writes it: `AdaKV`.
+    pub title: &'static str,
     /// What it changes, in one line for lists.
     pub summary: &'static str,
     /// The paper that defines it, as an arXiv id.

@@ -18,6 +18,7 @@ struct PyramidKv {
 /// The name, summary and parameters of `pyramidkv+POLICY`.
 pub(super) static PYRAMIDKV: Wrapper = Wrapper {
     name: "pyramidkv",
+    title: "PyramidKV",
     summary: "budgets fall linearly over the layers; needs --granularity layer or head",
     paper: Some("2406.02069"),
     parameters: &[

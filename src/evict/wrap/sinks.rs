@@ -16,6 +16,7 @@ struct Sinks {
 /// The name, summary and parameters of `sinks+POLICY`.
 pub(super) static SINKS_PLUS: Wrapper = Wrapper {
     name: SINKS,
+    title: "Sinks",
     summary: "the first positions survive too; the policy chooses the rest",
     paper: Some("2309.17453"),
     parameters: &[Parameter {

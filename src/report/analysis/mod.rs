@@ -31,6 +31,7 @@ use self::chance::Chance;
 use serde::Serialize;
 
 use super::{Run, Table, Warning, warnings};
+use crate::exp::Mixed;
 
 /// Version of the layout of `stats.json`.
 const SCHEMA: u32 = 2;
@@ -117,7 +118,7 @@ pub struct RunFacts {
     /// Number of trials that its sessions planned, if known.
     pub planned: Option<usize>,
     /// The facts in which the builds and devices of its sessions differ, by name.
-    pub mixed: Vec<(&'static str, Vec<String>)>,
+    pub mixed: Vec<Mixed>,
 }
 
 /// Conditions that differ only in the fraction evicted, including the full cache.
