@@ -170,3 +170,66 @@ fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).expect("plain data");
     print(&format!("{text}\n"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The command lines in the code blocks of a Markdown file, with continued lines put together.
+    fn command_lines(markdown: &str) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        let (mut inside, mut goes_on) = (false, false);
+        for line in markdown.lines() {
+            if line.trim_start().starts_with("```") {
+                (inside, goes_on) = (!inside, false);
+                continue;
+            }
+            let continued = line.strip_prefix("> ").filter(|_| !lines.is_empty());
+            match (inside, lines.last_mut()) {
+                (true, Some(last)) if goes_on || continued.is_some() => {
+                    *last = format!("{} {}", last.trim_end_matches('\\'), continued.unwrap_or(line).trim_start());
+                }
+                (true, _) => lines.push(line.strip_prefix("$ ").unwrap_or(line).to_owned()),
+                _ => {}
+            }
+            goes_on = inside && line.ends_with('\\');
+        }
+        lines
+    }
+
+    /// The `kvllama` commands of a shell's line, without redirections.
+    fn commands(line: &str) -> Vec<Vec<String>> {
+        let words: Vec<String> = shlex::split(line).unwrap_or_default();
+        let parts = words.split(|word| ["|", "&&", "||", "&"].contains(&word.as_str()) || word.ends_with(';'));
+        let commands = parts.filter_map(|part| {
+            let start = part.iter().position(|word| !word.contains('=') || word.starts_with('-'))?;
+            let part = &part[start..];
+            let part = match part.iter().position(|word| word == "--") {
+                Some(at) if part[0] == "cargo" && part.get(1)? == "run" => &part[at..],
+                _ if part[0] == "kvllama" || part[0].ends_with("/kvllama") => part,
+                _ => return None,
+            };
+            let end = part.iter().position(|word| word.starts_with(['>', '<']) || word == "2>&1").unwrap_or(part.len());
+            (!part[..end].iter().any(|word| word == "...")).then(|| part[..end].to_vec())
+        });
+        commands.collect()
+    }
+
+    #[test]
+    fn every_command_of_the_documentation_is_understood() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+        let others = ["README.md", "data/README.md", "models/README.md", "results/README.md"].map(|name| root.join(name));
+        let mut n = 0;
+        for path in docs.chain(others).filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            for command in command_lines(&text).iter().flat_map(|line| commands(line)) {
+                n += 1;
+                if let Err(error) = Cli::try_parse_from(&command) {
+                    assert!(!error.use_stderr(), "{}: {command:?}: {error}", path.display());
+                }
+            }
+        }
+        assert!(n > 40, "{n} commands were found");
+    }
+}

@@ -140,6 +140,25 @@ mod tests {
     }
 
     #[test]
+    fn the_options_of_a_condition_give_it_again() {
+        for grid in [
+            "--policy random,streaming --ratio 0.5 --block 8 --positions keep,compact --memory kv,text --protect bos,sink:4",
+            "--policy streaming --keep-first 100 --keep-last 50 --scope system",
+            "--policy snapkv:window=16,sinks+random --ratio 0.5 --granularity token,head --layers global --fair \
+             --aggregate rank-mean",
+            "--policy random,streaming,h2o --rolling 64",
+            "--ratio 0.5 --kv-type f16,q8_0/q4_0",
+            "--policy forget:instruction,forget:filler --memory kv,text",
+        ] {
+            for condition in Grid::parse(grid).unwrap().conditions().unwrap() {
+                let options = condition.options().join(" ");
+                let again = Grid { baseline: false, ..Grid::parse(&options).unwrap() }.conditions();
+                assert_eq!(again.unwrap(), [condition], "{options}");
+            }
+        }
+    }
+
+    #[test]
     fn a_rolling_budget_is_a_budget() {
         assert_eq!(
             names("--policy random,streaming,h2o --rolling 64")[1..],

@@ -4,6 +4,7 @@
 //! without a single `<`, and the content security policy runs our own script only.
 
 mod data;
+mod probe;
 mod prose;
 mod tables;
 
