@@ -30,8 +30,7 @@ for column, kind in {"ratio": "f", "mean_score": "f", "seed": "i", "n_kept": "i"
 for column in ["example_id", "condition", "policy", "response"]:
     assert pd.api.types.is_string_dtype(trials[column]), (column, trials[column].dtype)
 for column in ["fair", "freed"]:
-    values = set(trials[column].dropna())
-    assert values <= {True, False} and all(isinstance(value, bool) for value in map(bool, values)), column
+    assert {type(value) for value in trials[column].dropna().tolist()} <= {bool}, column
 assert set(trials["response"]) == set(written["response"])
 assert instructions["score"].dtype.kind == "f" and instructions["pass_strict"].dtype.kind in "if"
 assert len(instructions.merge(trials, on=["example_id", "condition", "repeat"])) == len(instructions)

@@ -278,10 +278,8 @@ fn axe_finds_no_serious_violation() {
     assert_eq!(violations(), Vec::<String>::new(), "the report on a phone");
 
     // The live page of the same run, which is finished and stays for a few seconds.
-    let mut watch = kvllama(["report", "--watch", directory.path().to_str().unwrap()])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut watch =
+        kvllama(["report", "--watch", directory.path().to_str().unwrap()]).stdout(Stdio::piped()).spawn().unwrap();
     let mut said = std::io::BufRead::lines(std::io::BufReader::new(watch.stdout.take().unwrap()));
     let address = said.next().unwrap().unwrap().trim_start_matches("watch: ").to_owned();
     browser.visit(&address);

@@ -219,7 +219,8 @@ mod tests {
     fn every_command_of_the_documentation_is_understood() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
         let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
-        let others = ["README.md", "data/README.md", "models/README.md", "results/README.md"].map(|name| root.join(name));
+        let others =
+            ["README.md", "data/README.md", "models/README.md", "results/README.md"].map(|name| root.join(name));
         let mut n = 0;
         for path in docs.chain(others).filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
             let text = std::fs::read_to_string(&path).unwrap();

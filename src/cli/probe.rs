@@ -268,7 +268,9 @@ impl Args {
             (None, Some(path)) => std::fs::read_to_string(path)
                 .map_err(|error| Error::input(format!("cannot read the prompt {}: {error}", path.display())))?,
             (None, None) => {
-                return Err(Error::input("give a prompt: --prompt TEXT, --prompt-file FILE, --tokens IDS or --example ID"));
+                return Err(Error::input(
+                    "give a prompt: --prompt TEXT, --prompt-file FILE, --tokens IDS or --example ID",
+                ));
             }
         };
         if text.trim().is_empty() {

@@ -11,7 +11,8 @@ pub fn of_run(manifest: &Manifest) -> Vec<String> {
     let usual = Generation::default();
     let Sampling { temperature, top_k, top_p, min_p, ignore_eos, stop_loops } = generation.sampling;
     let flash_attn = serde_json::to_value(generation.flash_attn).expect("plain data");
-    let with = |name: &str, differs: bool, value: String| if differs { vec![name.to_owned(), value] } else { Vec::new() };
+    let with =
+        |name: &str, differs: bool, value: String| if differs { vec![name.to_owned(), value] } else { Vec::new() };
     let flag = |name: &str, on: bool| if on { vec![name.to_owned()] } else { Vec::new() };
     [
         with("--model", model.name != models::EMBEDDED, model.name.clone()),
@@ -23,8 +24,16 @@ pub fn of_run(manifest: &Manifest) -> Vec<String> {
         with("--min-p", min_p > 0.0, min_p.to_string()),
         flag("--ignore-eos", ignore_eos),
         flag("--stop-loops", stop_loops),
-        with("--chat-template", generation.chat_template.is_some(), generation.chat_template.clone().unwrap_or_default()),
-        with("--flash-attn", generation.flash_attn != usual.flash_attn, flash_attn.as_str().unwrap_or("auto").to_owned()),
+        with(
+            "--chat-template",
+            generation.chat_template.is_some(),
+            generation.chat_template.clone().unwrap_or_default(),
+        ),
+        with(
+            "--flash-attn",
+            generation.flash_attn != usual.flash_attn,
+            flash_attn.as_str().unwrap_or("auto").to_owned(),
+        ),
         with("--swa-full", generation.swa_full != usual.swa_full, generation.swa_full.to_string()),
         with("--batch", generation.n_batch != usual.n_batch, generation.n_batch.to_string()),
     ]
