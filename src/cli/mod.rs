@@ -210,7 +210,8 @@ mod tests {
                 _ => return None,
             };
             let end = part.iter().position(|word| word.starts_with(['>', '<']) || word == "2>&1").unwrap_or(part.len());
-            (!part[..end].iter().any(|word| word == "...")).then(|| part[..end].to_vec())
+            let is_pattern = |word: &String| word == "..." || word.contains('$');
+            (!part[..end].iter().any(is_pattern)).then(|| part[..end].to_vec())
         });
         commands.collect()
     }

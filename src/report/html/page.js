@@ -322,15 +322,13 @@
     const eviction = options || ['--evict', rangesOf(trial)];
     return ['kvllama', 'probe', ...index.probes[run], '--example', id, ...eviction, '--seed', String(trial.seed)].map(quoted).join(' ');
   };
-  byId('copy-probe').addEventListener('click', async () => {
+  byId('copy-probe').addEventListener('click', () => {
     const code = byId('probe-command');
-    try {
-      await navigator.clipboard.writeText(code.textContent);
-      byId('copied').textContent = 'copied';
-    } catch {
-      getSelection().selectAllChildren(code);
-      byId('copied').textContent = 'selected';
-    }
+    const say = (text) => { byId('copied').textContent = text; };
+    // Some viewers forbid copying; then the command is at least selected.
+    getSelection().selectAllChildren(code);
+    say('selected');
+    navigator.clipboard?.writeText(code.textContent).then(() => say('copied'), () => {});
   });
 
   const place = () => {
