@@ -54,17 +54,27 @@ impl DenseSizes {
     }
 }
 
+impl Dense {
+    /// Whether some conditions may answer in dense lanes, given how many answer side by side and the longest prompt.
+    pub fn applies(self, parallel: u32, longest_prompt: usize) -> bool {
+        match self {
+            Dense::On => true,
+            Dense::Off => false,
+            Dense::Auto => parallel > 1 && longest_prompt >= WORTHWHILE_FROM,
+        }
+    }
+}
+
 impl Plan {
     /// Number of cells of each dense lane, and the number of conditions that answer there; `None` if there are none.
     pub fn dense(&self) -> Option<(u32, usize)> {
         let generation = &self.settings.generation;
         let longest = self.longest_prompt();
-        let is_dense: Vec<bool> = match generation.dense {
-            Dense::Off => return None,
-            Dense::On => self.dense.kept.iter().map(Option::is_some).collect(),
-            Dense::Auto if generation.parallel == 1 || longest < WORTHWHILE_FROM => return None,
-            Dense::Auto => self.dense.kept.iter().map(|kept| kept.is_some_and(|kept| 2 * kept <= longest)).collect(),
-        };
+        if !generation.dense.applies(generation.parallel, longest) {
+            return None;
+        }
+        let small = |kept: usize| generation.dense == Dense::On || 2 * kept <= longest;
+        let is_dense: Vec<bool> = self.dense.kept.iter().map(|kept| kept.is_some_and(small)).collect();
         if !is_dense.contains(&true) {
             return None;
         }

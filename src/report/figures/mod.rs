@@ -25,11 +25,52 @@ use crate::{Error, Result};
 const WIDE: f64 = 820.0;
 const NARROW: f64 = 380.0;
 
+/// What a figure shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Score against the fraction evicted.
+    Score,
+    /// Earned score against the fraction evicted.
+    Earned,
+    /// Paired differences of one question.
+    Differences(Question),
+    /// Score by type of instruction.
+    Types,
+    /// Score by place in the prompt.
+    Places,
+    /// Fraction followed against survival.
+    Survival,
+    /// Score against the divergence of predictions.
+    Fidelity,
+    /// Score against the bytes that were kept.
+    Memory,
+    /// Score against the speed of answering.
+    Speed,
+}
+
+impl Content {
+    /// The name of its file without extension.
+    pub fn file_name(self) -> String {
+        let name = match self {
+            Content::Score => "score-by-ratio",
+            Content::Earned => "earned-by-ratio",
+            Content::Differences(question) => return format!("differences-{}", question.id()),
+            Content::Types => "score-by-type",
+            Content::Places => "score-by-place",
+            Content::Survival => "followed-by-survival",
+            Content::Fidelity => "score-by-divergence",
+            Content::Memory => "score-by-memory",
+            Content::Speed => "score-by-speed",
+        };
+        name.to_owned()
+    }
+}
+
 /// One figure.
 #[derive(Debug, Clone)]
 pub struct Figure {
-    /// Its file name without extension.
-    pub name: String,
+    /// What it shows.
+    pub content: Content,
     /// A description for people who cannot see it.
     pub title: String,
     /// What is drawn and how to read it.
@@ -51,6 +92,8 @@ pub fn figures(analysis: &Analysis) -> Vec<Figure> {
     figures.extend(places(analysis));
     figures.extend(survival(analysis, &styles));
     figures.extend(fidelity(analysis, &styles));
+    figures.extend(memory(analysis, &styles));
+    figures.extend(speed(analysis, &styles));
     figures
 }
 
@@ -65,7 +108,7 @@ pub fn write(analysis: &Analysis, directory: &Path) -> Result<Vec<PathBuf>> {
         let text = figure.wide.standalone(&figure.title);
         let image = png::render(&text)?;
         for (extension, bytes) in [("svg", text.as_bytes()), ("png", image.as_slice())] {
-            let path = directory.join(format!("{}.{extension}", figure.name));
+            let path = directory.join(format!("{}.{extension}", figure.content.file_name()));
             crate::files::write_atomically(&path, bytes)?;
             files.push(path);
         }
@@ -106,7 +149,7 @@ fn point(x: f64, y: Estimate, what: &str) -> Point {
 
 /// The content of a figure of curves.
 struct Shown {
-    name: &'static str,
+    content: Content,
     title: &'static str,
     label: &'static str,
     value: fn(&Condition) -> Option<Estimate>,
@@ -115,7 +158,7 @@ struct Shown {
 }
 
 const RAW: Shown = Shown {
-    name: "score-by-ratio",
+    content: Content::Score,
     title: "Score against the fraction of the prompt's cache that was evicted",
     label: "score (fraction of instructions followed)",
     value: |condition| condition.score,
@@ -123,7 +166,7 @@ const RAW: Shown = Shown {
 };
 
 const EARNED: Shown = Shown {
-    name: "earned-by-ratio",
+    content: Content::Earned,
     title: "Earned score against the fraction of the prompt's cache that was evicted",
     label: "earned score (followed beyond luck)",
     value: |condition| condition.earned.map(|earned| earned.earned),
@@ -187,7 +230,7 @@ fn curves(analysis: &Analysis, styles: &Styles, what: &Shown) -> Option<Figure> 
     };
     let (wide, narrow) = both(|width| single(&plot, width, if width < WIDE { 360.0 } else { 400.0 }));
     Some(Figure {
-        name: what.name.to_owned(),
+        content: what.content,
         title: what.title.to_owned(),
         caption: format!(
             "Mean over examples with {} intervals. Intervals of two curves may overlap where their paired difference is \
@@ -231,7 +274,7 @@ fn differences(analysis: &Analysis, styles: &Styles) -> Vec<Figure> {
                     Difference {
                         label: match question {
                             Question::Baseline => b.words.clone(),
-                            Question::Run => format!("{} − {}", b.words, a.words),
+                            Question::Bytes | Question::Run => format!("{} − {}", b.words, a.words),
                             _ => format!("{} − {}", b.condition.series(), a.words),
                         },
                         style: styles.of(&b.series),
@@ -247,9 +290,8 @@ fn differences(analysis: &Analysis, styles: &Styles) -> Vec<Figure> {
                 _ => format!("paired difference ({score})"),
             };
             let (wide, narrow) = both(|width| forest(&rows, &axis, width));
-            let name = serde_json::to_value(question).expect("plain data");
             Figure {
-                name: format!("differences-{}", name.as_str().unwrap_or_default()),
+                content: Content::Differences(question),
                 title: format!("Paired differences: {}", question.title()),
                 caption: format!(
                     "Paired difference of the {score} over examples with {} intervals; p by sign-flip permutation, Holm-corrected \
@@ -271,7 +313,7 @@ fn types(analysis: &Analysis) -> Option<Figure> {
     (!rows.is_empty()).then(|| {
         let svg = heatmap::heatmap(&rows, &columns);
         Figure {
-            name: "score-by-type".to_owned(),
+            content: Content::Types,
             title: "Score by type of instruction and condition".to_owned(),
             caption: format!(
                 "Mean over the examples that have such an instruction, and its {} interval.",
@@ -325,7 +367,7 @@ fn places(analysis: &Analysis) -> Option<Figure> {
     }
     let (wide, narrow) = both(|width| grid(&panels, width));
     Some(Figure {
-        name: "score-by-place".to_owned(),
+        content: Content::Places,
         title: "Score of the first, the middle and the last instruction of the prompt".to_owned(),
         caption: format!("By where an instruction stands in its prompt; {} intervals over examples.", level(analysis)),
         wide,
@@ -382,7 +424,7 @@ fn survival(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
         };
         let (wide, narrow) = both(|width| single(&plot, width, 360.0));
         Figure {
-            name: "followed-by-survival".to_owned(),
+            content: Content::Survival,
             title: "Instructions followed against how much of their own text survived".to_owned(),
             caption: format!(
                 "Pass rates where nothing of an instruction survived, by fifths, and where everything did, with {} \
@@ -424,9 +466,86 @@ fn fidelity(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
         };
         let (wide, narrow) = both(|width| single(&plot, width, 360.0));
         Figure {
-            name: "score-by-divergence".to_owned(),
+            content: Content::Fidelity,
             title: "Score against the divergence of the predictions from those under the full cache".to_owned(),
             caption: format!("One point a condition; {} intervals of the score.", level(analysis)),
+            wide,
+            narrow,
+        }
+    })
+}
+
+/// Score against the bytes of keys and values that were kept.
+fn memory(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
+    let most = analysis.conditions.iter().map(|condition| condition.cost.kv_bytes_kept).fold(0.0, f64::max);
+    let (unit, bytes) = if most < 1e6 { ("kB", 1e3) } else { ("MB", 1e6) };
+    against_cost(
+        analysis,
+        styles,
+        Cost {
+            content: Content::Memory,
+            title: "Score against the memory that the kept keys and values take",
+            label: format!("{unit} of keys and values kept (mean over trials)"),
+            value: &|condition| Some(condition.cost.kv_bytes_kept / bytes),
+            caption: "Bytes after the eviction; the rightmost point of a curve is the full cache",
+        },
+    )
+}
+
+/// Score against the speed of answering, if it varies.
+fn speed(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
+    let speeds = || analysis.conditions.iter().filter_map(|condition| condition.cost.tokens_per_s);
+    if speeds().fold(0.0, f64::max) < 1.1 * speeds().fold(f64::INFINITY, f64::min) {
+        return None;
+    }
+    against_cost(
+        analysis,
+        styles,
+        Cost {
+            content: Content::Speed,
+            title: "Score against the speed of answering",
+            label: "tokens per second of an answer (median)".to_owned(),
+            value: &|condition| condition.cost.tokens_per_s,
+            caption: "Conditions that answer side by side share the machine",
+        },
+    )
+}
+
+/// The content of a figure of costs.
+struct Cost<'a> {
+    content: Content,
+    title: &'static str,
+    label: String,
+    value: &'a dyn Fn(&Condition) -> Option<f64>,
+    caption: &'static str,
+}
+
+fn against_cost(analysis: &Analysis, styles: &Styles, cost: Cost) -> Option<Figure> {
+    let xy = |condition: &Condition| Some(((cost.value)(condition)?, condition.score?));
+    let series = analysis.curves.iter().map(|curve| Series {
+        name: curve.name.clone(),
+        style: styles.of(&curve.name),
+        points: of(analysis, &curve.conditions, xy),
+        joined: true,
+        fit: Vec::new(),
+    });
+    let series: Vec<Series> = series.filter(|series| series.points.len() > 1).collect();
+    let x_max = series.iter().flat_map(|series| &series.points).map(|point| point.x).fold(0.0, f64::max);
+    (x_max > 0.0).then(|| {
+        let plot = Plot {
+            title: String::new(),
+            x_label: cost.label.clone(),
+            y_label: "score (fraction of instructions followed)".to_owned(),
+            x_max: x_max * 1.02,
+            series,
+            dodge: false,
+            reference: None,
+        };
+        let (wide, narrow) = both(|width| single(&plot, width, 360.0));
+        Figure {
+            content: cost.content,
+            title: cost.title.to_owned(),
+            caption: format!("{}; {} intervals of the score.", cost.caption, level(analysis)),
             wide,
             narrow,
         }

@@ -1,5 +1,6 @@
 //! Scores against a fraction: axes, bands, whiskers, labels that do not collide.
 
+use super::heatmap::is_everything;
 use super::svg::{Anchor, Svg, text_width};
 use crate::stats::Estimate;
 
@@ -84,6 +85,11 @@ impl Plot {
             svg.open(series.style);
             let upper = series.points.iter().map(|point| (area.x(point.x), area.y(point.y.high)));
             let lower = series.points.iter().rev().map(|point| (area.x(point.x), area.y(point.y.low)));
+            // A band from 0 to 1 says that nothing is known.
+            if series.points.iter().all(|point| is_everything(&point.y)) {
+                svg.close();
+                continue;
+            }
             let class = if self.series.len() > 4 { "band faint" } else { "band" };
             svg.polygon(&upper.chain(lower).collect::<Vec<_>>(), class);
             svg.close();

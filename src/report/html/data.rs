@@ -159,7 +159,8 @@ impl Reasons {
 
 /// An instruction's index, survival, strict and loose pass, judge's score and reason, score, and the rule's reason: a
 /// tuple, because a page may hold hundreds of thousands.
-type Verdict = (usize, Option<f64>, Option<u8>, Option<u8>, Option<f64>, Option<usize>, Option<f64>, Option<usize>);
+type VerdictCells =
+    (usize, Option<f64>, Option<u8>, Option<u8>, Option<f64>, Option<usize>, Option<f64>, Option<usize>);
 
 /// A trial as the page's script reads it.
 #[derive(Serialize)]
@@ -172,7 +173,7 @@ struct Shown {
     tokens: usize,
     /// Lengths of runs of positions: kept, evicted, kept, ...
     runs: Vec<usize>,
-    verdicts: Vec<Verdict>,
+    verdicts: Vec<VerdictCells>,
 }
 
 impl Shown {
