@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{kvllama, run};
 use kvllama::api::{Endpoint, Patience, Secret};
-use kvllama::data::generate::{DEFAULT_MODEL, Observer, Outcome, generate};
+use kvllama::data::generate::{DEFAULT_MODEL, Generated, Observer, generate};
 use kvllama::data::{self, Example, Format, import};
 use kvllama::exp::prompt_of;
 use kvllama::llama::{LoadSettings, Model};
@@ -375,7 +375,7 @@ impl Observer for Watch {
     }
 }
 
-fn fill(server: &Server, wanted: usize, path: &Path) -> (Result<Outcome>, Vec<Vec<String>>) {
+fn fill(server: &Server, wanted: usize, path: &Path) -> (Result<Generated>, Vec<Vec<String>>) {
     let mut watch = Watch::default();
     let outcome = generate(&server.endpoint(), DEFAULT_MODEL, wanted, path, &mut watch);
     (outcome, watch.rejected)

@@ -171,6 +171,30 @@ fn dense_lanes_give_the_rows_of_shared_ones() {
 }
 
 #[test]
+fn speed_is_measured_in_turn_and_again_in_every_repeat() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("run");
+    let out_text = out.display().to_string();
+    let text = "exp --policy random --ratio 0.5 --limit 1 --n-predict 4 --repeats 2 --measure-speed --out";
+    let arguments: Vec<_> = text.split(' ').chain([out_text.as_str()]).collect();
+    run(0, &arguments);
+    let file = std::fs::read_to_string(out.join("trials.csv")).unwrap();
+    let mut reader = csv::Reader::from_reader(file.as_bytes());
+    let columns: Vec<usize> = ["condition", "repeat"]
+        .iter()
+        .map(|name| reader.headers().unwrap().iter().position(|column| column == *name).unwrap())
+        .collect();
+    let order: Vec<String> = reader
+        .records()
+        .map(|record| {
+            columns.iter().map(|&column| record.as_ref().unwrap()[column].to_owned()).collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    assert_eq!(order, ["none 0", "random@0.5 0", "none 1", "random@0.5 1"]);
+    run(2, &[&arguments[..], &["--parallel", "2"]].concat());
+}
+
+#[test]
 fn billions_of_repeats_are_not_listed_in_memory() {
     let said = run(0, &["exp", "--policy=random", "--ratio=0.5", "--repeats=4294967295", "--limit=2", "--dry-run"]);
     assert!(String::from_utf8_lossy(&said.stdout).contains("4294967295 repeats"));

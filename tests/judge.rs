@@ -16,7 +16,7 @@ use kvllama::exp::{
     Build, DataFacts, Generation, InstructionRow, Manifest, ModelFile, PromptRow, Rows, Session, Settings, Store,
     TrialRow, write_prompts,
 };
-use kvllama::judge::stage::{self, Options, Outcome, Plan, Spent};
+use kvllama::judge::stage::{self, Judged, Options, Plan, Spent};
 use kvllama::judge::{Anthropic, Batch, ClaudeCli, DEFAULT_MODEL, Judge, Local, OpenAi, Request};
 use kvllama::llama::{ContextSettings, LoadSettings, Model};
 use serde_json::{Value, json};
@@ -39,10 +39,13 @@ fn run_of(directory: &Path, responses: &[&str]) {
         &settings,
         session,
     );
-    let (mut store, _) = Store::open(directory, &manifest, |_| None).unwrap();
+    let (mut store, _) = Store::open(directory, &manifest, |_, _| None).unwrap();
     let instructions = kvllama::data::parse(EXAMPLE, "x").unwrap().remove(0).instructions;
-    write_prompts(directory, &[PromptRow { example_id: "e".into(), pieces: vec![], spans: vec![], instructions }])
-        .unwrap();
+    write_prompts(
+        directory,
+        &[PromptRow { example_id: "e".into(), pieces: vec![], spans: vec![], turns: vec![], instructions }],
+    )
+    .unwrap();
     for (repeat, response) in responses.iter().enumerate() {
         let repeat = repeat as u32;
         let mut trial = TrialRow {
@@ -90,7 +93,7 @@ impl stage::Observer for Watch {
     fn replied(&mut self, _: usize, _: usize, _: &Spent) {}
 }
 
-fn judge(directory: &Path, judge: &mut dyn Judge) -> Outcome {
+fn judge(directory: &Path, judge: &mut dyn Judge) -> Judged {
     stage::run(directory, judge, &Options::default(), &mut Watch::default()).unwrap()
 }
 

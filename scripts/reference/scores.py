@@ -2,7 +2,7 @@
 """Makes tests/fixtures/scores: what each policy with scores makes of the reference model, after the papers and kvpress.
 
 Per policy: scores per layer and KV head, kept sets at three ratios, and logits where each layer or head evicts its own.
-Higher scores are kept, ties go to the later position, and the last cached position always survives.
+Higher scores are kept, ties go to the later position. At granularity `token` the last cached position always survives.
 """
 
 import argparse
@@ -109,17 +109,22 @@ def survivors(n, ratio):
     return n * (100 - round(100 * float(ratio))) // 100
 
 
-def kept(scores, ratio):
-    """Positions that survive: the last, and the highest of the others."""
+def highest(scores, count, last=False):
+    """The `count` positions with the highest scores, of equal ones the later; with `last`, the last in any case."""
     n = len(scores)
-    count = survivors(n, ratio)
-    order = sorted(range(n - 1), key=lambda at: (scores[at], at), reverse=True)
-    return np.array(sorted([*order[: count - 1], n - 1]))
+    scores = scores.tolist()
+    order = sorted(range(n - last), key=lambda at: (scores[at], at))
+    return np.array(sorted({*range(n)} - {*order[: n - count]}))
+
+
+def kept(scores, ratio):
+    """The positions that survive at granularity `token`."""
+    return highest(scores, survivors(len(scores), ratio), last=True)
 
 
 def evicted(scores, ratio):
     gone = torch.ones(len(scores), dtype=torch.bool)
-    gone[kept(scores.tolist(), ratio)] = False
+    gone[highest(scores, survivors(len(scores), ratio))] = False
     return gone
 
 
@@ -134,27 +139,28 @@ def hidden(scores, granularity, layers, ratio):
 
 
 # In the tiny model's tokens: the two requests to repeat (see `kvzip`), and what its template puts between user and answer.
-REQUEST = [262, 262, 88, 268, 279, 268, 264, 283, 263, 283, 271, 268, 263, 279, 281, 268, 285, 272, 278, 284, 282,
-    263, 266, 278, 277, 283, 268, 287, 283, 263, 268, 287, 264, 266, 283, 275, 127, 52]
-LATER_REQUEST = [262, 262, 88, 268, 279, 268, 264, 283, 263, 283, 271, 268, 263, 279, 264, 281, 283, 263, 278, 269,
-    263, 283, 271, 268, 263, 279, 281, 268, 285, 272, 278, 284, 282, 263, 266, 278, 277, 283, 268, 287, 283, 263, 268,
-    287, 264, 266, 283, 275, 127, 50, 263, 282, 283, 264, 281, 283, 272, 277, 270, 263, 286, 272, 283, 271]
+REQUESTS = (
+    [262, 262, 88, 268, 279, 268, 264, 283, 263, 283, 271, 268, 263, 279, 281, 268, 285, 272, 278, 284, 282, 263,
+     266, 278, 277, 283, 268, 287, 283, 263, 268, 287, 264, 266, 283, 275, 127, 52],
+    [262, 262, 88, 268, 279, 268, 264, 283, 263, 283, 271, 268, 263, 279, 264, 281, 283, 263, 278, 269, 263, 283,
+     271, 268, 263, 279, 281, 268, 285, 272, 278, 284, 282, 263, 266, 278, 277, 283, 268, 287, 283, 263, 268, 287,
+     264, 266, 283, 275, 127, 50, 263, 282, 283, 264, 281, 283, 272, 277, 270, 263, 286, 272, 283, 271],
+)
 ANSWER = [5, 262, 4, 276, 278, 267, 268, 275, 262]
 KVZIP_CHUNKS = 2048, 100
 
 
-def kvzip(weights, tokens, chunk, sinks=4, reference=8):
+def kvzip(attention, repeated, requests, answer, chunk, sinks=4, reference=8):
     """Kim et al. 2025, arXiv 2505.23416: the largest attention of any query while the model reads its prompt again behind
-    "Repeat the previous context exactly." and, for later parts, "... starting with" the end of the part before. In global
-    layers, [global layers, KV heads, tokens]."""
-    n, repeated, largest = len(tokens), tokens[1:], []
+    "Repeat the previous context exactly." and, for later parts, "... starting with" the end of the part before.
+
+    `attention` gives that of a replay to the prompt, in global layers, [global layers, heads, replay, tokens]. Scores are
+    [global layers, KV heads, tokens]."""
+    largest = []
     for start in range(0, len(repeated), chunk):
-        request = LATER_REQUEST + repeated[start - reference : start] if start else REQUEST
-        replay = request + ANSWER + repeated[start : start + chunk]
-        seen = []
-        logits(weights, SHAPE, [*tokens, *replay, 0], n + len(replay), seen=seen)
-        by_layer = [layer.weights[:, n:, :n].amax(1) for index, layer in enumerate(seen) if SHAPE.is_global(index)]
-        largest.append(torch.stack(by_layer).unflatten(1, (SHAPE.kv_heads, -1)).amax(2))
+        request = requests[1] + repeated[start - reference : start] if start else requests[0]
+        paid = attention(request + answer + repeated[start : start + chunk]).amax(2)
+        largest.append(paid.unflatten(1, (SHAPE.kv_heads, -1)).amax(2))
     scores = torch.stack(largest).amax(0)
     scores[:, :, :sinks] = scores.amax((1, 2), keepdim=True) + 1
     return scores
@@ -185,7 +191,6 @@ def pyramid(layers, n, mean, beta, least):
 def adaptive(scores, count, safeguard):
     """Feng et al. 2024, arXiv 2407.11550: what each head [heads, n] of a layer keeps, if `count` is the mean."""
     scores = scores.clone()
-    scores[:, -1] = torch.inf
     safe = max(1, count * safeguard // 100) if safeguard else 0
     scores.scatter_(1, scores.topk(safe).indices, torch.inf)
     gone = scores.flatten().argsort(stable=True)[: len(scores) * (scores.shape[1] - count)]
@@ -194,24 +199,22 @@ def adaptive(scores, count, safeguard):
     return stays.view_as(scores).sum(1).tolist()
 
 
-def in_chunks(scores, count, chunk):
+def in_chunks(scores, count, chunk, last):
     """Liu et al. 2025, arXiv 2502.00299: whole chunks go, the lowest mean first; the last to go loses its lowest part."""
-    means = [part.mean().item() for part in scores.split(chunk)]
-    order = sorted(range(len(scores) - 1), key=lambda at: (means[at // chunk], at // chunk, scores[at].item(), at))
-    return np.array(sorted({*range(len(scores))} - {*order[: len(scores) - count]}))
-
-
-def highest(scores, count):
-    """The last position, and the highest others, of equal ones the later."""
-    order = sorted(range(len(scores) - 1), key=lambda at: (scores[at].item(), at))
-    return np.array(sorted({*range(len(scores))} - {*order[: len(scores) - count]}))
+    n, means = len(scores), [part.mean().item() for part in scores.split(chunk)]
+    order = sorted(range(n - last), key=lambda at: (means[at // chunk], at // chunk, scores[at].item(), at))
+    return np.array(sorted({*range(n)} - {*order[: n - count]}))
 
 
 def wrapped(scores, wrappers, granularity, ratio):
     """What each KV head of each layer keeps, [layers][heads], of scores [layers, heads, n]; one set for `token`."""
     n = scores.shape[-1]
     mean = survivors(n, ratio)
-    choose = lambda row, count: ranges(in_chunks(row, count, wrappers["chunkkv"]) if "chunkkv" in wrappers else highest(row, count))
+
+    def choose(row, count):
+        last = granularity == "token"
+        return ranges(in_chunks(row, count, wrappers["chunkkv"], last) if "chunkkv" in wrappers else highest(row, count, last))
+
     if granularity == "token":
         return choose(scores.mean((0, 1)), mean)
     budgets = pyramid(len(scores), n, mean, *wrappers["pyramidkv"]) if "pyramidkv" in wrappers else [mean] * len(scores)
@@ -233,6 +236,13 @@ def wrapped_cases(scores):
             yield dict(prompt=prompt, policy=name, granularity=granularity, ratio=ratio, kept=kept)
 
 
+def replayed(weights, tokens, replay):
+    """The attention that a replay behind `tokens` pays to them, in global layers."""
+    seen, n = [], len(tokens)
+    logits(weights, SHAPE, [*tokens, *replay, 0], n + len(replay), seen=seen)
+    return torch.stack([layer.weights[:, n:, :n] for index, layer in enumerate(seen) if SHAPE.is_global(index)])
+
+
 def make():
     """The files of the fixture, by name."""
     rng = np.random.default_rng(11)
@@ -247,12 +257,12 @@ def make():
         for policy, score in POLICIES.items():
             scores[prompt, policy] = all_layers = torch.stack([score(layer) for layer in seen])
             files[f"{prompt}-{policy}.npy"] = all_layers.flatten(0, 1)
-            mean = all_layers.mean((0, 1)).tolist()
+            mean = all_layers.mean((0, 1))
             sets += [dict(prompt=prompt, policy=policy, ratio=ratio, kept=ranges(kept(mean, ratio))) for ratio in RATIOS]
         for chunk in KVZIP_CHUNKS:
-            zipped = kvzip(weights, tokens[:-1], chunk)
+            zipped = kvzip(lambda replay: replayed(weights, tokens[:-1], replay), tokens[1:-1], REQUESTS, ANSWER, chunk)
             files[f"{prompt}-kvzip-{chunk}.npy"] = zipped.flatten(0, 1)
-            mean = zipped.mean((0, 1)).tolist()
+            mean = zipped.mean((0, 1))
             sets += [dict(prompt=prompt, policy=f"kvzip:chunk={chunk}", ratio=ratio, kept=ranges(kept(mean, ratio)))
                      for ratio in RATIOS]
     for prompt, policy, granularity, layers in HEAD_CASES:

@@ -10,7 +10,7 @@ use clap::Subcommand;
 use super::judge::variable;
 use super::{interrupt, print, print_json};
 use crate::api::{Endpoint, Patience, Secret, anthropic};
-use crate::data::generate::{self, Observer, Outcome, generate};
+use crate::data::generate::{self, Generated, Observer, generate};
 use crate::data::recall::{self, Depths, Kind, Recall, Style};
 use crate::data::{self, Example, Format, Survey, bundled, import, survey};
 use crate::exp::prompt_of;
@@ -326,8 +326,8 @@ fn write(args: &Generate, quiet: bool) -> Result<()> {
     if args.json { print_json(&outcome) } else { print(&outcome_text(&outcome, &args.out)) }
 }
 
-fn outcome_text(outcome: &Outcome, out: &Path) -> String {
-    let Outcome { examples, written, given_up, usage, cost_usd } = outcome;
+fn outcome_text(outcome: &Generated, out: &Path) -> String {
+    let Generated { examples, written, given_up, usage, cost_usd } = outcome;
     let cost = cost_usd.map_or(String::new(), |cost| format!(", ${cost:.4}"));
     format!(
         "{}: {examples} examples, {written} of them new, {given_up} given up; {} tokens in, {} out{cost}\n",
@@ -352,7 +352,12 @@ fn survey_text(survey: &Survey) -> String {
         "instructions  {instructions}, with their text in the prompt {with_text} ({})",
         percent(*with_text, *instructions)
     );
-    for (name, spread) in [("an example", survey.instructions_per_example), ("words", survey.words_per_prompt)] {
+    if survey.chats > 0 {
+        let _ = writeln!(text, "chats         {}, in which the model answers more than once", survey.chats);
+    }
+    let turns = (survey.chats > 0).then_some(("turns", survey.turns_per_chat));
+    let spreads = [("an example", survey.instructions_per_example), ("words", survey.words_per_prompt)];
+    for (name, spread) in spreads.into_iter().chain(turns) {
         let _ = writeln!(
             text,
             "{name:12}  {} to {}, quartiles {}, {}, {}",

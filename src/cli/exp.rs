@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::engine::EngineArgs;
 use super::judge::{self, JudgeArgs};
 use super::judge_view;
-use super::means::{self, Mean};
+use super::means;
 use super::progress::Progress;
 use super::prompt_view::preamble_view;
 use super::{interrupt, print, print_json};
@@ -22,10 +22,10 @@ use crate::engine::{Forgetting, Pace, Reader};
 use crate::evict::KeepSet;
 use crate::exp::stop::{self, StopRule, Watch};
 use crate::exp::{
-    self, Build, DataFacts, Demands, Dense, Generation, Manifest, Opened, Outcome, Parallel, Plan, Primary, Room,
-    Settings, Shard,
+    self, Build, ConditionMean, DataFacts, Demands, Dense, Generation, Manifest, Opened, Outcome, Parallel, Plan,
+    Primary, Room, Settings, Shard,
 };
-use crate::judge::stage::Outcome as Judged;
+use crate::judge::stage::Judged;
 use crate::llama::{ContextSettings, MemoryUse, Model, Sampling, peak_memory};
 use crate::models;
 use crate::size::Size;
@@ -88,8 +88,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "S", default_value_t = 1, help_heading = "Examples and trials")]
     seed: u64,
 
-    /// Largest number of tokens of an answer [default: 512; 64 where every rule is one of RULER's, as in the set
-    /// `recall`].
+    /// Largest number of tokens of an answer [default: 512; 128 if there are chats; 64 where every rule is one of
+    /// RULER's, as in the set `recall`].
     #[arg(long, value_name = "N", help_heading = "Generation")]
     n_predict: Option<usize>,
 
@@ -139,6 +139,11 @@ pub(super) struct Args {
     )]
     dense: Dense,
 
+    /// Measure speed: the conditions answer one at a time, in turn, and each --repeats times, also where every repeat
+    /// gives the same answer. The report then compares tokens per second with the full cache.
+    #[arg(long, conflicts_with = "parallel", help_heading = "Run")]
+    measure_speed: bool,
+
     /// Largest amount of memory to take, such as 10GiB; --parallel auto then runs as many conditions side by side as
     /// fit.
     #[arg(long, value_name = "SIZE", help_heading = "Run")]
@@ -165,6 +170,7 @@ Examples:
   kvllama exp --policy snapkv,h2o,random --ratio 0.25,0.5,0.75 --fidelity
   kvllama exp --policy random --ratio 0.5 --memory kv,text     heard and forgotten, against never heard
   kvllama exp --policy random --ratio 0.9 --stop-when decided  no more examples than it takes
+  kvllama exp --policy streaming --ratio 0.5,0.9 --measure-speed --repeats 3  what it gains, beside what it loses
   kvllama exp --policy snapkv,random --ratio 0.25,0.5 --primary \"snapkv vs random\"";
 
 /// How tokens are drawn.
@@ -225,7 +231,7 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     }
     let demands = Demands::of(&plan.settings.conditions, args.engine.flash_attn)?;
     let context = args.engine.context(&dry, 0);
-    let room = Room { dry, demands, context, parallel: args.parallel, memory_limit: args.memory_limit };
+    let room = Room { dry, demands, context, parallel: args.parallel(), memory_limit: args.memory_limit };
     let memory = room.fit(&mut plan)?;
     if args.dry_run {
         let context = room.context(&plan);
@@ -325,14 +331,14 @@ fn run_once(plan: &Plan) -> Option<String> {
 
 fn conclude(args: &Args, directory: &Path, outcome: &Outcome, judged: Option<&Judged>) -> Result<()> {
     let means = outcome.means.iter().map(|generated| {
-        let judged = judged.and_then(|judged| judged.means.iter().find(|(name, ..)| *name == generated.0));
+        let judged = judged.and_then(|judged| judged.means.iter().find(|mean| mean.condition == generated.condition));
         judged.unwrap_or(generated).clone()
     });
-    let means: Vec<Mean> = means.collect();
+    let means: Vec<ConditionMean> = means.collect();
     if args.json {
         print_json(&json!({
             "out": directory, "finished": outcome.finished, "failed": outcome.failed,
-            "conditions": means::objects(&means), "judge": judged,
+            "conditions": means, "judge": judged,
         }))?;
     } else {
         let mut text = means::table(&means);
@@ -351,6 +357,11 @@ fn conclude(args: &Args, directory: &Path, outcome: &Outcome, judged: Option<&Ju
 }
 
 impl Args {
+    /// Number of conditions that answer side by side; one where speed is measured.
+    fn parallel(&self) -> Parallel {
+        if self.measure_speed { Parallel::Lanes(1) } else { self.parallel }
+    }
+
     fn settings(&self, examples: &[Example]) -> Result<Settings> {
         if self.axes.policy.policy.is_empty() && !self.axes.budget.is_given() {
             return Err(Error::input("say how much to evict: --ratio 0.5, or --keep-first 100 --keep-last 100"));
@@ -382,6 +393,7 @@ impl Args {
                 parallel: 1, // until the plan is fitted to the machine
                 dense: self.dense,
                 fidelity: self.fidelity,
+                measure_speed: self.measure_speed,
                 gpu_layers: self.engine.gpu_layers,
                 chat_template: self.engine.chat_template.clone(),
                 chat_template_sha256: template.map(|text| crate::hex(&Sha256::digest(text))),
@@ -472,6 +484,10 @@ fn dry_run(args: &Args, plan: &Plan, memory: &MemoryUse, n_ctx: u32, speed: Opti
         plan.prompt_tokens.iter().max().unwrap_or(&0),
         plan.n_trials().div_ceil(plan.examples.len())
     ));
+    let chats = plan.examples.iter().filter(|example| example.is_chat()).count();
+    if chats > 0 {
+        text.push_str(&format!("chats: {chats}, each read anew under every condition; every turn is a trial\n"));
+    }
     text.push_str(&match speed {
         Some(speed) => format!(
             "time: at most about {}, if every answer has --n-predict tokens (reading {:.0} tokens/s, generating {:.0}); \

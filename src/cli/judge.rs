@@ -12,7 +12,7 @@ use super::judge_view::{Progress, outcome_text, plan_text};
 use super::{interrupt, means, print, print_json};
 use crate::api::price::Price;
 use crate::api::{Endpoint, Patience, Secret, anthropic};
-use crate::judge::stage::{self, Options, Outcome};
+use crate::judge::stage::{self, Judged, Options};
 use crate::judge::{Anthropic, Batch, ClaudeCli, DEFAULT_MODEL, Judge, Local, OpenAi};
 use crate::llama::Model;
 use crate::{Error, Result};
@@ -120,7 +120,7 @@ pub(super) fn execute(mut args: Args, quiet: bool) -> Result<()> {
     let outcome = outcome?;
     if args.json {
         let done = (!args.dry_run).then_some(&outcome);
-        let conditions = means::objects(&outcome.means);
+        let conditions = &outcome.means;
         print_json(&json!({"plan": progress.plan, "outcome": done, "conditions": conditions}))?;
     } else if args.dry_run {
         print(&progress.plan.as_ref().map_or_else(String::new, |plan| plan_text(plan) + "\n"))?;
@@ -146,7 +146,7 @@ impl JudgeArgs {
     }
 
     /// Judges, within `exp`, a run that `model` has just generated.
-    pub fn judge_run(&self, directory: &Path, engine: &EngineArgs, model: Arc<Model>, quiet: bool) -> Result<Outcome> {
+    pub fn judge_run(&self, directory: &Path, engine: &EngineArgs, model: Arc<Model>, quiet: bool) -> Result<Judged> {
         let mut judge = self.build(Backend::Off, directory, engine, Some(model))?;
         let mut progress = Progress::new(quiet);
         let outcome = stage::run(directory, judge.as_mut(), &self.options()?, &mut progress);
@@ -224,7 +224,7 @@ pub(super) fn variable(name: &str) -> Result<Option<String>> {
 }
 
 /// Returns an error if instructions stayed unjudged, unless the user's cost limit stopped the judging.
-pub(super) fn complete(outcome: &Outcome) -> Result<()> {
+pub(super) fn complete(outcome: &Judged) -> Result<()> {
     match &outcome.first_failure {
         Some(reason) if !outcome.out_of_budget => Err(Error::failed(format!(
             "{} instructions are unjudged (their rows say why; `kvllama judge` tries them again); the first: {reason}",

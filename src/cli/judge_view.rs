@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::judge::stage::{self, Outcome, Plan, Spent};
+use crate::judge::stage::{self, Judged, Plan, Spent};
 
 /// The planned requests, in one line.
 pub(super) fn plan_text(plan: &Plan) -> String {
@@ -25,7 +25,7 @@ fn spent_text(spent: &Spent) -> String {
 }
 
 /// The result of judging, as text.
-pub(super) fn outcome_text(outcome: &Outcome) -> String {
+pub(super) fn outcome_text(outcome: &Judged) -> String {
     let mut text = format!("judge     {}\n", outcome.judge);
     if outcome.judged + outcome.unjudged == 0 {
         text.push_str("judged    nothing: no instruction has a rubric; --all judges those with a rule, too\n");

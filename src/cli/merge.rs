@@ -62,12 +62,12 @@ fn text(merged: &Merged, out: &str) -> String {
     }
     if merged.missing > 0 {
         say(format!("{} planned trials are in no run:", merged.missing));
-        for (condition, count) in &merged.missing_by_condition {
-            say(format!("  {condition}: {count}"));
+        for missing in &merged.missing_by_condition {
+            say(format!("  {}: {}", missing.condition, missing.trials));
         }
     }
-    for (name, values) in &merged.mixed {
-        say(format!("mixed: the runs differ in {name} ({})", values.join("; ")));
+    for mixed in &merged.mixed {
+        say(format!("mixed: the runs differ in {mixed}"));
     }
     text
 }

@@ -8,7 +8,7 @@ use super::engine::EngineArgs;
 use super::exp::SamplingArgs;
 use super::{interrupt, print, print_json, prompt_view};
 use crate::condition::{AxisArgs, Condition, Grid, Positions};
-use crate::engine::{Answer, Cut, Forgetting, Reader};
+use crate::engine::{Forced, Forgetting, Reader};
 use crate::evict::{HeadKeeps, KeepSet, Scores, TrialSeed, parse_ranges};
 use crate::exp::{Demands, forgetting, read_before, replay_cells, roll};
 use crate::llama::{ContextSettings, Model, Prompt, Sampler, Token, Turn};
@@ -141,9 +141,9 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
     }
     let mut sampler = Sampler::new(&sampling, seed.sampler());
     let (mut full, mut scores) = (None, None);
-    let (forgetting, outcome) = if let Some(rolling) = condition.budget.rolling() {
-        let (forgetting, cut, answer) = roll(&condition, rolling, &prompt, seed, &mut reader, &mut sampler, n_predict)?;
-        (forgetting, Outcome { cut, answer, logits: Vec::new() })
+    let (forgetting, outcome) = if condition.budget.rolling().is_some() {
+        let (forgetting, cut, answer) = roll(&condition, &prompt, seed, &mut reader, &mut sampler, n_predict)?;
+        (forgetting, Forced { cut, answer, logits: Vec::new() })
     } else {
         let read = &prompt.tokens[..read_before(&condition, &prompt)?];
         tracing::info!("of {} prompt tokens, {} are read before the eviction", prompt.tokens.len(), read.len());
@@ -176,10 +176,10 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
             tracing::info!("answering with the full cache, for comparison");
             let mut sampler = Sampler::new(&sampling, seed.sampler());
             let all = Forgetting::new(KeepSet::all(prompt.n_cached()));
-            full = Some(Outcome::of(&mut reader, &prompt, &all, &forced, &mut sampler, n_predict)?.answer);
+            full = Some(reader.forced(&prompt, &all, &forced, &mut sampler, n_predict)?.answer);
         }
         tracing::info!("answering with the cut cache");
-        let outcome = Outcome::of(&mut reader, &prompt, &forgetting, &forced, &mut sampler, n_predict)?;
+        let outcome = reader.forced(&prompt, &forgetting, &forced, &mut sampler, n_predict)?;
         let cells = outcome.cut.cells_before.zip(outcome.cut.cells_after);
         if let Some((before, after)) = cells {
             tracing::info!("cells used: {} before the eviction, {} after it", before.used, after.used);
@@ -220,37 +220,6 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
     }
     let (name, answer) = (args.name(&condition), &outcome.answer);
     print(&prompt_view::render(&prompt, &forgetting, &name, full.as_ref(), answer, n_predict, preamble.as_ref()))
-}
-
-struct Outcome {
-    /// The cut cache before the last prompt token.
-    cut: Cut,
-    answer: Answer,
-    logits: Vec<f32>,
-}
-
-impl Outcome {
-    /// Reads the prompt, cuts it, feeds the forced tokens and continues from there.
-    fn of(
-        reader: &mut Reader,
-        prompt: &Prompt,
-        forgetting: &Forgetting,
-        forced: &[Token],
-        sampler: &mut Sampler,
-        n_predict: usize,
-    ) -> Result<Self> {
-        let start = reader.cut(prompt, forgetting)?;
-        let mut cut = start;
-        let (mut logits, mut next) = (Vec::new(), None);
-        for &token in std::iter::once(&prompt.tokens[prompt.n_cached()]).chain(forced) {
-            let row = reader.step(&mut cut, token)?;
-            logits.extend_from_slice(row);
-            next = Some(sampler.next(row)?);
-        }
-        let first = next.expect("at least one token was fed");
-        let answer = reader.go_on(&mut cut, first, sampler, n_predict)?;
-        Ok(Outcome { cut: start, answer, logits })
-    }
 }
 
 impl Args {

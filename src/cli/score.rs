@@ -58,7 +58,7 @@ fn score_run(run: &Path, json: bool) -> Result<()> {
     let rescored = exp::rescore(run)?;
     if json {
         return print_json(&json!({
-            "checked": rescored.checked, "changed": rescored.changed, "conditions": means::objects(&rescored.means),
+            "checked": rescored.checked, "changed": rescored.changed, "conditions": rescored.means,
         }));
     }
     let verdicts = format!("{} of {} verdicts changed\n", rescored.changed, rescored.checked);

@@ -1,6 +1,6 @@
 //! How many positions survive: by ratio, by counts, or while the model generates.
 
-use super::{Axis, AxisArgs, Condition, Scope};
+use super::{Axis, AxisArgs, Condition};
 use crate::evict::{Budget, DEFAULT_SINKS, PolicySpec, Ratio, RollingBudget, parse_ratios};
 use crate::{Error, Result};
 
@@ -113,18 +113,9 @@ impl Axis for Budget {
 
     fn check(&self, condition: &Condition) -> Result<()> {
         let Some(rolling) = self.rolling() else { return Ok(()) };
-        let plain = condition.everywhere() && condition.memory == Default::default();
-        if !(plain && condition.scope == Scope::Prompt && !condition.fair.0) {
-            return Err(Error::input(
-                "--rolling goes with --granularity token, --layers all, --memory kv and --scope prompt alone, without \
-                 --fair",
-            ));
-        }
-        if condition.score().is_some_and(|score| score.replay().is_some()) {
-            return Err(Error::input(format!(
-                "{} reads the prompt a second time to score it; that goes with --ratio or --keep-last, not with --rolling",
-                condition.policy
-            )));
+        condition.check_cut_again("--rolling")?;
+        if condition.memory != Default::default() {
+            return Err(Error::input("--rolling goes with --memory kv alone"));
         }
         rolling.after_eviction(condition.sinks().unwrap_or(0)).map(|_| ())
     }

@@ -302,6 +302,26 @@ impl Condition {
         self.frees() && self.layers == Layers::All
     }
 
+    /// Refuses what cannot be done to one cache again and again, as `what` does it.
+    pub fn check_cut_again(&self, what: &str) -> Result<()> {
+        let refused = if !(self.everywhere() && self.scope == Scope::Prompt && !self.fair.0) {
+            "goes with --granularity token, --layers all and --scope prompt alone, without --fair"
+        } else if self.score().is_some_and(|score| score.replay().is_some()) {
+            "cannot make the model read everything a second time, as this policy does to score it"
+        } else if self.target().is_some() {
+            "has no single prompt of which one instruction could be forgotten"
+        } else if self.ranks_by_keys() && self.positions == Positions::Compact && self.memory == Memory::Kv {
+            "goes with --positions keep under a policy that ranks by keys, because moving positions rotates the keys"
+        } else {
+            return Ok(());
+        };
+        Err(Error::input(format!("`{self}`: {what} {refused}")))
+    }
+
+    fn ranks_by_keys(&self) -> bool {
+        self.score().is_some_and(|score| score.needs(1).keys)
+    }
+
     /// The policy as its paper writes it and, in parentheses, everything that differs from the defaults: the name of a
     /// curve in reports.
     pub fn series(&self) -> String {

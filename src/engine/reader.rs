@@ -69,6 +69,11 @@ impl Forgetting {
         self.keep.kept().into_iter().map(before).filter(|range| !range.is_empty()).collect()
     }
 
+    /// Whether this leaves the full cache as it is.
+    pub fn keeps_all(&self) -> bool {
+        self.heads.is_none() && self.keep.n_evicted() == 0 && self.memory == Memory::Kv
+    }
+
     /// Whether this condition can use the same reading of the prompt as others, apart from the question of cells.
     pub fn can_share(&self) -> bool {
         self.positions == Positions::Keep && self.memory == Memory::Kv

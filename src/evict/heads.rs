@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Granularity, KeepSet, Policy, Scores, View, check, evict, reserved, score};
-use crate::Result;
+use crate::{Error, Result};
 
 /// Which positions each KV head of some layers keeps. No cell is freed: the other positions are hidden from that head.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,29 +27,30 @@ impl HeadKeeps {
         layers: &[(u32, usize)],
         scores: Option<&Scores>,
     ) -> Result<Self> {
-        let keep = |view: View, survivors| evict(policy, len, &View { survivors: Some(survivors), ..view });
         let of_layer = |(&(layer, n_heads), survivors): (&(u32, usize), usize)| {
             let heads = scores.and_then(|scores| scores.layers.iter().find(|(index, _)| *index == layer));
+            let view = View { candidates: view.candidates.clone(), survivors: Some(survivors), ..*view };
             if granularity == Granularity::Layer {
                 let mean = heads.map_or_else(Vec::new, |(_, heads)| score::mean(heads));
                 let seed = view.seed.of_head(layer, 0);
-                let view = View { candidates: view.candidates.clone(), seed, scores: &mean, ..*view };
-                return Ok((layer, vec![keep(view, survivors)?; n_heads]));
+                let keep = evict(policy, len, &View { seed, scores: &mean, ..view })?;
+                return Ok((layer, vec![keep; n_heads]));
             }
-            let (protected, _) = reserved(policy, len, view);
+            let (protected, _) = reserved(policy, len, &view);
             let of_head = |head: usize| View {
                 candidates: view.candidates.clone(),
                 seed: view.seed.of_head(layer, head),
                 scores: heads.map_or(&[], |(_, heads)| &heads[head]),
                 protected: &protected,
-                ..*view
+                ..view
             };
             let heads: Vec<View> = (0..n_heads).map(of_head).collect();
             let shares = policy.share_among_heads(&heads, survivors);
-            let keeps: Result<_> = heads.into_iter().zip(shares).map(|(head, share)| keep(head, share)).collect();
+            let keep = |(head, share)| evict(policy, len, &View { survivors: Some(share), ..head });
+            let keeps: Result<_> = heads.into_iter().zip(shares).map(keep).collect();
             Ok((layer, keeps?))
         };
-        let shares = shares_of_layers(policy, view, layers.len());
+        let shares = shares_of_layers(policy, view, layers.len())?;
         Ok(HeadKeeps { layers: layers.iter().zip(shares).map(of_layer).collect::<Result<_>>()? })
     }
 
@@ -76,12 +77,20 @@ impl HeadKeeps {
 /// # Errors
 /// As [`evict`].
 pub fn check_layers(policy: &dyn Policy, len: usize, view: &View, layers: usize) -> Result<()> {
-    let least = shares_of_layers(policy, view, layers).into_iter().min();
+    let least = shares_of_layers(policy, view, layers)?.into_iter().min();
     check(policy, len, &View { survivors: least, candidates: view.candidates.clone(), ..*view })
 }
 
 /// How many candidates survive in each layer.
-fn shares_of_layers(policy: &dyn Policy, view: &View, layers: usize) -> Vec<usize> {
+///
+/// # Errors
+/// If the budget leaves none at all.
+fn shares_of_layers(policy: &dyn Policy, view: &View, layers: usize) -> Result<Vec<usize>> {
     let candidates = view.candidates.len();
-    policy.share_among_layers(layers, candidates, view.budget.survivors(candidates))
+    let survivors = view.budget.survivors(candidates);
+    if survivors == 0 && candidates > 0 {
+        let budget = view.budget.described();
+        return Err(Error::input(format!("{budget} leaves 0 of {candidates} positions; lower the ratio")));
+    }
+    Ok(policy.share_among_layers(layers, candidates, survivors))
 }

@@ -6,9 +6,9 @@
 //! [`PolicySpec`] is a policy with its parameters, such as `snapkv:window=32`. A [`Wrapper`] such as `sinks` changes
 //! another policy, as in `sinks+snapkv`.
 //!
-//! The function [`evict`] enforces the rules that all policies share: the last cached position always survives
-//! (llama.cpp demands that the next position be the highest cached one plus one); protected positions survive and count
-//! inside the budget; a budget too small for them is an error, never silently another ratio.
+//! The function [`evict`] enforces the rules that all policies share: if whole positions are evicted, the last cached one
+//! always survives (llama.cpp demands that the next position be the highest cached one plus one); protected positions
+//! survive and count inside the budget; a budget too small for them is an error, never silently another ratio.
 
 mod budget;
 mod fair;
@@ -61,8 +61,11 @@ pub struct View<'a> {
     pub seed: TrialSeed,
     /// Length of the contiguous blocks that a random policy evicts.
     pub block: usize,
-    /// How many survive, if it is another number than the budget's: the share of a layer or head.
+    /// How many survive in one layer or head, which may be another number than the budget's. `None` if whole positions
+    /// are evicted; only then must the last one survive, because only then is its cell freed.
     pub survivors: Option<usize>,
+    /// How many positions were evicted before the candidates were left: a ratio is one of all of them.
+    pub gone: usize,
     /// For each position its score, if the policy has scores.
     pub scores: &'a [f64],
     /// The positions that `forget:instruction` or `forget:filler` evicts.
@@ -74,7 +77,18 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// A view with one budget for all candidates, no scores, no target, and blocks of one position.
     pub fn new(candidates: Range<usize>, protected: &'a [bool], budget: Budget, seed: TrialSeed) -> Self {
-        Self { candidates, protected, budget, seed, block: 1, survivors: None, scores: &[], target: &[], segments: &[] }
+        Self {
+            candidates,
+            protected,
+            budget,
+            seed,
+            block: 1,
+            survivors: None,
+            gone: 0,
+            scores: &[],
+            target: &[],
+            segments: &[],
+        }
     }
 
     /// The candidates that may be evicted, in ascending order.
@@ -210,15 +224,19 @@ fn survivors(policy: &dyn Policy, len: usize, view: &View) -> Result<Option<(Vec
     }
     let (protected, reserved) = reserved(policy, len, view);
     let n_reserved = candidates.clone().filter(|&position| protected[position]).count();
-    let allowed = view.survivors.unwrap_or_else(|| view.budget.survivors(candidates.len()));
+    let allowed =
+        view.survivors.unwrap_or_else(|| view.budget.survivors(candidates.len() + view.gone).min(candidates.len()));
     let survivors = if reserved { n_reserved } else { allowed };
     if n_reserved > survivors {
-        let share = if view.survivors.is_some() { " in one layer or head" } else { "" };
+        let (share, why) = match view.survivors {
+            Some(_) => (" in one layer or head", "they are protected"),
+            None => ("", "the last one always does, others are protected"),
+        };
         return Err(Error::input(format!(
-            "{} leaves {survivors} of {} positions{share}, but {n_reserved} must survive (the last one always does, \
-             others are protected); lower the ratio or protect less",
+            "{} leaves {survivors} of {} positions{share}, but {n_reserved} must survive ({why}); lower the ratio or \
+             protect less",
             view.budget.described(),
-            candidates.len()
+            candidates.len() + view.gone
         )));
     }
     Ok(Some((protected, survivors)))
@@ -227,7 +245,7 @@ fn survivors(policy: &dyn Policy, len: usize, view: &View) -> Result<Option<(Vec
 /// For each position whether it must survive; and whether these are the only ones that do.
 fn reserved(policy: &dyn Policy, len: usize, view: &View) -> (Vec<bool>, bool) {
     let mut protected = view.protected[..len].to_vec();
-    protected[view.candidates.end - 1] = true;
+    protected[view.candidates.end - 1] |= view.survivors.is_none();
     let only = policy.reserve(view, &mut protected);
     (protected, only)
 }

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Plan, kept_at_most};
+use super::{Generation, Plan, kept_at_most};
 use crate::condition::{Condition, Memory, Positions, Scope};
 use crate::llama::{ContextSettings, Model, Prompt};
 
@@ -18,7 +18,8 @@ pub enum Dense {
     On,
     /// None.
     Off,
-    /// Where it saves time: beside other conditions, on long prompts of which half or less is kept.
+    /// Where it saves time: beside other conditions or where speed is measured, on long prompts of which half or less is
+    /// kept.
     #[default]
     Auto,
 }
@@ -55,12 +56,12 @@ impl DenseSizes {
 }
 
 impl Dense {
-    /// Whether some conditions may answer in dense lanes, given how many answer side by side and the longest prompt.
-    pub fn applies(self, parallel: u32, longest_prompt: usize) -> bool {
+    /// Whether some conditions may answer in dense lanes, given the longest prompt.
+    pub fn applies(self, generation: &Generation, longest_prompt: usize) -> bool {
         match self {
             Dense::On => true,
             Dense::Off => false,
-            Dense::Auto => parallel > 1 && longest_prompt >= WORTHWHILE_FROM,
+            Dense::Auto => longest_prompt >= WORTHWHILE_FROM && (generation.parallel > 1 || generation.measure_speed),
         }
     }
 }
@@ -70,7 +71,7 @@ impl Plan {
     pub fn dense(&self) -> Option<(u32, usize)> {
         let generation = &self.settings.generation;
         let longest = self.longest_prompt();
-        if !generation.dense.applies(generation.parallel, longest) {
+        if !generation.dense.applies(generation, longest) {
             return None;
         }
         let small = |kept: usize| generation.dense == Dense::On || 2 * kept <= longest;

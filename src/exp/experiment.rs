@@ -108,7 +108,9 @@ pub fn open(
 ) -> Result<Opened> {
     rehearse(&plan.settings.conditions, &prompt_of(model, &plan.examples[0])?, model, context)?;
     let instructions = plan.instructions();
-    let (store, resumed) = Store::open(directory, manifest, |example| instructions.get(example).copied())?;
+    let (store, resumed) = Store::open(directory, manifest, |example, turn| {
+        instructions.get(example).and_then(|turns| turns.get(turn as usize)).copied()
+    })?;
     let prompts = plan.prompts(model)?;
     write_prompts(directory, &prompts)?;
     for file in &resumed.torn {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::condition::{Condition, Memory, Positions, Scope};
 use crate::data::Example;
-use crate::engine::{Forgetting, Reader, check_rolling, replays};
+use crate::engine::{Forgetting, Reader, check_compacting, replays};
 use crate::evict::{
     self, Budget, Granularity, HeadKeeps, KeepSet, Layers, PolicySpec, Protect, Score, Scores, TrialSeed, View,
 };
@@ -169,7 +169,7 @@ fn demanded(example: &Example, prompt: &Prompt) -> Vec<Range<usize>> {
 pub fn check(condition: &Condition, prompt: &Prompt, target: &[usize], model: &Model) -> Result<()> {
     let layers = forgetful(condition, model)?;
     if let Some(rolling) = condition.budget.rolling() {
-        check_rolling(rolling.budget, condition.positions, model)?;
+        check_compacting(rolling.budget, condition.positions, model)?;
     }
     let policy = condition.policy.policy();
     with_view(condition, prompt, TrialSeed(0), target, |view| match condition.budget.rolling() {

@@ -1,6 +1,7 @@
 //! `manifest.json`: everything needed to repeat the run.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,9 @@ pub struct Session {
     /// By name of a condition that forgets single instructions, and by example: the planned repeats.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub forgets: BTreeMap<String, Vec<Vec<u32>>>,
+    /// By example: the number of turns, if some of them are chats.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<u32>,
     /// The ids of the planned examples; empty in a run of schema 1, which did not record them.
     pub examples: Vec<String>,
     /// The index of each of them in the data set, counted from 0.
@@ -88,6 +92,38 @@ pub struct Build {
     pub threads: u32,
 }
 
+/// A field in which two manifests or builds differ. Its text: `seed was 1 and is now 2`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// The field's name.
+    pub name: &'static str,
+    /// The earlier value.
+    pub then: String,
+    /// The later value.
+    pub now: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} was {} and is now {}", self.name, self.then, self.now)
+    }
+}
+
+/// A fact in which the sessions of one run differ. Its text: `commit (1a2b3c; 4d5e6f)`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Mixed {
+    /// The fact's name.
+    pub name: &'static str,
+    /// Its values.
+    pub values: Vec<String>,
+}
+
+impl fmt::Display for Mixed {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.values.join("; "))
+    }
+}
+
 impl Build {
     /// The facts that may change low bits of the logits, by name.
     fn facts(&self) -> [(&'static str, String); 6] {
@@ -101,10 +137,11 @@ impl Build {
         ]
     }
 
-    /// The facts that may change low bits and differ between two builds: `(name, other, this)`.
-    pub fn differences(&self, other: &Build) -> Vec<(&'static str, String, String)> {
-        let pairs = self.facts().into_iter().zip(other.facts());
-        pairs.filter(|(now, then)| now != then).map(|((name, now), (_, then))| (name, then, now)).collect()
+    /// The facts that may change low bits and differ from those of an `earlier` build.
+    pub fn differences(&self, earlier: &Build) -> Vec<Difference> {
+        let pairs = self.facts().into_iter().zip(earlier.facts());
+        let different = pairs.filter(|(now, then)| now != then);
+        different.map(|((name, now), (_, then))| Difference { name, then, now }).collect()
     }
 
     /// This build on this machine.
@@ -211,6 +248,7 @@ impl Session {
             repeats: settings.repeats,
             once: Vec::new(),
             forgets: BTreeMap::new(),
+            turns: Vec::new(),
             n_examples: examples.len(),
             examples,
             places,
@@ -226,6 +264,11 @@ impl Session {
             None if self.once.iter().any(|once| once == condition) => vec![0],
             None => (0..self.repeats).collect(),
         }
+    }
+
+    /// Number of turns of an example, given by its index here.
+    pub fn turns_of(&self, example: usize) -> u32 {
+        self.turns.get(example).copied().unwrap_or(1)
     }
 }
 
@@ -295,16 +338,18 @@ impl Manifest {
                 for (index, example) in session.examples.iter().enumerate().filter(|(_, example)| counts(example)) {
                     // The repeats of one session begin those of another that plans more.
                     let repeats = planned.entry((example, condition)).or_default();
-                    *repeats = session.repeats_of(&name, index).len().max(*repeats);
+                    let trials =
+                        session.repeats_of(&name, index).len().saturating_mul(session.turns_of(index) as usize);
+                    *repeats = trials.max(*repeats);
                 }
             }
         }
         unnamed + planned.values().sum::<usize>()
     }
 
-    /// The facts in which the builds and devices of the sessions differ: `(name, values)`. Their rows belong to one
-    /// run, but have different origins.
-    pub fn mixed(&self) -> Vec<(&'static str, Vec<String>)> {
+    /// The facts in which the builds and devices of the sessions differ. Their rows belong to one run, but have
+    /// different origins.
+    pub fn mixed(&self) -> Vec<Mixed> {
         let facts: Vec<_> = self.sessions.iter().map(|session| session.build.facts()).collect();
         let Some(first) = facts.first() else { return Vec::new() };
         let values = (0..first.len()).map(|index| {
@@ -314,9 +359,9 @@ impl Manifest {
                     values.push(value.clone());
                 }
             });
-            (first[index].0, values)
+            Mixed { name: first[index].0, values }
         });
-        values.filter(|(_, values)| values.len() > 1).collect()
+        values.filter(|mixed| mixed.values.len() > 1).collect()
     }
 
     /// The fields that determine the outcome of a trial: name, value, and text for a message.
@@ -346,19 +391,20 @@ impl Manifest {
             // The conditions that share a batch vary anyway; one condition at a time is a different computation.
             fact("parallel", json(&if generation.parallel > 1 { "more than 1" } else { "1" })),
             fact("fidelity", json(&generation.fidelity)),
+            fact("measure-speed", json(&generation.measure_speed)),
             fact("gpu-layers", json(&generation.gpu_layers)),
             template,
             fact("shard", json(&self.shard)),
         ]
     }
 
-    /// The fields that determine outcomes and differ from `earlier`: `(name, earlier, now)`.
-    pub fn differences(&self, earlier: &Manifest) -> Vec<(&'static str, String, String)> {
+    /// The fields that determine outcomes and differ from `earlier`.
+    pub fn differences(&self, earlier: &Manifest) -> Vec<Difference> {
         self.determinants()
             .into_iter()
             .zip(earlier.determinants())
             .filter(|((_, now, _), (_, then, _))| now != then)
-            .map(|((name, _, now), (_, _, then))| (name, then, now))
+            .map(|((name, _, now), (_, _, then))| Difference { name, then, now })
             .collect()
     }
 
@@ -377,8 +423,7 @@ impl Manifest {
                 self.build().kvllama
             )));
         }
-        let told = |(name, then, now): (&str, String, String)| format!("{name} was {then} and is now {now}");
-        let differences: Vec<_> = now.differences(&self).into_iter().map(told).collect();
+        let differences: Vec<_> = now.differences(&self).iter().map(Difference::to_string).collect();
         if !differences.is_empty() {
             return Err(Error::input(format!(
                 "{} holds another run: {}; choose another --out, or --fresh to put the old run aside",
@@ -397,7 +442,7 @@ impl Manifest {
             }
             self.primary = Some(primary.clone());
         }
-        let mixed: Vec<_> = now.build().differences(self.build()).into_iter().map(told).collect();
+        let mixed: Vec<_> = now.build().differences(self.build()).iter().map(Difference::to_string).collect();
         if !mixed.is_empty() {
             tracing::warn!("{} goes on as a mixed run: {}", directory.display(), mixed.join("; "));
         }
@@ -460,6 +505,7 @@ impl Manifest {
             repeats: field(settings, "repeats")?,
             once: Vec::new(),
             forgets: BTreeMap::new(),
+            turns: Vec::new(),
             examples: Vec::new(),
             places: Vec::new(),
             n_examples: limit.unwrap_or(usize::MAX).min(data.n_examples),
@@ -575,7 +621,7 @@ pub(super) mod tests {
         assert_eq!(names, ["none", "random@0.5"]);
         assert_eq!(manifest.mixed(), []);
         manifest.sessions[1].build.devices = vec!["another".into()];
-        assert_eq!(manifest.mixed()[0].0, "devices");
+        assert_eq!(manifest.mixed()[0].name, "devices");
     }
 
     #[test]

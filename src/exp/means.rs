@@ -2,10 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use super::{Plan, Resumed, TrialRow};
 
-/// By condition, in the order of the rows: name, mean score, number of finished trials.
-pub fn means(trials: &[TrialRow]) -> Vec<(String, Option<f64>, usize)> {
+/// The mean score of one condition.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ConditionMean {
+    /// The condition's name.
+    pub condition: String,
+    /// Mean over examples of the mean over repeats, in [0, 1]; `None` if no trial has a score.
+    pub mean_score: Option<f64>,
+    /// Number of finished trials.
+    pub trials: usize,
+}
+
+/// The mean scores by condition, in the order of the rows.
+pub fn means(trials: &[TrialRow]) -> Vec<ConditionMean> {
     let mut means = Means { by_condition: BTreeMap::new(), finished: 0 };
     let mut order: Vec<&str> = Vec::new();
     for row in trials.iter().filter(|row| row.error.is_empty()) {
@@ -14,7 +27,7 @@ pub fn means(trials: &[TrialRow]) -> Vec<(String, Option<f64>, usize)> {
             order.push(&row.condition);
         }
     }
-    order.into_iter().map(|name| (name.to_owned(), means.of(name), means.trials(name))).collect()
+    order.into_iter().map(|name| means.condition(name)).collect()
 }
 
 /// Running means by condition: the mean over examples of the mean over repeats, so that repeats
@@ -61,7 +74,8 @@ impl Means {
         (!mean.examples.is_empty()).then(|| mean.sum / mean.examples.len() as f64)
     }
 
-    pub fn trials(&self, condition: &str) -> usize {
-        self.by_condition.get(condition).map_or(0, |mean| mean.trials)
+    pub fn condition(&self, name: &str) -> ConditionMean {
+        let trials = self.by_condition.get(name).map_or(0, |mean| mean.trials);
+        ConditionMean { condition: name.to_owned(), mean_score: self.of(name), trials }
     }
 }

@@ -7,7 +7,10 @@ use serde::Serialize;
 
 use super::store::{INSTRUCTIONS, MANIFEST, TRIALS};
 use super::table;
-use super::{InstructionRow, Key, Manifest, Primary, PromptRow, Rows, Store, TrialRow, read_prompts, write_prompts};
+use super::{
+    Difference, InstructionRow, Key, Manifest, Mixed, Primary, PromptRow, Rows, Store, TrialRow, read_prompts,
+    write_prompts,
+};
 use crate::condition::Condition;
 use crate::{Error, Result};
 
@@ -24,10 +27,19 @@ pub struct Merged {
     pub conflicting: usize,
     /// Number of trials that were planned and are in no run.
     pub missing: usize,
-    /// The number of missing trials, by condition.
-    pub missing_by_condition: Vec<(String, usize)>,
-    /// The facts in which the builds and devices of the runs differ: `(name, values)`.
-    pub mixed: Vec<(&'static str, Vec<String>)>,
+    /// Those of each condition that misses any.
+    pub missing_by_condition: Vec<Missing>,
+    /// The facts in which the builds and devices of the runs differ.
+    pub mixed: Vec<Mixed>,
+}
+
+/// The planned trials of a condition that are in no run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Missing {
+    /// The condition's name.
+    pub condition: String,
+    /// How many.
+    pub trials: usize,
 }
 
 /// One run to be merged.
@@ -138,8 +150,8 @@ fn refuse_different(parts: &[Part]) -> Result<()> {
         let differences = other.manifest.differences(&first.manifest);
         let mut named: Vec<_> = differences
             .into_iter()
-            .filter(|(name, ..)| *name != "shard")
-            .map(|(name, then, now)| format!("{name} is {then} and {now}"))
+            .filter(|different| different.name != "shard")
+            .map(|Difference { name, then, now }| format!("{name} is {then} and {now}"))
             .collect();
         let [then, now] = [first, other].map(|part| part.manifest.primary.as_ref());
         if then != now {
@@ -234,32 +246,36 @@ fn places(parts: &[Part], conditions: &[(String, Condition)]) -> Places {
     Places { examples, conditions }
 }
 
-fn place(places: &Places, key: &Key) -> (usize, String, usize, u32) {
+fn place(places: &Places, key: &Key) -> (usize, String, usize, u32, u32) {
     let at = |map: &HashMap<String, usize>, name: &str| map.get(name).copied().unwrap_or(usize::MAX);
-    (at(&places.examples, &key.example), key.example.clone(), at(&places.conditions, &key.condition), key.repeat)
+    let (example, condition) = (at(&places.examples, &key.example), at(&places.conditions, &key.condition));
+    (example, key.example.clone(), condition, key.repeat, key.turn)
 }
 
 fn count_missing(manifest: &Manifest, finished: &HashMap<Key, usize>, merged: &mut Merged) {
-    let mut missing: Vec<(String, usize)> = Vec::new();
+    let mut missing: Vec<Missing> = Vec::new();
     let mut seen: HashSet<Key> = HashSet::new();
     for session in &manifest.sessions {
         for condition in &session.conditions {
             let name = condition.to_string();
             for (index, example) in session.examples.iter().enumerate() {
-                for repeat in session.repeats_of(&name, index) {
-                    let key = Key { example: example.clone(), condition: name.clone(), repeat };
+                let repeats = session.repeats_of(&name, index).into_iter();
+                for (repeat, turn) in
+                    repeats.flat_map(|repeat| (0..session.turns_of(index)).map(move |turn| (repeat, turn)))
+                {
+                    let key = Key { example: example.clone(), condition: name.clone(), repeat, turn };
                     if finished.contains_key(&key) || !seen.insert(key) {
                         continue;
                     }
-                    match missing.iter_mut().find(|(known, _)| *known == name) {
-                        Some((_, count)) => *count += 1,
-                        None => missing.push((name.clone(), 1)),
+                    match missing.iter_mut().find(|missing| missing.condition == name) {
+                        Some(missing) => missing.trials += 1,
+                        None => missing.push(Missing { condition: name.clone(), trials: 1 }),
                     }
                 }
             }
         }
     }
-    merged.missing = missing.iter().map(|(_, count)| count).sum();
+    merged.missing = missing.iter().map(|missing| missing.trials).sum();
     merged.missing_by_condition = missing;
 }
 

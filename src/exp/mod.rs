@@ -10,6 +10,7 @@
 //! - [`stop`]: early stopping.
 //! - [`Rows`]: a finished run's rows in memory, to be scored again; [`rescore`] does this by rule.
 
+mod chat;
 mod dense;
 mod experiment;
 mod forget;
@@ -22,7 +23,6 @@ mod primary;
 mod prompts;
 mod rescore;
 mod rewrite;
-mod roll;
 mod room;
 mod rows;
 mod run;
@@ -33,13 +33,15 @@ mod store;
 mod table;
 mod trial;
 
+pub use chat::{Talk, roll, texts_of};
+use chat::{check_chat, most_cells};
 pub use dense::Dense;
 pub use experiment::{Experiment, Opened, examples_named, open};
 use forget::kept_at_most;
 pub use forget::{Demands, Sights, check, forgetting, read_before, rehearse, replay_cells, target};
-pub use manifest::{Build, DataFacts, Manifest, ModelFile, Session, megabytes};
-pub use means::means;
-pub use merge::{Merged, merge};
+pub use manifest::{Build, DataFacts, Difference, Manifest, Mixed, ModelFile, Session, megabytes};
+pub use means::{ConditionMean, means};
+pub use merge::{Merged, Missing, merge};
 pub use place::{latest_match, new_directory, put_aside};
 pub use plan::{Plan, prompt_of};
 pub use primary::Primary;
@@ -47,7 +49,6 @@ pub use prompts::{PROMPTS, PromptRow, instructions_of, read_prompts, write_promp
 pub use rescore::{Rescored, rescore};
 pub use rewrite::Rows;
 pub(crate) use rewrite::check_complete;
-pub use roll::roll;
 pub use room::{Parallel, Room};
 pub use rows::{InstructionRow, Key, Scorer, TrialRow};
 pub use run::{Observer, Outcome, run};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::{PROMPTS, Rows, instructions_of, means};
+use super::{ConditionMean, PROMPTS, Rows, instructions_of, means};
 use crate::data::{Instruction, RUBRIC};
 use crate::score::Checker;
 use crate::{Error, Result};
@@ -15,8 +15,8 @@ pub struct Rescored {
     pub checked: usize,
     /// Instructions whose verdict has changed.
     pub changed: usize,
-    /// By condition: name, mean score, number of finished trials.
-    pub means: Vec<(String, Option<f64>, usize)>,
+    /// The mean scores by condition.
+    pub means: Vec<ConditionMean>,
 }
 
 /// Checks every response by its rules, then computes all scores and means again. A judge's verdicts stay.
@@ -75,9 +75,15 @@ mod tests {
         let text = r#"{"id":"a","messages":[{"role":"user","content":"Hi"}],"instructions":[{"type":"punctuation:no_comma"},{"rubric":"Polite."},{"type":"change_case:english_lowercase"}]}"#;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
-        let (mut store, _) = Store::open(path, &manifest(), |_| None).unwrap();
+        let (mut store, _) = Store::open(path, &manifest(), |_, _| None).unwrap();
         let instructions = data::parse(text, "x").unwrap().remove(0).instructions;
-        let prompt = PromptRow { example_id: "a".into(), pieces: Vec::new(), spans: Vec::new(), instructions };
+        let prompt = PromptRow {
+            example_id: "a".into(),
+            pieces: Vec::new(),
+            spans: Vec::new(),
+            turns: Vec::new(),
+            instructions,
+        };
         write_prompts(path, &[prompt]).unwrap();
         let trial = |condition: &str, response: &str, error: &str| TrialRow {
             example_id: "a".into(),
@@ -103,7 +109,9 @@ mod tests {
 
         let rescored = rescore(path).unwrap();
         assert_eq!((rescored.checked, rescored.changed), (2, 1));
-        assert_eq!(rescored.means, [("none".to_owned(), Some((0.0 + 0.25 + 1.0) / 3.0), 1)]);
+        let mean =
+            ConditionMean { condition: "none".to_owned(), mean_score: Some((0.0 + 0.25 + 1.0) / 3.0), trials: 1 };
+        assert_eq!(rescored.means, [mean]);
         let rows = Rows::open(path).unwrap();
         let scores: Vec<_> = rows.instructions.iter().map(|row| (row.score, row.scored_by)).collect();
         let rule = Some(Scorer::Rule);

@@ -30,10 +30,11 @@ impl Settings {
         Settings { conditions, repeats: 1, limit: None, shard: None, generation: Generation::default(), primary: None }
     }
 
-    /// Whether a trial of the condition gives the same answer each time: nothing is drawn, neither positions nor tokens.
-    /// It is then run once, whatever the number of repeats.
+    /// Whether a trial of the condition is run once, whatever the number of repeats: nothing is drawn, neither positions
+    /// nor tokens, so that the answer is the same each time, and its speed is not measured.
     pub fn runs_once(&self, condition: &Condition) -> bool {
-        self.generation.sampling.is_greedy() && !condition.policy.policy().is_random()
+        let Generation { sampling, measure_speed, .. } = &self.generation;
+        sampling.is_greedy() && !condition.policy.policy().is_random() && !measure_speed
     }
 }
 
@@ -49,6 +50,7 @@ impl Default for Generation {
             parallel: 1,
             dense: Dense::Auto,
             fidelity: false,
+            measure_speed: false,
             gpu_layers: None,
             chat_template: None,
             chat_template_sha256: None,
@@ -81,6 +83,10 @@ pub struct Generation {
     /// Whether predictions are compared with those of the full cache.
     #[serde(default)]
     pub fidelity: bool,
+    /// Whether the speed of the conditions is measured: each answers alone, one after the other, and all of them before
+    /// the next repeat.
+    #[serde(default)]
+    pub measure_speed: bool,
     /// Layers on the GPU; `None` for all.
     pub gpu_layers: Option<u32>,
     /// Name or file of a chat template that replaces the model's own.
@@ -91,8 +97,13 @@ pub struct Generation {
 }
 
 /// The default limit for the tokens of an answer: an answer that is compared with a few facts (rules of RULER) is short;
-/// what a small model says after it only costs time.
+/// what a small model says after it only costs time. In a chat every answer takes room for the later ones.
 pub fn default_n_predict(examples: &[Example]) -> usize {
     let recall = examples.iter().flat_map(|example| &example.instructions).all(|one| one.kind.starts_with("ruler:"));
-    if recall { 64 } else { 512 }
+    let chats = examples.iter().any(Example::is_chat);
+    match (recall, chats) {
+        (true, _) => 64,
+        (false, true) => 128,
+        (false, false) => 512,
+    }
 }

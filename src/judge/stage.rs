@@ -11,7 +11,7 @@ use super::ledger::Ledger;
 use super::{Judge, PROMPT_VERSION, Request, estimate};
 use crate::api::price::{Price, Usage};
 use crate::data::Instruction;
-use crate::exp::{InstructionRow, PROMPTS, Rows, instructions_of, means};
+use crate::exp::{ConditionMean, InstructionRow, PROMPTS, Rows, instructions_of, means};
 use crate::{Error, Result, files, score};
 
 pub use super::cache::Spent;
@@ -55,7 +55,7 @@ pub struct Plan {
 
 /// The result of a judging.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Outcome {
+pub struct Judged {
     /// Who judged.
     pub judge: String,
     /// Instructions of trials with a verdict.
@@ -73,9 +73,9 @@ pub struct Outcome {
     pub spent_in_all: Spent,
     /// How often judge and rule agree on the same instructions.
     pub agreement: Option<Agreement>,
-    /// For each condition: mean score, finished trials.
+    /// The mean scores by condition.
     #[serde(skip)]
-    pub means: Vec<(String, Option<f64>, usize)>,
+    pub means: Vec<ConditionMean>,
 }
 
 /// How often the judge (a score of at least 0.5) and the rule (strict) agree.
@@ -110,7 +110,7 @@ impl Agreement {
 /// # Errors
 /// If the directory holds no run, if the judge cannot work at all, or if interrupted; the verdicts given so far are
 /// then in the rows.
-pub fn run(directory: &Path, judge: &mut dyn Judge, options: &Options, observer: &mut dyn Observer) -> Result<Outcome> {
+pub fn run(directory: &Path, judge: &mut dyn Judge, options: &Options, observer: &mut dyn Observer) -> Result<Judged> {
     let price = judge.price();
     if options.max_cost.is_some() && price.is_none() {
         return Err(Error::input(
@@ -126,7 +126,7 @@ pub fn run(directory: &Path, judge: &mut dyn Judge, options: &Options, observer:
     let matters = matters(&rows, &instructions, &fingerprint, options.all)?;
     let mut ledger = Ledger::open(directory, fingerprint, price)?;
     let asked = ask(judge, &rows, &matters, &mut ledger, options, observer);
-    let mut outcome = Outcome {
+    let mut outcome = Judged {
         judge: ledger.judge.clone(),
         judged: 0,
         unjudged: 0,

@@ -71,7 +71,7 @@ fn equal_share(a: &Column, b: &Column) -> Option<f64> {
     let (mut pairs, mut equal) = (0usize, 0usize);
     for (a, b) in a.trials.iter().zip(&b.trials) {
         for a in a {
-            let Some(b) = b.iter().find(|b| b.row.repeat == a.row.repeat) else { continue };
+            let Some(b) = b.iter().find(|b| (b.row.repeat, b.row.turn) == (a.row.repeat, a.row.turn)) else { continue };
             let (a, b) = (&a.row.evicted_ranges, &b.row.evicted_ranges);
             if !a.is_empty() && !b.is_empty() {
                 pairs += 1;

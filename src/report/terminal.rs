@@ -38,6 +38,10 @@ pub fn render(analysis: &Analysis, width: usize) -> String {
     paragraph(&mut out, &analysis.summary.join(" "), width, "");
     scores(&mut out, analysis, width);
     earned(&mut out, analysis, width);
+    if let Some(noise) = analysis.noise_sentence() {
+        out.push('\n');
+        paragraph(&mut out, &format!("{DIM}{noise}{DIM:#}"), width, "");
+    }
     doses(&mut out, analysis, width);
     comparisons(&mut out, analysis, width);
     forgotten(&mut out, analysis);

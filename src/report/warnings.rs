@@ -5,6 +5,7 @@ use super::keep_sets;
 use super::table::{Table, mean};
 use super::warning::{FEW, Warning};
 use super::words::count;
+use crate::exp::{Difference, Mixed};
 use crate::stats::ENOUGH;
 
 /// Share of examples with score 0 or 1 from which a condition counts as being at the floor or ceiling.
@@ -105,7 +106,7 @@ fn mixtures(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
         found.push(Warning::MixedHardware { machines });
     }
     for run in runs.iter().filter(|run| !run.mixed.is_empty()) {
-        let facts = run.mixed.iter().map(|(name, values)| format!("{name} ({})", values.join("; "))).collect();
+        let facts = run.mixed.iter().map(Mixed::to_string).collect();
         found.push(Warning::MixedSessions { run: run.name.clone(), facts });
     }
     for run in table.runs {
@@ -121,20 +122,20 @@ fn mixtures(table: &Table, analysis: &Analysis, found: &mut Vec<Warning>) {
 fn different_settings(table: &Table) -> Vec<String> {
     const ELSEWHERE: [&str; 3] = ["model", "data", "shard"];
     let Some((first, others)) = table.runs.split_first() else { return Vec::new() };
-    let mut settings: Vec<(&'static str, Vec<String>)> = Vec::new();
+    let mut settings: Vec<Mixed> = Vec::new();
     for other in others {
-        for (name, then, now) in other.manifest.differences(&first.manifest) {
+        for Difference { name, then, now } in other.manifest.differences(&first.manifest) {
             if ELSEWHERE.contains(&name) {
                 continue;
             }
-            match settings.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, values)) => values.push(now),
-                None => settings.push((name, vec![then, now])),
+            match settings.iter_mut().find(|known| known.name == name) {
+                Some(known) if !known.values.contains(&now) => known.values.push(now),
+                Some(_) => {}
+                None => settings.push(Mixed { name, values: vec![then, now] }),
             }
         }
     }
-    let shown = |(name, values): (&str, Vec<String>)| format!("{name} ({})", distinct(values.into_iter()).join("; "));
-    settings.into_iter().map(shown).collect()
+    settings.iter().map(Mixed::to_string).collect()
 }
 
 /// Scores that mean less than they seem to.

@@ -82,7 +82,7 @@ pub fn is_full(score: f64) -> bool {
 
 /// How far a response follows an instruction.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Verdict {
+pub struct Checked {
     /// How far the unchanged response follows the instruction, in [0, 1]. Most rules give only 0 or 1.
     pub score: f64,
     /// Whether it follows completely.
@@ -108,11 +108,11 @@ impl Checker {
     }
 
     /// Checks one response. An empty response follows nothing.
-    pub fn check(&self, response: &str) -> Verdict {
+    pub fn check(&self, response: &str) -> Checked {
         let score = self.score(response);
         let strict = is_full(score);
         let loose = strict || variants(response).iter().any(|text| is_full(self.score(text)));
-        Verdict { score, strict, loose }
+        Checked { score, strict, loose }
     }
 
     /// How far the unchanged response follows, in [0, 1]: the score without the loose verdict, which is much faster.
@@ -127,7 +127,7 @@ impl Checker {
 }
 
 /// Checks one response by the rule `kind`.
-pub fn check(kind: &str, kwargs: &Map<String, Value>, response: &str) -> Result<Verdict> {
+pub fn check(kind: &str, kwargs: &Map<String, Value>, response: &str) -> Result<Checked> {
     Ok(Checker::new(kind, kwargs)?.check(response))
 }
 

@@ -31,7 +31,7 @@ const MAX_GIVEN_UP: usize = 5;
 
 /// The result of a generation.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Outcome {
+pub struct Generated {
     /// Number of examples now in the file.
     pub examples: usize,
     /// Number of examples written by this call.
@@ -64,7 +64,7 @@ pub fn generate(
     wanted: usize,
     path: &Path,
     observer: &mut dyn Observer,
-) -> Result<Outcome> {
+) -> Result<Generated> {
     let mut writer = Writer { client: client(endpoint)?, model, usage: Usage::default() };
     check_key(&writer.client)?;
     let mut file = OpenFile::open(path)?;
@@ -92,7 +92,7 @@ pub fn generate(
     }
     let Writer { usage, .. } = writer;
     let cost_usd = price::find(model).map(|known| known.price.cost(&usage));
-    Ok(Outcome { examples: file.examples(), written: file.examples() - held, given_up, usage, cost_usd })
+    Ok(Generated { examples: file.examples(), written: file.examples() - held, given_up, usage, cost_usd })
 }
 
 /// The state of a generation.

@@ -268,9 +268,10 @@ fn trade_bits(a: &Column, b: &Column) -> bool {
 fn changed(a: &Column, b: &Column) -> Option<Changed> {
     let (mut lost, mut gained, mut both) = (0, 0, 0);
     for (left, right) in a.trials.iter().zip(&b.trials) {
-        let first = |trials: &[crate::report::table::Trial]| -> HashMap<usize, bool> {
-            let Some(trial) = trials.iter().min_by_key(|trial| trial.row.repeat) else { return HashMap::new() };
-            trial.instructions.iter().filter_map(|row| Some((row.instruction, survival::followed(row)?))).collect()
+        let first = |trials: &[crate::report::table::Trial]| -> HashMap<(u32, usize), bool> {
+            let Some(first) = trials.iter().map(|trial| trial.row.repeat).min() else { return HashMap::new() };
+            let rows = trials.iter().filter(|trial| trial.row.repeat == first).flat_map(|trial| &trial.instructions);
+            rows.filter_map(|row| Some(((row.turn, row.instruction), survival::followed(row)?))).collect()
         };
         let right = first(right);
         for (instruction, followed) in first(left) {
@@ -319,17 +320,17 @@ pub(super) fn claim(comparison: &Comparison, conditions: &[Condition], earned: b
         let shown = if loss { words::negated(anytime) } else { *anytime };
         size.push_str(&format!(" (anytime {})", words::interval(&shown)));
     }
-    let side = if loss { "below" } else { "above" };
-    // Both have the same budget and run, so these are named once.
+    // The one that scores more comes first. Both have the same budget and run, so these are named once.
+    let (more, less) = if loss { (a, b) } else { (b, a) };
     let name = match comparison.question {
-        Question::Bytes | Question::Run => b.words.clone(),
-        _ => b.condition.series(),
+        Question::Bytes | Question::Run => more.words.clone(),
+        _ => more.condition.series(),
     };
     match (comparison.question, score) {
         (Question::Baseline, _) if loss => format!("{} costs {size} of the {score}", b.words),
         (Question::Baseline, "score") => format!("{} gains {size} over the full cache", b.words),
         (Question::Baseline, _) => format!("{} gains {size} of the {score} over the full cache", b.words),
-        (_, "score") => format!("{name} scores {size} {side} {}", a.words),
-        _ => format!("{name} has an {score} {size} {side} that of {}", a.words),
+        (_, "score") => format!("{name} scores {size} above {}", less.words),
+        _ => format!("{name} has an {score} {size} above that of {}", less.words),
     }
 }

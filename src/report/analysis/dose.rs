@@ -329,14 +329,18 @@ pub(super) fn comparisons(known: &Known) -> Vec<CurveComparison> {
 
 /// The sentence of a comparison of curves.
 pub(super) fn claim(one: &CurveComparison, curves: &[Curve], p: &str) -> String {
-    let (difference, less) = (one.decides().difference, one.decides().difference.point <= 0.0);
+    let difference = one.decides().difference;
+    // The one that keeps more comes first.
+    let (more, less, difference) = match difference.point < 0.0 {
+        true => (one.a, one.b, words::negated(&difference)),
+        false => (one.b, one.a, difference),
+    };
     format!(
-        "{} keeps {} {} of the {} than {}, averaged up to {} ({p}, n = {})",
-        curves[one.b].name,
-        words::estimate(&if less { words::negated(&difference) } else { difference }),
-        if less { "less" } else { "more" },
+        "{} keeps {} more of the {} than {}, averaged up to {} ({p}, n = {})",
+        curves[more].name,
+        words::estimate(&difference),
         score(one.earned.is_some()),
-        curves[one.a].name,
+        curves[less].name,
         one.ratios[one.ratios.len() - 1],
         one.decides().n
     )

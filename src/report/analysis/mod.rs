@@ -30,7 +30,9 @@ pub use why::{Agreement, NoiseFloor, Place, Row};
 use self::chance::Chance;
 use serde::Serialize;
 
+use super::words::{count, decimals};
 use super::{Run, Table, Warning};
+use crate::exp::Mixed;
 
 /// Version of the layout of `stats.json`.
 const SCHEMA: u32 = 2;
@@ -117,7 +119,7 @@ pub struct RunFacts {
     /// Number of trials that its sessions planned, if known.
     pub planned: Option<usize>,
     /// The facts in which the builds and devices of its sessions differ, by name.
-    pub mixed: Vec<(&'static str, Vec<String>)>,
+    pub mixed: Vec<Mixed>,
 }
 
 /// Conditions that differ only in the fraction evicted, including the full cache.
@@ -189,6 +191,31 @@ impl Analysis {
     pub fn chance_sentence(&self) -> Option<String> {
         let errors = self.conditions.iter().filter_map(|condition| Some(condition.earned?.sampling_error));
         self.chance.sentence(errors.fold(0.0, f64::max))
+    }
+
+    /// The noise floor of scores and of predictions, as sentences, as far as the run measured them.
+    pub fn noise_sentence(&self) -> Option<String> {
+        let scores = self.noise_floor.map(|floor| {
+            let (repeats, examples) = (count(floor.repeats, "repeat"), count(floor.n, "example"));
+            let difference = decimals(floor.difference, 3);
+            format!("Noise floor of scores: two runs of the full cache differ by up to {difference} ({repeats} of {examples}).")
+        });
+        let full = self.conditions.iter().filter(|condition| condition.is_baseline());
+        let predictions = full.filter_map(|condition| Some((condition.fidelity.kl, condition.fidelity.flips?))).next();
+        let predictions = predictions.map(|(kl, flips)| {
+            let differs = match kl {
+                None => "predicts the same in most examples".to_owned(),
+                Some(kl) => format!(
+                    "differs from itself by {:.1e} nats per token (KL divergence), and in the most likely token at {}% of \
+                     the tokens",
+                    kl.point,
+                    decimals(100.0 * flips.point, 1)
+                ),
+            };
+            format!("Noise floor of predictions: the full cache, decoded alone and beside other conditions, {differs}.")
+        });
+        let sentences: Vec<String> = scores.into_iter().chain(predictions).collect();
+        (!sentences.is_empty()).then(|| sentences.join(" "))
     }
 }
 

@@ -68,7 +68,7 @@ fn doses(analysis: &Analysis) -> Vec<String> {
     let mut sentences: Vec<String> =
         doses.iter().take(DOSES).map(|dose| format!("{}.", capitalized(&dose.sentence))).collect();
     if doses.len() > DOSES {
-        sentences.push(format!("The table of slopes has {} more.", words::count(doses.len() - DOSES, "curve")));
+        sentences.push(format!("The other {} are in the table of slopes.", words::count(doses.len() - DOSES, "curve")));
     }
     sentences
 }

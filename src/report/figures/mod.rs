@@ -24,6 +24,10 @@ use crate::{Error, Result};
 /// Width of a figure in a paper or on a screen, and of one on a phone.
 const WIDE: f64 = 820.0;
 const NARROW: f64 = 380.0;
+/// Largest number of curves of several runs in one plot; more are drawn policy by policy.
+const MOST: usize = 8;
+/// Largest number of differences in one figure.
+const MOST_DIFFERENCES: usize = 60;
 
 /// What a figure shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,16 +223,22 @@ fn curves(analysis: &Analysis, styles: &Styles, what: &Shown) -> Option<Figure> 
     } else {
         ""
     };
-    let plot = Plot {
-        title: String::new(),
-        x_label: "fraction of the cached prompt evicted".to_owned(),
-        y_label: what.label.to_owned(),
-        x_max: (x_max * 1.02).min(1.0),
-        series,
-        dodge: true,
-        reference,
+    let x_max = (x_max * 1.02).min(1.0);
+    let (wide, narrow) = if analysis.runs.len() > 1 && series.len() > MOST {
+        let panels = panels(analysis, what, x_max);
+        both(|width| grid(&panels, width))
+    } else {
+        let plot = Plot {
+            title: String::new(),
+            x_label: "fraction of the cached prompt evicted".to_owned(),
+            y_label: what.label.to_owned(),
+            x_max,
+            series,
+            dodge: true,
+            reference,
+        };
+        both(|width| single(&plot, width, if width < WIDE { 360.0 } else { 400.0 }))
     };
-    let (wide, narrow) = both(|width| single(&plot, width, if width < WIDE { 360.0 } else { 400.0 }));
     Some(Figure {
         content: what.content,
         title: what.title.to_owned(),
@@ -242,12 +252,43 @@ fn curves(analysis: &Analysis, styles: &Styles, what: &Shown) -> Option<Figure> 
     })
 }
 
+/// One panel per policy with the curves of all runs.
+fn panels(analysis: &Analysis, what: &Shown, x_max: f64) -> Vec<Plot> {
+    let mut panels: Vec<Plot> = Vec::new();
+    for curve in &analysis.curves {
+        let Some(&last) = curve.conditions.last() else { continue };
+        let title = analysis.conditions[last].condition.series();
+        let at = panels.iter().position(|panel| panel.title == title).unwrap_or_else(|| {
+            panels.push(Plot {
+                title,
+                x_label: "fraction evicted".to_owned(),
+                y_label: what.label.split(" (").next().unwrap_or_default().to_owned(),
+                x_max,
+                series: Vec::new(),
+                dodge: false,
+                reference: None,
+            });
+            panels.len() - 1
+        });
+        let points = of(analysis, &curve.conditions, |condition| Some((condition.ratio?, (what.value)(condition)?)));
+        panels[at].series.push(Series {
+            name: analysis.runs[curve.run].name.clone(),
+            style: curve.run,
+            points,
+            joined: true,
+            fit: Vec::new(),
+        });
+    }
+    panels
+}
+
 fn of(analysis: &Analysis, conditions: &[usize], value: impl Fn(&Condition) -> Option<(f64, Estimate)>) -> Vec<Point> {
     let conditions = conditions.iter().map(|&index| &analysis.conditions[index]);
     conditions.filter_map(|condition| value(condition).map(|(x, y)| point(x, y, &condition.words))).collect()
 }
 
 fn single(plot: &Plot, width: f64, height: f64) -> Svg {
+    let height = plot.height(width, height);
     let mut svg = Svg::new(width, height);
     plot.draw(&mut svg, (0.0, 0.0), (width, height));
     svg
@@ -267,6 +308,17 @@ fn differences(analysis: &Analysis, styles: &Styles) -> Vec<Figure> {
                 let evicted = |comparison: &&Comparison| analysis.conditions[comparison.a].ratio.unwrap_or(f64::INFINITY);
                 compared.sort_by(|a, b| evicted(a).total_cmp(&evicted(b)));
             }
+            let all = compared.len();
+            let mut p: Vec<f64> = compared.iter().map(|comparison| comparison.decides().1).collect();
+            p.sort_by(f64::total_cmp);
+            if let Some(&limit) = p.get(MOST_DIFFERENCES) {
+                compared.retain(|comparison| comparison.decides().1 <= limit);
+                compared.truncate(MOST_DIFFERENCES);
+            }
+            let only = match compared.len() {
+                shown if shown < all => format!(" The {shown} most certain of {all}; the table has all."),
+                _ => String::new(),
+            };
             let rows: Vec<Difference> = compared
                 .into_iter()
                 .map(|comparison| {
@@ -295,7 +347,7 @@ fn differences(analysis: &Analysis, styles: &Styles) -> Vec<Figure> {
                 title: format!("Paired differences: {}", question.title()),
                 caption: format!(
                     "Paired difference of the {score} over examples with {} intervals; p by sign-flip permutation, Holm-corrected \
-                     over all {} of this report.",
+                     over all {} of this report.{only}",
                     level(analysis),
                     words::count(analysis.comparisons.len(), "comparison")
                 ),

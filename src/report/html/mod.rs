@@ -21,6 +21,9 @@ use super::words::{self, percent, thousands};
 use super::{Run, Table, Warning, methods};
 use crate::{Error, Result};
 
+/// Bytes of examples after which no further ones are added: a browser needs seconds to read a larger page.
+const MOST: usize = 64 << 20;
+
 const TEMPLATE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -31,8 +34,9 @@ const SCRIPT: &str = include_str!("page.js");
 /// If the file cannot be written, or a row's evicted ranges cannot be read.
 pub fn write(runs: &[Run], analysis: &Analysis, path: &Path) -> Result<()> {
     let table = Table::new(runs);
-    let mut page = frame(runs, &table, analysis)?;
-    data::examples(&table, &mut page)?;
+    let (examples, shown) = data::examples(&table, MOST)?;
+    let mut page = frame(runs, &table, analysis, shown)?;
+    page.push_str(&examples);
     page.push_str(&format!("<script>{SCRIPT}</script>\n</body>\n</html>\n"));
     crate::files::write_atomically(path, page.as_bytes())
 }
@@ -98,7 +102,7 @@ struct Context<'a> {
     curves: Option<Drawn>,
     earned_curves: Option<Drawn>,
     doses: Option<tables::Table>,
-    curve_comparisons: Vec<String>,
+    curve_comparisons: Option<tables::Table>,
     differences: Vec<Drawn>,
     places: Option<Drawn>,
     survival: Option<Drawn>,
@@ -108,16 +112,18 @@ struct Context<'a> {
     comparisons: Option<tables::Table>,
     conditions: Vec<(&'static str, tables::Table)>,
     chance: Option<String>,
+    noise: Option<String>,
     heat_columns: Vec<&'a str>,
     heat: Vec<tables::HeatRow>,
     odds: Vec<String>,
     forgotten: Vec<tables::ForgottenRow>,
+    left_out: Option<String>,
     methods: Vec<String>,
     index: String,
 }
 
 /// The page up to the data of the examples.
-fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
+fn frame(runs: &[Run], table: &Table, analysis: &Analysis, shown: usize) -> Result<String> {
     let figures = figures::figures(analysis);
     let figure = |content: Content| figures.iter().find(|figure| figure.content == content).map(Drawn::new);
     let differences: Vec<Drawn> =
@@ -160,7 +166,7 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
         curves,
         earned_curves: figure(Content::Earned),
         doses: (!analysis.doses.is_empty()).then(|| tables::doses(analysis)),
-        curve_comparisons: analysis.curve_comparisons.iter().map(|one| words::capitalized(&one.sentence)).collect(),
+        curve_comparisons: (!analysis.curve_comparisons.is_empty()).then(|| tables::curves(analysis)),
         differences,
         places,
         survival,
@@ -170,12 +176,20 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
         comparisons: (!analysis.comparisons.is_empty()).then(|| tables::comparisons(analysis)),
         conditions: tables::conditions(analysis),
         chance: analysis.chance_sentence(),
+        noise: analysis.noise_sentence(),
         heat_columns: analysis.conditions.iter().map(|condition| condition.words.as_str()).collect(),
         heat: tables::heat(analysis),
         odds: odds(analysis),
         forgotten: tables::forgotten(analysis),
+        left_out: (shown < table.examples.len()).then(|| {
+            format!(
+                "The first {} of {} are here; more would make this page too large for a browser. All are in trials.csv.",
+                thousands(shown),
+                words::count(table.examples.len(), "example")
+            )
+        }),
         methods: methods::paragraphs(runs, analysis),
-        index: data::index(table, analysis),
+        index: data::index(table, analysis, shown),
     };
     let page = template.render(Serde(&context));
     page.map_err(|error| Error::failed(format!("cannot make the page: {error:#}")))

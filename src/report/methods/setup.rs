@@ -198,6 +198,11 @@ impl Setup<'_> {
 
     fn lanes(&self) -> Option<String> {
         let lanes = self.generation().parallel;
+        if self.generation().measure_speed {
+            return Some(
+                "Conditions answered alone, one after the other, so that their speeds can be compared.".to_owned(),
+            );
+        }
         (lanes > 1).then(|| {
             format!(
                 "Up to {lanes} conditions of an example were answered side by side in a batch, which may change late tokens of \
@@ -207,9 +212,9 @@ impl Setup<'_> {
     }
 
     fn dense_lanes(&self) -> Option<String> {
-        let Generation { dense, parallel, .. } = *self.generation();
+        let dense = self.generation().dense;
         let longest = self.run.trials.iter().map(|row| row.n_prompt).max().unwrap_or(0);
-        if !dense.applies(parallel, longest) || self.evicting().next().is_none() {
+        if !dense.applies(self.generation(), longest) || self.evicting().next().is_none() {
             return None;
         }
         let which = match dense {

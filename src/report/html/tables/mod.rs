@@ -2,10 +2,12 @@
 
 mod comparisons;
 mod conditions;
+mod curves;
 mod doses;
 
 pub use comparisons::comparisons;
 pub use conditions::conditions;
+pub use curves::curves;
 pub use doses::doses;
 
 use serde::Serialize;
