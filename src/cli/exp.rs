@@ -28,6 +28,7 @@ use crate::exp::{
 use crate::judge::stage::Judged;
 use crate::llama::{ContextSettings, MemoryUse, Model, Sampling, peak_memory};
 use crate::models;
+use crate::own;
 use crate::size::Size;
 use crate::{Error, Result};
 
@@ -371,7 +372,8 @@ impl Args {
         }
         let grid = Grid { axes: self.axes.clone(), baseline: !self.no_baseline };
         let template = self.engine.chat_template()?;
-        let conditions = grid.conditions()?;
+        let mut conditions = grid.conditions()?;
+        own::open(&mut conditions)?;
         let demands = Demands::of(&conditions, self.engine.flash_attn)?;
         if !self.engine.swa_full && conditions.iter().any(|condition| condition.positions == Positions::Compact) {
             return Err(Error::input(

@@ -308,6 +308,8 @@ impl Condition {
             "goes with --granularity token, --layers all and --scope prompt alone, without --fair"
         } else if self.score().is_some_and(|score| score.replay().is_some()) {
             "cannot make the model read everything a second time, as this policy does to score it"
+        } else if self.score().is_some_and(|score| !score.rolls()) {
+            "needs scores of the cache again and again, and this policy scores a prompt once"
         } else if self.target().is_some() {
             "has no single prompt of which one instruction could be forgotten"
         } else if self.ranks_by_keys() && self.positions == Positions::Compact && self.memory == Memory::Kv {
