@@ -56,6 +56,7 @@
 //! # Modules
 //!
 //! - [`evict`]: which positions survive. Pure functions; a policy is one file and one line in a list.
+//! - [`own`]: policies of one's own: programs that are asked, files with scores.
 //! - [`span`]: labelled token ranges of a prompt, which policies protect and for which survival is measured.
 //! - [`llama`]: the llama.cpp boundary: models, prompts, KV caches, sampling. All unsafe code is in `llama/ffi`,
 //!   except the allocator in [`alloc`].
@@ -77,7 +78,7 @@
 //! - [`cli`]: the command line, one file per subcommand.
 //!
 //! A module may depend only on modules to its right: `cli` -> `judge` -> `exp` -> `data` -> `api`, `score`; `exp` ->
-//! `engine` -> `llama` -> `evict`, `span`.
+//! `own`, `engine` -> `llama` -> `evict`, `span`.
 
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
@@ -100,6 +101,7 @@ mod lines;
 pub mod live;
 pub mod llama;
 pub mod models;
+pub mod own;
 mod random;
 pub mod report;
 pub mod score;

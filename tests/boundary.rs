@@ -131,7 +131,7 @@ fn a_tap_is_not_believed_after_a_failed_decode_or_other_needs() {
     let model = model();
     let mut context = filled(&model);
     assert!(context.seen(&Needs::keys(), |_| ()).is_err(), "nothing is observed");
-    assert!(context.retain_seen(&[0], &[]).is_err());
+    assert!(context.retain_seen(&[0], &[0], &[]).is_err());
     context.look_away();
     let backwards = Needs { attention_from: vec![5, 3], ..Needs::default() };
     assert!(context.observe(1, &backwards).is_err());
@@ -146,9 +146,9 @@ fn a_tap_is_not_believed_after_a_failed_decode_or_other_needs() {
     context
         .seen(&other, |layers| assert!(layers.iter().all(|layer| layer.values.is_empty() && layer.queries.is_none())))
         .unwrap();
-    assert!(context.retain_seen(&[3, 3], &[0]).is_err() && context.retain_seen(&[5, 1], &[0]).is_err());
-    context.retain_seen(&[1, 4, 1000], &[0]).unwrap();
-    context.seen(&Needs::attention(0), |layers| assert!(layers.iter().all(|layer| layer.positions == [1, 4]))).unwrap();
+    assert!(context.retain_seen(&[3, 3], &[3, 3], &[0]).is_err() && context.retain_seen(&[1, 5], &[1], &[0]).is_err());
+    context.retain_seen(&[1, 4, 1000], &[0, 1, 2], &[0]).unwrap();
+    context.seen(&Needs::attention(0), |layers| assert!(layers.iter().all(|layer| layer.positions == [0, 1]))).unwrap();
     assert!(context.decode(&[Slot { token: 1, pos: 50, seq: 1, logits: false }]).is_err());
 
     context.forget_sequence(1);

@@ -39,10 +39,13 @@ fn run_of(directory: &Path, responses: &[&str]) {
         &settings,
         session,
     );
-    let (mut store, _) = Store::open(directory, &manifest, |_| None).unwrap();
+    let (mut store, _) = Store::open(directory, &manifest, |_, _| None).unwrap();
     let instructions = kvllama::data::parse(EXAMPLE, "x").unwrap().remove(0).instructions;
-    write_prompts(directory, &[PromptRow { example_id: "e".into(), pieces: vec![], spans: vec![], instructions }])
-        .unwrap();
+    write_prompts(
+        directory,
+        &[PromptRow { example_id: "e".into(), pieces: vec![], spans: vec![], turns: vec![], instructions }],
+    )
+    .unwrap();
     for (repeat, response) in responses.iter().enumerate() {
         let repeat = repeat as u32;
         let mut trial = TrialRow {

@@ -41,14 +41,18 @@ const PROMPT: [&str; 2] =
 fn what_attention_keeps_is_obeyed_where_chance_forgets_and_predictions_say_so() {
     let directory = tempfile::tempdir().unwrap();
     let arguments = ["--policy=snapkv,random", "--ratio=0.25", "--limit=12", "--fidelity", "--parallel=4"];
-    let trials = exp(&directory.path().join("run"), &arguments);
+    let out = directory.path().join("run");
+    let trials = exp(&out, &arguments);
     assert!(mean(&trials, "snapkv@0.25", "mean_score") > mean(&trials, "random@0.25", "mean_score") + 0.2);
     assert!(mean(&trials, "snapkv@0.25", "kl_mean") < mean(&trials, "random@0.25", "kl_mean") / 2.0);
     assert!(mean(&trials, "snapkv@0.25", "nll") < mean(&trials, "random@0.25", "nll"));
     assert!(mean(&trials, "random@0.25", "top1_agree") < 1.0);
-    // The full cache compared with itself.
+    // The full cache compared with itself: the noise floor, which the report states.
     assert!(mean(&trials, "none", "kl_mean") < 1e-6);
     assert_eq!(mean(&trials, "none", "top1_agree"), 1.0);
+    let report = run(0, &["report", out.to_str().unwrap()]);
+    let words = String::from_utf8_lossy(&report.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("Noise floor of predictions: the full cache, decoded alone and beside other conditions"));
 }
 
 #[test]

@@ -3,10 +3,7 @@
 
 mod common;
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-
-use common::{rows, run};
+use common::{real_model as model, rows, run};
 use serde_json::Value;
 
 const SMOLLM2: &str = "smollm2-135m-instruct-q4_1.gguf";
@@ -17,19 +14,6 @@ const STORY: &str = "Mara lives by the sea with a small grey dog. The dog is cal
     harbour, where the boats come in with herring and mackerel. The fishermen know them both by now. In the afternoon \
     Mara mends nets on the porch, while the dog sleeps in the shade. On Sundays her brother comes over from the city and \
     cooks a soup of leeks and potatoes. ";
-
-/// The path of a model, if it is here.
-fn model(name: &str) -> Option<String> {
-    let directory = std::env::var_os("KVLLAMA_MODELS").map_or_else(|| PathBuf::from("models"), PathBuf::from);
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory).join(name);
-    if !path.is_file() {
-        // Written past the test harness: a skip must be seen.
-        let line = format!("SKIPPED: {} is not here; scripts/real-models.sh gets it\n", path.display());
-        std::io::stderr().write_all(line.as_bytes()).unwrap();
-        return None;
-    }
-    Some(path.display().to_string())
-}
 
 /// On one thread: the tests share the cores.
 fn probe(model: &str, arguments: &[&str]) -> Value {

@@ -6,6 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use kvllama::condition::{Memory, Positions};
+use kvllama::engine::{Chat, Entries, Reader, Rule};
+use kvllama::evict::KeepSet;
+use kvllama::llama::{ContextSettings, FlashAttn, LoadSettings, Model, Prompt, Sampler, Sampling};
 use serde::Deserialize;
 
 /// One line of `cases.json`.
@@ -121,4 +125,62 @@ fn logits_after_an_eviction_equal_the_independent_reference() {
         }
     }
     assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+/// A chat of three turns that was cut before each answer. No answer is generated: what a turn reads begins with the last
+/// answer.
+#[derive(Deserialize)]
+struct Chatted {
+    name: String,
+    positions: String,
+    turns: Vec<Turn>,
+    expected: String,
+}
+
+#[derive(Deserialize)]
+struct Turn {
+    tokens: Vec<i32>,
+    /// Of all tokens that were read so far, in ascending order.
+    evict: Vec<usize>,
+}
+
+#[test]
+fn logits_in_the_third_turn_of_a_chat_equal_the_independent_reference() {
+    let model = Model::from_file(&fixture("model.gguf"), &LoadSettings::default(), None).unwrap();
+    let kv_type = "f32".parse().unwrap();
+    let settings = ContextSettings { n_ctx: 256, kv_type, flash_attn: FlashAttn::Off, ..ContextSettings::default() };
+    let chats: Vec<Chatted> = serde_json::from_slice(&fs::read(fixture("chats.json")).unwrap()).unwrap();
+    let logits = |chat: &Chatted, cut: bool| -> Vec<f32> {
+        let mut reader = Reader::private(&model, settings.clone()).unwrap();
+        let mut sampler = Sampler::new(&Sampling::default(), 0);
+        let mut state = Chat::default();
+        for turn in &chat.turns {
+            let choose = |entries: &Entries| {
+                let evicted = |origin: &usize| cut && turn.evict.contains(origin);
+                let evicted = entries.origins.iter().enumerate().filter(|(_, origin)| evicted(origin));
+                Ok(KeepSet::without(entries.origins.len(), evicted.map(|(index, _)| index).collect()))
+            };
+            let positions = if chat.positions == "keep" { Positions::Keep } else { Positions::Compact };
+            let rule = Rule { rolling: None, positions, memory: Memory::Kv, score: None, choose: &choose };
+            let text = Prompt::from_tokens(&model, turn.tokens.clone()).unwrap();
+            reader.turn(&mut state, &rule, &text, &mut sampler, 0).unwrap();
+        }
+        reader.context().logits(0).unwrap().to_vec()
+    };
+    let mut floor = f32::INFINITY;
+    for chat in &chats {
+        let (expected, _) = read_npy(&fixture(&chat.expected));
+        let found = logits(chat, true);
+        let error = max_difference(&found, &expected);
+        // The first chat of each kind evicts nothing.
+        if chat.turns.iter().all(|turn| turn.evict.is_empty()) {
+            floor = error;
+            assert!(error <= 1e-4 * range(&expected), "{}: off by {error:e} with nothing evicted", chat.name);
+        } else {
+            let moved = max_difference(&found, &logits(chat, false));
+            assert!(moved > 1000.0 * floor, "{}: the evictions moved the logits by {moved:e} only", chat.name);
+        }
+        println!("{}: {error:e}, {:.1} times the floor", chat.name, error / floor);
+        assert!(error <= 3.0 * floor, "{}: off by {error:e}, {:.1} times the floor", chat.name, error / floor);
+    }
 }

@@ -11,7 +11,7 @@ import torch
 from gguf import GGUFReader, LlamaFileType
 
 from gemma3_gguf import BOS, Shape, open_writer
-from model import logits
+from model import chat_logits, logits
 
 FIXTURE = Path(__file__).parents[2] / "tests/fixtures/reference"
 SHAPE = Shape("kvllama reference", layers=8, d=64, ff=96, heads=4, kv_heads=2, head_dim=32, vocab=288, window=16,
@@ -94,6 +94,35 @@ def expected(weights, case, **options):
                   **options).numpy()
 
 
+def chats(rng):
+    """Chats of three turns. Each turn has its new tokens (from the second on the last answer comes first) and what is
+    evicted before its last token is read, of all tokens so far."""
+    # What is compacted again and again must stay within the window.
+    for positions, lengths, share in [("keep", (60, 45, 80), 0.5), ("compact", (8, 6, 6), 0.6)]:
+        for name in ("none", "streaming", "random"):
+            read, cached, turns = 0, [], []
+            for n in lengths:
+                cached += range(read, read + n - 1)
+                new = list(map(int, rng.integers(6, SHAPE.vocab, n)))
+                if name == "streaming":
+                    evicted = cached[2 : len(cached) - round(len(cached) * share) + 2]
+                else:
+                    evicted = sorted(map(int, rng.choice(cached[:-1], round(len(cached) * share), replace=False)))
+                evicted = [] if name == "none" else evicted
+                turns.append(dict(tokens=new if read else [BOS, *new[1:]], evict=evicted))
+                cached = [i for i in cached if i not in evicted] + [read + n - 1]
+                read += n
+            yield dict(name=f"chat-{name}-{positions}", positions=positions, turns=turns, expected=f"chat-{name}-{positions}.npy")
+
+
+def expected_of_chat(weights, chat):
+    tokens, cuts = [], []
+    for turn in chat["turns"]:
+        tokens += turn["tokens"]
+        cuts.append((len(tokens) - 1, turn["evict"]))
+    return chat_logits(weights, SHAPE, tokens, cuts, chat["positions"] == "compact").numpy()
+
+
 def make(folder):
     rng = np.random.default_rng(7)
     write_model(folder / "model.gguf", rng)
@@ -103,6 +132,11 @@ def make(folder):
     (folder / "cases.json").write_text(f"[\n{lines}\n]\n")
     for case in listed:
         np.save(folder / case["expected"], expected(weights, case).astype(np.float32))
+    listed = list(chats(np.random.default_rng(8)))
+    lines = ",\n".join(json.dumps(chat) for chat in listed)
+    (folder / "chats.json").write_text(f"[\n{lines}\n]\n")
+    for chat in listed:
+        np.save(folder / chat["expected"], expected_of_chat(weights, chat).astype(np.float32))
 
 
 def check(folder):

@@ -63,10 +63,21 @@ def logits(weights, shape, tokens, n_cached, evicted=(), compact=False, activati
     `hidden` maps a layer to a mask [KV heads, n_cached] of what leaves it besides. To the list `seen` each layer adds a
     `Seen`.
     """
-    n = len(tokens)
-    stays = torch.tensor([i not in evicted for i in range(n)])
-    before = torch.arange(n)
-    after = stays.cumsum(0) - 1 if compact else before
+    return chat_logits(weights, shape, tokens, [(n_cached, evicted)], compact, activation, hidden, seen)
+
+
+def chat_logits(weights, shape, tokens, cuts, compact=False, activation=ggml_gelu, hidden=None, seen=None):
+    """Logits of the tokens from the last cut on.
+
+    Each cut is the number of tokens read before it, and what leaves the cache there, of all tokens so far; what left it
+    earlier stays away.
+    """
+    n, n_cached = len(tokens), cuts[-1][0]
+    stages, start, gone = [], 0, set()
+    for end, evicted in [*cuts, (n, ())]:
+        stays = torch.tensor([i not in gone for i in range(n)])
+        stages.append((slice(start, end), stays, stays.cumsum(0) - 1 if compact else torch.arange(n)))
+        start, gone = end, gone | set(evicted)
 
     def norm(x, name):
         return rms_norm(x, x.shape[-1:], weights[name + ".weight"], NORM_EPSILON)
@@ -84,17 +95,18 @@ def logits(weights, shape, tokens, n_cached, evicted=(), compact=False, activati
         q = norm(project(h, "attn_q", shape.heads), blk + "attn_q_norm")
         k = norm(project(h, "attn_k", shape.kv_heads), blk + "attn_k_norm")
         v = project(h, "attn_v", shape.kv_heads)
-        left = stays.expand(shape.kv_heads, -1).clone()
-        if hidden and layer in hidden:
-            left[:, :n_cached] &= ~hidden[layer]
-        everything = torch.ones_like(left)
-        read, attention = attend(slice(0, n_cached), q, k, v, before, everything, base, window)
-        heard = torch.cat([read, attend(slice(n_cached, n), q, k, v, after, left, base, window)[0]])
-        if seen is not None:
-            cached = slice(0, n_cached)
-            keys = rope(k[cached], before[cached], base)
-            seen.append(Seen(q[cached], keys, v[cached], attention[:, :, :n_cached], base, window))
-        x = x + norm(project(heard, "attn_output"), blk + "post_attention_norm")
+        heard = []
+        for rows, stays, positions in stages:
+            left = stays.expand(shape.kv_heads, -1).clone()
+            if hidden and layer in hidden and rows.start == n_cached:
+                left[:, :n_cached] &= ~hidden[layer]
+            read, attention = attend(rows, q, k, v, positions, left, base, window)
+            heard.append(read)
+            if seen is not None and rows.start == 0:
+                cached = slice(0, n_cached)
+                keys = rope(k[cached], positions[cached], base)
+                seen.append(Seen(q[cached], keys, v[cached], attention[:, :, :n_cached], base, window))
+        x = x + norm(project(torch.cat(heard), "attn_output"), blk + "post_attention_norm")
         h = norm(x, blk + "ffn_norm")
         h = project(activation(project(h, "ffn_gate")) * project(h, "ffn_up"), "ffn_down")
         x = x + norm(h, blk + "post_ffw_norm")

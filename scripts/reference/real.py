@@ -27,34 +27,58 @@ from weights import rewritten
 N_CONTINUE = 4
 RATIO = "0.5"
 LOGIT_CASES = [("streaming", "token", "keep"), ("streaming", "token", "compact"), ("random", "token", "keep"),
-               ("random", "token", "compact"), ("snapkv", "head", "keep")]
+               ("random", "token", "compact"), ("snapkv", "head", "keep"), ("knorm", "head", "keep"),
+               ("adakv+snapkv", "head", "keep")]
+# What wraps snapkv, with its parameters. A least budget of 8 gives pyramidkv a slope on these short prompts.
+WRAPPERS = [{"adakv": 20}, {"pyramidkv": (20, 8)}, {"chunkkv": 20}]
+# Scores may differ by this part of the largest; lagkv's are ranks in chunks of 128, and neighbours may change places.
+ALLOWED = {"lagkv": 1.01 / 128}
+ALLOWED_ELSE = 2e-3
 # A position may change sides where its score is this near to the last that is kept, in parts of the largest: a tie.
 TIE = 1e-5
+# What these protect gets the largest score plus 1.
+PROTECTS = ("tova", "snapkv", "expected-attention", "kvzip")
+FLASH = ("knorm", "keydiff", "tova", "snapkv", "h2o")
 
 
 class Kvllama:
     """The program, on one model and one prompt."""
 
     def __init__(self, program, model, folder, threads):
-        self.folder, self.tokens = folder, None
-        self.base = [program, "probe", "--model", str(model), "--kv-type", "f32", "--flash-attn", "off", "--json",
+        self.folder = folder
+        self.base = [program, "probe", "--model", str(model), "--chat-template", "raw", "--kv-type", "f32", "--json",
                      "--threads", str(threads), "--n-predict", "0"]
+        self.has_bos = self.probe("--prompt", "x x")["spans"][0]["label"] == "bos"
 
-    def probe(self, *arguments):
-        return json.loads(subprocess.run([*self.base, *arguments], check=True, stdout=subprocess.PIPE).stdout)
+    def probe(self, *arguments, flash="off"):
+        command = [*self.base, "--flash-attn", flash, *arguments]
+        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
     def tokenize(self, text):
-        return self.probe("--raw", "--prompt", text)["tokens"]
+        """The tokens of a text, without BOS."""
+        return self.probe("--prompt", text)["tokens"][self.has_bos :]
 
-    def logits(self, tokens, forced, *how):
+    def line_break(self):
+        """The tokens of a line break, which alone would be an empty prompt."""
+        return self.tokenize("x\nx")[1:-1]
+
+    def prompts(self, text, lengths):
+        """The beginnings of a text as tokens of these numbers, with a BOS token where the model has one."""
+        tokens = self.probe("--prompt", text[: 6 * max(lengths)])["tokens"]
+        return [tokens[: length + N_CONTINUE] for length in lengths]
+
+    def logits(self, tokens, forced, *how, flash="off"):
         file = self.folder / "logits.npy"
-        said = self.probe("--tokens", listed(tokens), "--continue", listed(forced), "--logits", str(file), *how)
+        said = self.probe("--tokens", listed(tokens), "--continue", listed(forced), "--logits", str(file), *how, flash=flash)
         return said, torch.from_numpy(np.load(file))
 
-    def scores(self, tokens, *how):
+    def scores(self, tokens, policy, *how, flash="off", scored=True):
+        """What the program says; and scores, [layers, KV heads, tokens], if the policy has some."""
         file = self.folder / "scores.json"
-        said = self.probe("--tokens", listed(tokens), "--scores", str(file), *how)
-        return said, json.loads(file.read_text())
+        said = self.probe("--tokens", listed(tokens), "--policy", policy, "--ratio", RATIO, *how,
+                          *(["--scores", str(file)] if scored else []), flash=flash)
+        written = json.loads(file.read_text())["per_head"] if scored else {}
+        return said, torch.tensor([written[layer] for layer in sorted(written, key=int)])
 
 
 def listed(tokens):
@@ -120,6 +144,14 @@ class Transformers:
         self.cache = cache
 
     @torch.no_grad()
+    def replayed(self, tokens, replay):
+        """The attention that a replay behind `tokens` pays to them in layers without a window, [layers, heads, replay, tokens]."""
+        n, at = len(tokens), torch.arange(len(tokens) + len(replay))
+        self.masks = list(self._masks(at, at))
+        weights = self._run([*tokens, *replay], at, DynamicCache(), output_attentions=True).attentions
+        return torch.stack([weights[layer][0][:, n:, :n] for layer, window in enumerate(self.windows) if window is None])
+
+    @torch.no_grad()
     def after(self, tokens, forced, hidden, compact):
         """Logits of the last token and what is forced after it, once `hidden` [layers, KV heads, cached] has left the cache."""
         n, cache = len(tokens) - 1, DynamicCache()
@@ -171,59 +203,100 @@ def same_first(ours, expected):
     return f"{(ours.argmax(-1) == expected.argmax(-1)).sum().item()} of {len(ours)}"
 
 
-def compare_scores(kvllama, seen, prompt, tokens):
-    """Lines of the second table; whether all bars are met."""
-    met = True
-    for policy, score in reference.POLICIES.items():
-        expected = torch.stack([score(layer) for layer in seen])
-        said, written = kvllama.scores(tokens, "--policy", policy, "--ratio", RATIO, "--granularity", "head")
-        ours = torch.stack([torch.tensor(written["per_head"][str(layer)]) for layer in range(len(seen))])
-        # What a policy protects gets the largest score plus 1.
-        protects = policy in ("tova", "snapkv", "expected-attention")
-        scale = expected.abs().max().item() - protects
-        off, total, apart = ((ours - expected).abs().max().item() / scale), 0, 0
-        rows = [(expected[layer, head], positions(said["kept_by_head"][str(layer)][head]))
-                for layer in range(len(seen)) for head in range(expected.shape[1])]
-        aggregate = torch.tensor(written["aggregate"])
-        rows.append((expected.mean((0, 1)), reference.kept(aggregate.tolist(), RATIO)))
-        for theirs, kept in rows:
-            wanted = set(map(int, reference.kept(theirs.tolist(), RATIO)))
-            last = min(theirs[at].item() for at in wanted if at < len(theirs) - 1)
-            tie = TIE * (theirs.abs().max().item() - protects)
-            differ = [at for at in wanted ^ set(map(int, kept)) if abs(theirs[at].item() - last) > tie]
-            apart, total = apart + len(differ), total + len(theirs)
-        met &= apart <= total / 1000
+def zipped(kvllama, transformers, tokens):
+    """Scores of kvzip, of a model without a template."""
+    requests = [kvllama.tokenize("\n\nRepeat " + what) for what in
+                ("the previous context exactly.", "the part of the previous context exactly, starting with")]
+    return reference.kvzip(lambda replay: transformers.replayed(tokens, replay), tokens[kvllama.has_bos :], requests,
+                           kvllama.line_break(), 2048)
+
+
+def compare_scores(kvllama, transformers, seen, prompt, tokens):
+    """Lines of the second table; whether all bars are met; and the scores by policy."""
+    met, ours = True, {}
+    expected = {policy: torch.stack([score(layer) for layer in seen]) for policy, score in reference.POLICIES.items()}
+    expected["kvzip"] = zipped(kvllama, transformers, tokens[:-1])
+    cases = [(policy, policy, {}) for policy in expected]
+    for wrappers in WRAPPERS:
+        ((name, values),) = wrappers.items()
+        cases.append((f"{name}+snapkv:{reference.PARAMETERS[name].format(values)}", "snapkv", wrappers))
+    for policy, inner, wrappers in cases:
+        theirs, protects = expected[inner], inner in PROTECTS
+        layers = "global" if policy == "kvzip" and any(transformers.windows) else "all"
+        said, ours[policy] = kvllama.scores(tokens, policy, "--granularity", "head", "--layers", layers)
+        scale = theirs.abs().max().item() - protects
+        off = (ours[policy] - theirs).abs().max().item() / scale
+        kept = [positions(ranges) for layer in sorted(said["kept_by_head"], key=int) for ranges in said["kept_by_head"][layer]]
+        wanted = [positions(ranges) for heads in reference.wrapped(theirs, wrappers, "head", RATIO) for ranges in heads]
+        rows = [*zip(theirs.flatten(0, 1), wanted, kept)]
+        if not wrappers or "chunkkv" in wrappers:
+            mean = theirs.mean((0, 1))
+            said = kvllama.scores(tokens, policy, "--layers", layers)[0]
+            rows.append((mean, positions(reference.wrapped(theirs, wrappers, "token", RATIO)), positions(said["kept"])))
+        total = apart = 0
+        for row, wanted, kept in rows:
+            # The last position is left out: at granularity `token` it survives whatever its score.
+            last = min(row[at].item() for at in wanted if at < len(row) - 1)
+            tie = 0 if "chunkkv" in wrappers else TIE * (row.abs().max().item() - protects)
+            apart += sum(abs(row[at].item() - last) > tie for at in {*wanted} ^ {*kept})
+            total += len(row)
+        met &= apart <= total / 1000 and off <= ALLOWED.get(policy, ALLOWED_ELSE)
         print(f"| {prompt} | {len(tokens)} | {policy} | {off:.1e} | {total - apart:,} of {total:,} | "
               f"{100 * (1 - apart / total):.3f}% |", flush=True)
-    return met
+    return met, ours
+
+
+def compare_flash(kvllama, ours, prompt, tokens, forced):
+    """Lines of the third table: kvllama with flash attention beside itself without."""
+    on, off = (kvllama.logits(tokens, forced, flash=flash)[1] for flash in ("on", "off"))
+    print(f"| {prompt} | {len(tokens)} | logits | {((on - off).abs().max() / (off.max() - off.min())).item():.1e} | |")
+    for policy in FLASH:
+        said, on = kvllama.scores(tokens, policy, flash="on")
+        scale = ours[policy].abs().max().item() - (policy in PROTECTS)
+        wanted = {*reference.kept(ours[policy].mean((0, 1)), RATIO).tolist()}
+        apart = len(wanted - {*positions(said["kept"])})
+        print(f"| {prompt} | {len(tokens)} | {policy} | {(on - ours[policy]).abs().max().item() / scale:.1e} | "
+              f"{len(wanted) - apart:,} of {len(wanted):,} |", flush=True)
+
+
+def arguments(description, lengths="300,700"):
+    """The arguments of this script and of real_kvpress.py."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="a GGUF that transformers can read")
+    parser.add_argument("--text", type=Path, required=True, help="a text file; prompts are its beginning")
+    parser.add_argument("--lengths", default=lengths, help="tokens of the prompts")
+    parser.add_argument("--kvllama", default="target/release/kvllama")
+    parser.add_argument("--threads", type=int, default=2)
+    found = parser.parse_args()
+    found.lengths = [int(length) for length in found.lengths.split(",")]
+    torch.set_num_threads(found.threads)
+    return found
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="a GGUF that transformers can read")
-    parser.add_argument("--text", type=Path, required=True, help="a text file; prompts are its beginning")
-    parser.add_argument("--lengths", default="300,700", help="tokens of the prompts")
-    parser.add_argument("--kvllama", default="target/release/kvllama")
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    lengths = [int(length) for length in arguments.lengths.split(",")]
+    given = arguments(__doc__)
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "float32.gguf"
-        rewritten(arguments.model, model)
-        kvllama, transformers = Kvllama(arguments.kvllama, model, Path(folder), arguments.threads), Transformers(model)
+        rewritten(given.model, model)
+        kvllama, transformers = Kvllama(given.kvllama, model, Path(folder), given.threads), Transformers(model)
         reference.SHAPE = SimpleNamespace(kv_heads=transformers.kv_heads)
-        text = kvllama.tokenize(arguments.text.read_text()[: 6 * max(lengths)])
-        prompts = [(text[:length], text[length : length + N_CONTINUE]) for length in lengths]
-        met, seen = True, []
+        prompts = [(tokens[:-N_CONTINUE], tokens[-N_CONTINUE:])
+                   for tokens in kvllama.prompts(given.text.read_text(), given.lengths)]
+        met, seen, name = True, [], given.model.stem
         print("| model | tokens | condition | difference / range | times that of none | effect, times that | same first |")
         print("|---|--:|---|--:|--:|--:|--:|")
         for tokens, forced in prompts:
             seen.append(list(transformers.read(tokens)))
-            met &= compare_logits(kvllama, transformers, arguments.model.stem, tokens, forced)
+            met &= compare_logits(kvllama, transformers, name, tokens, forced)
         print("\n| model | tokens | policy | scores: difference / largest | kept as the reference | |\n|---|--:|---|--:|--:|--:|")
+        ours = []
         for (tokens, _), layers in zip(prompts, seen):
-            met &= compare_scores(kvllama, layers, arguments.model.stem, tokens)
+            its, scores = compare_scores(kvllama, transformers, layers, name, tokens)
+            met &= its
+            ours.append(scores)
+        print("\n| model | tokens | with flash attention | difference / largest | kept as without |\n|---|--:|---|--:|--:|")
+        for (tokens, forced), scores in zip(prompts, ours):
+            compare_flash(kvllama, scores, name, tokens, forced)
     if not met:
         raise SystemExit("a bar is missed")
 

@@ -139,27 +139,28 @@ def hidden(scores, granularity, layers, ratio):
 
 
 # In the tiny model's tokens: the two requests to repeat (see `kvzip`), and what its template puts between user and answer.
-REQUEST = [262, 262, 88, 268, 279, 268, 264, 283, 263, 283, 271, 268, 263, 279, 281, 268, 285, 272, 278, 284, 282,
-    263, 266, 278, 277, 283, 268, 287, 283, 263, 268, 287, 264, 266, 283, 275, 127, 52]
-LATER_REQUEST = [262, 262, 88, 268, 279, 268, 264, 283, 263, 283, 271, 268, 263, 279, 264, 281, 283, 263, 278, 269,
-    263, 283, 271, 268, 263, 279, 281, 268, 285, 272, 278, 284, 282, 263, 266, 278, 277, 283, 268, 287, 283, 263, 268,
-    287, 264, 266, 283, 275, 127, 50, 263, 282, 283, 264, 281, 283, 272, 277, 270, 263, 286, 272, 283, 271]
+REQUESTS = (
+    [262, 262, 88, 268, 279, 268, 264, 283, 263, 283, 271, 268, 263, 279, 281, 268, 285, 272, 278, 284, 282, 263,
+     266, 278, 277, 283, 268, 287, 283, 263, 268, 287, 264, 266, 283, 275, 127, 52],
+    [262, 262, 88, 268, 279, 268, 264, 283, 263, 283, 271, 268, 263, 279, 264, 281, 283, 263, 278, 269, 263, 283,
+     271, 268, 263, 279, 281, 268, 285, 272, 278, 284, 282, 263, 266, 278, 277, 283, 268, 287, 283, 263, 268, 287,
+     264, 266, 283, 275, 127, 50, 263, 282, 283, 264, 281, 283, 272, 277, 270, 263, 286, 272, 283, 271],
+)
 ANSWER = [5, 262, 4, 276, 278, 267, 268, 275, 262]
 KVZIP_CHUNKS = 2048, 100
 
 
-def kvzip(weights, tokens, chunk, sinks=4, reference=8):
+def kvzip(attention, repeated, requests, answer, chunk, sinks=4, reference=8):
     """Kim et al. 2025, arXiv 2505.23416: the largest attention of any query while the model reads its prompt again behind
-    "Repeat the previous context exactly." and, for later parts, "... starting with" the end of the part before. In global
-    layers, [global layers, KV heads, tokens]."""
-    n, repeated, largest = len(tokens), tokens[1:], []
+    "Repeat the previous context exactly." and, for later parts, "... starting with" the end of the part before.
+
+    `attention` gives that of a replay to the prompt, in global layers, [global layers, heads, replay, tokens]. Scores are
+    [global layers, KV heads, tokens]."""
+    largest = []
     for start in range(0, len(repeated), chunk):
-        request = LATER_REQUEST + repeated[start - reference : start] if start else REQUEST
-        replay = request + ANSWER + repeated[start : start + chunk]
-        seen = []
-        logits(weights, SHAPE, [*tokens, *replay, 0], n + len(replay), seen=seen)
-        by_layer = [layer.weights[:, n:, :n].amax(1) for index, layer in enumerate(seen) if SHAPE.is_global(index)]
-        largest.append(torch.stack(by_layer).unflatten(1, (SHAPE.kv_heads, -1)).amax(2))
+        request = requests[1] + repeated[start - reference : start] if start else requests[0]
+        paid = attention(request + answer + repeated[start : start + chunk]).amax(2)
+        largest.append(paid.unflatten(1, (SHAPE.kv_heads, -1)).amax(2))
     scores = torch.stack(largest).amax(0)
     scores[:, :, :sinks] = scores.amax((1, 2), keepdim=True) + 1
     return scores
@@ -235,6 +236,13 @@ def wrapped_cases(scores):
             yield dict(prompt=prompt, policy=name, granularity=granularity, ratio=ratio, kept=kept)
 
 
+def replayed(weights, tokens, replay):
+    """The attention that a replay behind `tokens` pays to them, in global layers."""
+    seen, n = [], len(tokens)
+    logits(weights, SHAPE, [*tokens, *replay, 0], n + len(replay), seen=seen)
+    return torch.stack([layer.weights[:, n:, :n] for index, layer in enumerate(seen) if SHAPE.is_global(index)])
+
+
 def make():
     """The files of the fixture, by name."""
     rng = np.random.default_rng(11)
@@ -252,7 +260,7 @@ def make():
             mean = all_layers.mean((0, 1))
             sets += [dict(prompt=prompt, policy=policy, ratio=ratio, kept=ranges(kept(mean, ratio))) for ratio in RATIOS]
         for chunk in KVZIP_CHUNKS:
-            zipped = kvzip(weights, tokens[:-1], chunk)
+            zipped = kvzip(lambda replay: replayed(weights, tokens[:-1], replay), tokens[1:-1], REQUESTS, ANSWER, chunk)
             files[f"{prompt}-kvzip-{chunk}.npy"] = zipped.flatten(0, 1)
             mean = zipped.mean((0, 1))
             sets += [dict(prompt=prompt, policy=f"kvzip:chunk={chunk}", ratio=ratio, kept=ranges(kept(mean, ratio)))

@@ -352,7 +352,12 @@ fn survey_text(survey: &Survey) -> String {
         "instructions  {instructions}, with their text in the prompt {with_text} ({})",
         percent(*with_text, *instructions)
     );
-    for (name, spread) in [("an example", survey.instructions_per_example), ("words", survey.words_per_prompt)] {
+    if survey.chats > 0 {
+        let _ = writeln!(text, "chats         {}, in which the model answers more than once", survey.chats);
+    }
+    let turns = (survey.chats > 0).then_some(("turns", survey.turns_per_chat));
+    let spreads = [("an example", survey.instructions_per_example), ("words", survey.words_per_prompt)];
+    for (name, spread) in spreads.into_iter().chain(turns) {
         let _ = writeln!(
             text,
             "{name:12}  {} to {}, quartiles {}, {}, {}",

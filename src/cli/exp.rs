@@ -27,6 +27,7 @@ use crate::exp::{
 };
 use crate::judge::stage::Judged;
 use crate::llama::{ContextSettings, MemoryUse, Model, Sampling, peak_memory};
+use crate::own;
 use crate::size::Size;
 use crate::{Error, Result};
 
@@ -87,8 +88,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "S", default_value_t = 1, help_heading = "Examples and trials")]
     seed: u64,
 
-    /// Largest number of tokens of an answer [default: 512; 64 where every rule is one of RULER's, as in the set
-    /// `recall`].
+    /// Largest number of tokens of an answer [default: 512; 128 if there are chats; 64 where every rule is one of
+    /// RULER's, as in the set `recall`].
     #[arg(long, value_name = "N", help_heading = "Generation")]
     n_predict: Option<usize>,
 
@@ -370,7 +371,8 @@ impl Args {
         }
         let grid = Grid { axes: self.axes.clone(), baseline: !self.no_baseline };
         let template = self.engine.chat_template()?;
-        let conditions = grid.conditions()?;
+        let mut conditions = grid.conditions()?;
+        own::open(&mut conditions)?;
         let demands = Demands::of(&conditions, self.engine.flash_attn)?;
         if !self.engine.swa_full && conditions.iter().any(|condition| condition.positions == Positions::Compact) {
             return Err(Error::input(
@@ -481,6 +483,10 @@ fn dry_run(args: &Args, plan: &Plan, memory: &MemoryUse, n_ctx: u32, speed: Opti
         plan.prompt_tokens.iter().max().unwrap_or(&0),
         plan.n_trials().div_ceil(plan.examples.len())
     ));
+    let chats = plan.examples.iter().filter(|example| example.is_chat()).count();
+    if chats > 0 {
+        text.push_str(&format!("chats: {chats}, each read anew under every condition; every turn is a trial\n"));
+    }
     text.push_str(&match speed {
         Some(speed) => format!(
             "time: at most about {}, if every answer has --n-predict tokens (reading {:.0} tokens/s, generating {:.0}); \

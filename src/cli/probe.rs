@@ -10,8 +10,9 @@ use super::{interrupt, print, print_json, prompt_view};
 use crate::condition::{AxisArgs, Condition, Grid, Positions};
 use crate::engine::{Forced, Forgetting, Reader};
 use crate::evict::{HeadKeeps, KeepSet, Scores, TrialSeed, parse_ranges};
-use crate::exp::{self, Demands, forgetting, read_before, replay_cells, roll};
+use crate::exp::{self, Demands, Sights, forgetting, read_before, replay_cells, roll};
 use crate::llama::{ContextSettings, Model, Prompt, Sampler, Token, Turn};
+use crate::own;
 use crate::span::{Span, labels};
 use crate::{Error, Result};
 
@@ -94,6 +95,9 @@ pub(super) struct Args {
     engine: EngineArgs,
 }
 
+/// The id of the prompt, for policies that know examples (`scores:FILE.jsonl`).
+const EXAMPLE: &str = "probe";
+
 /// Options that `--evict` excludes, because its ranges already say what is evicted.
 const EXCLUDED_BY_RANGES: [&str; 9] =
     ["policy", "ratio", "keep_first", "keep_last", "rolling", "granularity", "aggregate", "fair", "block"];
@@ -151,8 +155,8 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
     }
     let mut sampler = Sampler::new(&sampling, seed.sampler());
     let (mut full, mut scores) = (None, None);
-    let (forgetting, outcome) = if let Some(rolling) = condition.budget.rolling() {
-        let (forgetting, cut, answer) = roll(&condition, rolling, &prompt, seed, &mut reader, &mut sampler, n_predict)?;
+    let (forgetting, outcome) = if condition.budget.rolling().is_some() {
+        let (forgetting, cut, answer) = roll(&condition, &prompt, seed, &mut reader, &mut sampler, n_predict)?;
         (forgetting, Forced { cut, answer, logits: Vec::new() })
     } else {
         let read = &prompt.tokens[..read_before(&condition, &prompt)?];
@@ -160,7 +164,10 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
         if score.is_some() {
             tracing::info!("reading them once to score them by {}", condition.policy);
         }
-        scores = score.map(|score| reader.scores(read, &[score])).transpose()?.map(|mut scores| scores.remove(0));
+        let mut sights = Sights::of_example(EXAMPLE);
+        sights.need(&condition, &prompt)?;
+        sights.look(&mut reader, &prompt)?;
+        scores = sights.of(&condition, &prompt)?.cloned();
         let forgetting = match &args.evict {
             None => forgetting(&condition, &prompt, seed, &[], &model, scores.as_ref())?,
             Some(ranges) => {
@@ -242,7 +249,8 @@ impl Args {
     }
 
     fn condition(&self) -> Result<Condition> {
-        let conditions = Grid { axes: self.axes.clone(), baseline: false }.conditions()?;
+        let mut conditions = Grid { axes: self.axes.clone(), baseline: false }.conditions()?;
+        own::open(&mut conditions)?;
         match <[Condition; 1]>::try_from(conditions) {
             Ok([condition]) => Ok(condition),
             Err(several) => Err(Error::input(format!(

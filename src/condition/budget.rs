@@ -1,6 +1,6 @@
 //! How many positions survive: by ratio, by counts, or while the model generates.
 
-use super::{Axis, AxisArgs, Condition, Scope};
+use super::{Axis, AxisArgs, Condition};
 use crate::evict::{Budget, DEFAULT_SINKS, PolicySpec, Ratio, RollingBudget, parse_ratios};
 use crate::{Error, Result};
 
@@ -113,18 +113,9 @@ impl Axis for Budget {
 
     fn check(&self, condition: &Condition) -> Result<()> {
         let Some(rolling) = self.rolling() else { return Ok(()) };
-        let plain = condition.everywhere() && condition.memory == Default::default();
-        if !(plain && condition.scope == Scope::Prompt && !condition.fair.0) {
-            return Err(Error::input(
-                "--rolling goes with --granularity token, --layers all, --memory kv and --scope prompt alone, without \
-                 --fair",
-            ));
-        }
-        if condition.score().is_some_and(|score| score.replay().is_some()) {
-            return Err(Error::input(format!(
-                "{} reads the prompt a second time to score it; that goes with --ratio or --keep-last, not with --rolling",
-                condition.policy
-            )));
+        condition.check_cut_again("--rolling")?;
+        if condition.memory != Default::default() {
+            return Err(Error::input("--rolling goes with --memory kv alone"));
         }
         rolling.after_eviction(condition.sinks().unwrap_or(0)).map(|_| ())
     }
@@ -188,5 +179,22 @@ impl Axis for Budget {
 
     fn words(&self) -> Option<String> {
         None
+    }
+
+    fn methods(&self, _condition: &Condition) -> Option<String> {
+        match self {
+            Budget::All => None,
+            Budget::Ratio(_) => Some(
+                "\"At r\" evicts the fraction r of the cached positions (floor(L(1 - r)) of L survive), the last of which always \
+                 survives."
+                    .to_owned(),
+            ),
+            Budget::Window { .. } => Some("\"At a+b\" keeps the first a and the last b cached positions.".to_owned()),
+            Budget::Rolling(_) => Some(
+                "\"Rolling b\" limits the cache to b positions from the end of the prompt on; whenever it is full, one position \
+                 is evicted, or as many at once as \"by\" says."
+                    .to_owned(),
+            ),
+        }
     }
 }

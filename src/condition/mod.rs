@@ -198,7 +198,7 @@ macro_rules! axes {
             }
 
             /// The words of a report for everything that differs from the defaults.
-            fn details(&self) -> Vec<String> {
+            pub fn details(&self) -> Vec<String> {
                 [$(<$axis as Axis>::words(&self.$field),)+].into_iter().flatten().collect()
             }
 
@@ -325,16 +325,51 @@ impl Condition {
         self.frees() && self.layers == Layers::All
     }
 
-    /// The policy and, in parentheses, everything that differs from the defaults: the name of a curve in reports.
+    /// Refuses what cannot be done to one cache again and again, as `what` does it.
+    pub fn check_cut_again(&self, what: &str) -> Result<()> {
+        let refused = if !(self.everywhere() && self.scope == Scope::Prompt && !self.fair.0) {
+            "goes with --granularity token, --layers all and --scope prompt alone, without --fair"
+        } else if self.score().is_some_and(|score| score.replay().is_some()) {
+            "cannot make the model read everything a second time, as this policy does to score it"
+        } else if self.score().is_some_and(|score| !score.rolls()) {
+            "needs scores of the cache again and again, and this policy scores a prompt once"
+        } else if self.target().is_some() {
+            "has no single prompt of which one instruction could be forgotten"
+        } else if self.ranks_by_keys() && self.positions == Positions::Compact && self.memory == Memory::Kv {
+            "goes with --positions keep under a policy that ranks by keys, because moving positions rotates the keys"
+        } else {
+            return Ok(());
+        };
+        Err(Error::input(format!("`{self}`: {what} {refused}")))
+    }
+
+    fn ranks_by_keys(&self) -> bool {
+        self.score().is_some_and(|score| score.needs(1).keys)
+    }
+
+    /// The policy as its paper writes it and, in parentheses, everything that differs from the defaults: the name of a
+    /// curve in reports.
     pub fn series(&self) -> String {
-        let name = if self.is_full() { "the full cache".to_owned() } else { self.policy.to_string() };
+        if !self.is_full() {
+            return self.policy.title_with(self.details());
+        }
         let details = self.details();
+        let name = "the full cache".to_owned();
         if details.is_empty() { name } else { format!("{name} ({})", details.join(", ")) }
     }
 
-    /// The name in sentences: `random at 0.5`, `streaming (compact) at 100+100`.
+    /// The name in sentences: `SnapKV (window 16) at 0.5`, `StreamingLLM (compact) at 100+100`.
     pub fn words(&self) -> String {
         if self.budget == Budget::All { self.series() } else { format!("{} at {}", self.series(), self.budget.words()) }
+    }
+
+    /// Whether two conditions save memory by other means and are alike in everything else: other element types of the KV
+    /// cache, and another budget (or, for one of them, none).
+    pub fn trades_bits(&self, other: &Self) -> bool {
+        let differences = self.differences(other);
+        let differ_in = |name| differences.iter().any(|axis| axis.name == name);
+        let alike = differences.len() == 2 || self.is_full() != other.is_full();
+        self.frees() && other.frees() && differ_in(KvTypes::NAME) && differ_in(<Budget as Axis>::NAME) && alike
     }
 
     /// The only axis on which two conditions of the same budget differ; `None` if there is no such axis or it is not

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::{Example, Instruction, RUBRIC, Role};
+use super::{Example, Instruction, RUBRIC, Role, turns};
 use crate::score;
 use crate::{Error, Result};
 
@@ -73,6 +73,10 @@ pub(super) fn check(example: &Example) -> Result<()> {
     if let Some(at) = example.messages.iter().position(|message| message.content.trim().is_empty()) {
         return fail(format!("message {at} is empty"));
     }
+    let n_turns = example.n_turns();
+    if n_turns > turns::MOST_TURNS {
+        return fail(format!("the model is to answer {n_turns} times; a chat has at most {} turns", turns::MOST_TURNS));
+    }
     if example.instructions.is_empty() {
         return fail("there is no instruction to check".to_owned());
     }
@@ -97,6 +101,7 @@ pub(super) fn check_instruction(example: &Example, instruction: &Instruction) ->
     {
         return Err(Error::input("its `text` does not stand verbatim in any message"));
     }
+    turns::check(example, instruction)?;
     if instruction.kind != RUBRIC {
         return score::validate(&instruction.kind, &instruction.kwargs);
     }

@@ -12,11 +12,13 @@ mod near;
 pub mod recall;
 mod statement;
 mod survey;
+mod turns;
 
 pub use import::{Format, import};
 pub(crate) use load::read;
 pub use load::{load, parse};
 pub use survey::{BadLine, Spread, Survey, Warning, survey};
+pub use turns::Turns;
 
 use std::ops::Range;
 
@@ -32,7 +34,8 @@ pub const RUBRIC: &str = "rubric";
 pub struct Example {
     /// Unique within its data set; part of the key of every trial.
     pub id: String,
-    /// System and user (and, in a dialogue, assistant) turns, in order. The last is the user's.
+    /// System, user and assistant messages, in order. The last is the user's. The model answers every user message that
+    /// no assistant message follows: see [`Example::answered`].
     pub messages: Vec<Message>,
     /// The checkable demands; at least one.
     pub instructions: Vec<Instruction>,
@@ -47,13 +50,13 @@ pub struct Example {
     pub source: Option<Value>,
 }
 
-/// One turn of the conversation.
+/// One message of the conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Message {
-    /// Who speaks in this turn.
+    /// Who speaks in this message.
     pub role: Role,
-    /// The plain text of the turn.
+    /// The plain text of the message.
     pub content: String,
 }
 
@@ -96,6 +99,9 @@ pub struct Instruction {
     /// The words of a message that state the demand, verbatim; their tokens are the instruction's span.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// The turns on whose answers it is checked; see [`Example::turns_of`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<Turns>,
 }
 
 fn rubric() -> String {

@@ -20,8 +20,12 @@ pub struct Survey {
     pub with_text: usize,
     /// Number of examples with a system turn.
     pub with_system: usize,
-    /// Number of examples with more than one user turn.
+    /// Number of examples with more than one user message.
     pub dialogues: usize,
+    /// Number of chats: of examples in which the model answers more than once.
+    pub chats: usize,
+    /// Turns of a chat: answers by the model.
+    pub turns_per_chat: Spread,
     /// Number of instructions of each type.
     pub types: BTreeMap<String, usize>,
     /// Instructions per example.
@@ -90,6 +94,13 @@ pub enum Warning {
         /// The text.
         text: String,
     },
+    /// No instruction is checked on an answer of a chat.
+    Unchecked {
+        /// The example.
+        id: String,
+        /// Counted from 0.
+        turn: usize,
+    },
     /// Two prompts are nearly the same and hardly count as two examples.
     NearDuplicate {
         /// The later example.
@@ -111,6 +122,9 @@ impl fmt::Display for Warning {
                 f,
                 "{id}: the text of instruction {instruction} stands in several places, the first is taken: {text:?}"
             ),
+            Warning::Unchecked { id, turn } => {
+                write!(f, "{id}: no instruction is checked on the answer in turn {turn}")
+            }
             Warning::NearDuplicate { id, of, share } => {
                 write!(f, "{id}: nearly the same prompt as {of} ({:.0}% of their runs of five words)", 100.0 * share)
             }
@@ -133,11 +147,14 @@ pub fn survey(text: &str) -> Survey {
         *types.entry(instruction.kind.clone()).or_default() += 1;
     }
     let turns = |example: &Example, role| example.messages.iter().filter(|message| message.role == role).count();
+    let chats: Vec<usize> = examples.iter().map(Example::n_turns).filter(|&turns| turns > 1).collect();
     Survey {
         examples: examples.len(),
         instructions: instructions().count(),
         with_text: instructions().filter(|instruction| instruction.text.is_some()).count(),
         with_system: examples.iter().filter(|example| turns(example, Role::System) > 0).count(),
+        chats: chats.len(),
+        turns_per_chat: Spread::of(chats),
         dialogues: examples.iter().filter(|example| turns(example, Role::User) > 1).count(),
         types,
         instructions_per_example: Spread::of(examples.iter().map(|example| example.instructions.len()).collect()),
@@ -161,6 +178,8 @@ fn warnings(examples: &[Example]) -> Vec<Warning> {
                 Some(_) => {}
             }
         }
+        let unchecked = (0..example.n_turns()).filter(|&turn| example.checked_in(turn).next().is_none());
+        warnings.extend(unchecked.map(|turn| Warning::Unchecked { id: example.id.clone(), turn }));
         if let Some((index, share)) = prompts.nearest(example).filter(|(_, share)| *share >= NEAR) {
             let of = examples[index].id.clone();
             warnings.push(Warning::NearDuplicate { id: example.id.clone(), of, share });

@@ -21,11 +21,16 @@ pub struct Fidelity {
 impl Reader {
     /// Feeds `answer` to the full cache and, in the same batches, to caches cut by each of `cuts`, which the reader
     /// must [take](Reader::takes). The reader has at least one lane more than there are cuts.
+    ///
+    /// Cuts that keep everything are decoded alone, each in calls of its own. What they differ by from the full cache is
+    /// the noise floor: only the composition of the batches differs.
     pub fn fidelity(&mut self, prompt: &Prompt, answer: &[Token], cuts: &[&Forgetting]) -> Result<Vec<Fidelity>> {
         debug_assert!(cuts.len() < self.lanes());
         let full = Forgetting::new(KeepSet::all(prompt.n_cached()));
+        let (whole, cut): (Vec<usize>, Vec<usize>) = (0..cuts.len()).partition(|&at| cuts[at].keeps_all());
         let mut lanes: Vec<Cut> = Vec::with_capacity(1 + cuts.len());
-        for forgetting in std::iter::once(&full).chain(cuts.iter().copied()) {
+        // Sequences of a batch have adjacent numbers, so those that are decoded alone come last.
+        for forgetting in std::iter::once(&full).chain(cut.iter().chain(&whole).map(|&at| cuts[at])) {
             let place = self.place_of(forgetting);
             let seq = first_seq(place) + lanes.iter().filter(|lane| lane.place == place).count() as i32;
             lanes.push(self.cut_in(place, prompt, forgetting, seq, false)?);
@@ -33,8 +38,12 @@ impl Reader {
         let mut sums = vec![Fidelity::default(); cuts.len()];
         for (&input, &target) in std::iter::zip(&prompt.tokens[prompt.n_cached()..], answer).chain(pairs(answer)) {
             let mut predictions: Vec<Option<Prediction>> = lanes.iter().map(|_| None).collect();
-            for place in [Place::Shared, Place::Dense] {
-                let here: Vec<usize> = (0..lanes.len()).filter(|&index| lanes[index].place == place).collect();
+            let together = 0..=cut.len();
+            let batch =
+                |place| -> Vec<usize> { together.clone().filter(|&index| lanes[index].place == place).collect() };
+            let alone = (cut.len() + 1..lanes.len()).map(|index| vec![index]);
+            for here in [batch(Place::Shared), batch(Place::Dense)].into_iter().chain(alone) {
+                let Some(place) = here.first().map(|&index| lanes[index].place) else { continue };
                 let slot = |&index: &usize| {
                     let Cut { seq, next_pos, .. } = lanes[index];
                     Slot { token: input, pos: next_pos as i32, seq, logits: true }
@@ -48,8 +57,8 @@ impl Reader {
             lanes.iter_mut().for_each(|lane| lane.next_pos += 1);
             let mut predictions = predictions.into_iter().flatten();
             let expected = predictions.next().expect("the full cache is the first lane");
-            for (found, sum) in predictions.zip(&mut sums) {
-                sum.add(&expected, &found, target);
+            for (found, &at) in predictions.zip(cut.iter().chain(&whole)) {
+                sums[at].add(&expected, &found, target);
             }
         }
         lanes.iter().for_each(|lane| self.context_at(lane.place).forget_sequence(lane.seq));

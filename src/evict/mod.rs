@@ -17,6 +17,7 @@ mod heads;
 mod keep;
 mod mode;
 mod none;
+mod own;
 mod protect;
 mod random;
 mod ratio;
@@ -33,10 +34,12 @@ pub use forget::Target;
 pub use heads::{HeadKeeps, check_layers};
 pub use keep::{KeepSet, parse_ranges, ranges_text};
 pub use mode::{Granularity, Layers};
+pub use own::{Own, OwnKind, SourceFile, own_policies};
 pub use protect::Protect;
 pub use ratio::{Ratio, parse_ratios};
 pub use rolling::RollingBudget;
-pub use score::{Aggregate, Attention, Heads, Layer, Needs, Queries, Rope, Score, Scores};
+pub(crate) use score::score_layers;
+pub use score::{Aggregate, Attention, Heads, Layer, Needs, Queries, Quota, Rope, Score, Scores, Subject};
 pub use seed::TrialSeed;
 pub use spec::{Family, Parameter, PolicySpec};
 pub use wrap::{WRAPPERS, Wrapper};
@@ -64,6 +67,8 @@ pub struct View<'a> {
     /// How many survive in one layer or head, which may be another number than the budget's. `None` if whole positions
     /// are evicted; only then must the last one survive, because only then is its cell freed.
     pub survivors: Option<usize>,
+    /// How many positions were evicted before the candidates were left: a ratio is one of all of them.
+    pub gone: usize,
     /// For each position its score, if the policy has scores.
     pub scores: &'a [f64],
     /// The positions that `forget:instruction` or `forget:filler` evicts.
@@ -75,7 +80,18 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// A view with one budget for all candidates, no scores, no target, and blocks of one position.
     pub fn new(candidates: Range<usize>, protected: &'a [bool], budget: Budget, seed: TrialSeed) -> Self {
-        Self { candidates, protected, budget, seed, block: 1, survivors: None, scores: &[], target: &[], segments: &[] }
+        Self {
+            candidates,
+            protected,
+            budget,
+            seed,
+            block: 1,
+            survivors: None,
+            gone: 0,
+            scores: &[],
+            target: &[],
+            segments: &[],
+        }
     }
 
     /// The candidates that may be evicted, in ascending order.
@@ -195,6 +211,20 @@ pub fn evict(policy: &dyn Policy, len: usize, view: &View) -> Result<KeepSet> {
     Ok(KeepSet::without(len, evicted))
 }
 
+/// How many positions survive, and which in any case: what a policy that chooses itself is asked for. `None` if all
+/// survive.
+///
+/// # Errors
+/// As [`evict`].
+pub fn quota(policy: &dyn Policy, len: usize, view: &View) -> Result<Option<Quota>> {
+    let quota = survivors(policy, len, view)?.map(|(protected, survivors)| {
+        let fixed = len - view.candidates.len();
+        let must = (0..len).filter(|position| protected[*position] || !view.candidates.contains(position));
+        Quota { keep: fixed + survivors, must: must.collect() }
+    });
+    Ok(quota)
+}
+
 /// Whether [`evict`] can meet the budget, without knowing the scores.
 ///
 /// # Errors
@@ -211,7 +241,8 @@ fn survivors(policy: &dyn Policy, len: usize, view: &View) -> Result<Option<(Vec
     }
     let (protected, reserved) = reserved(policy, len, view);
     let n_reserved = candidates.clone().filter(|&position| protected[position]).count();
-    let allowed = view.survivors.unwrap_or_else(|| view.budget.survivors(candidates.len()));
+    let allowed =
+        view.survivors.unwrap_or_else(|| view.budget.survivors(candidates.len() + view.gone).min(candidates.len()));
     let survivors = if reserved { n_reserved } else { allowed };
     if n_reserved > survivors {
         let (share, why) = match view.survivors {
@@ -222,7 +253,7 @@ fn survivors(policy: &dyn Policy, len: usize, view: &View) -> Result<Option<(Vec
             "{} leaves {survivors} of {} positions{share}, but {n_reserved} must survive ({why}); lower the ratio or \
              protect less",
             view.budget.described(),
-            candidates.len()
+            candidates.len() + view.gone
         )));
     }
     Ok(Some((protected, survivors)))

@@ -13,6 +13,7 @@ use crate::condition::Grid;
 use crate::data::{self, Example, bundled};
 use crate::llama::{ContextSettings, LoadSettings, Model, default_threads};
 use crate::models::{self, ModelSource};
+use crate::own;
 use crate::size::Size;
 use crate::{Error, Result};
 
@@ -49,6 +50,7 @@ impl Experiment {
         let dry = source.load(&LoadSettings { dry: true, ..LoadSettings::default() }, None)?;
         let (examples, data) = examples_named(data)?;
         let mut settings = Settings::new(Grid::parse(conditions)?.conditions()?);
+        own::open(&mut settings.conditions)?;
         settings.generation.n_predict = default_n_predict(&examples);
         let threads = default_threads(dry.facts().n_params);
         Ok(Experiment {
@@ -108,7 +110,9 @@ pub fn open(
 ) -> Result<Opened> {
     rehearse(&plan.settings.conditions, &prompt_of(model, &plan.examples[0])?, model, context)?;
     let instructions = plan.instructions();
-    let (store, resumed) = Store::open(directory, manifest, |example| instructions.get(example).copied())?;
+    let (store, resumed) = Store::open(directory, manifest, |example, turn| {
+        instructions.get(example).and_then(|turns| turns.get(turn as usize)).copied()
+    })?;
     let prompts = plan.prompts(model)?;
     write_prompts(directory, &prompts)?;
     for file in &resumed.torn {

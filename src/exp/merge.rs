@@ -246,9 +246,10 @@ fn places(parts: &[Part], conditions: &[(String, Condition)]) -> Places {
     Places { examples, conditions }
 }
 
-fn place(places: &Places, key: &Key) -> (usize, String, usize, u32) {
+fn place(places: &Places, key: &Key) -> (usize, String, usize, u32, u32) {
     let at = |map: &HashMap<String, usize>, name: &str| map.get(name).copied().unwrap_or(usize::MAX);
-    (at(&places.examples, &key.example), key.example.clone(), at(&places.conditions, &key.condition), key.repeat)
+    let (example, condition) = (at(&places.examples, &key.example), at(&places.conditions, &key.condition));
+    (example, key.example.clone(), condition, key.repeat, key.turn)
 }
 
 fn count_missing(manifest: &Manifest, finished: &HashMap<Key, usize>, merged: &mut Merged) {
@@ -258,8 +259,11 @@ fn count_missing(manifest: &Manifest, finished: &HashMap<Key, usize>, merged: &m
         for condition in &session.conditions {
             let name = condition.to_string();
             for (index, example) in session.examples.iter().enumerate() {
-                for repeat in session.repeats_of(&name, index) {
-                    let key = Key { example: example.clone(), condition: name.clone(), repeat };
+                let repeats = session.repeats_of(&name, index).into_iter();
+                for (repeat, turn) in
+                    repeats.flat_map(|repeat| (0..session.turns_of(index)).map(move |turn| (repeat, turn)))
+                {
+                    let key = Key { example: example.clone(), condition: name.clone(), repeat, turn };
                     if finished.contains_key(&key) || !seen.insert(key) {
                         continue;
                     }

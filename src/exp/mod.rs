@@ -10,6 +10,7 @@
 //! - [`stop`]: early stopping.
 //! - [`Rows`]: a finished run's rows in memory, to be scored again; [`rescore`] does this by rule.
 
+mod chat;
 mod dense;
 mod experiment;
 mod forget;
@@ -22,21 +23,23 @@ mod primary;
 mod prompts;
 mod rescore;
 mod rewrite;
-mod roll;
 mod room;
 mod rows;
 mod run;
 mod settings;
 mod shard;
+mod sights;
 pub mod stop;
 mod store;
 mod table;
 mod trial;
 
+pub use chat::{Talk, roll, texts_of};
+use chat::{check_chat, most_cells};
 pub use dense::Dense;
 pub use experiment::{Experiment, Opened, examples_named, open};
 use forget::kept_at_most;
-pub use forget::{Demands, Sights, check, forgetting, read_before, rehearse, replay_cells, target};
+pub use forget::{Demands, check, forgetting, read_before, rehearse, replay_cells, target};
 pub use manifest::{Build, DataFacts, Difference, Manifest, Mixed, ModelFile, Session, megabytes};
 pub use means::{ConditionMean, means};
 pub use merge::{Merged, Missing, merge};
@@ -47,11 +50,11 @@ pub use prompts::{PROMPTS, PromptRow, instructions_of, read_prompts, write_promp
 pub use rescore::{Rescored, rescore};
 pub use rewrite::Rows;
 pub(crate) use rewrite::check_complete;
-pub use roll::roll;
 pub use room::{Parallel, Room};
 pub use rows::{InstructionRow, Key, Scorer, TrialRow};
 pub use run::{Observer, Outcome, run};
 pub use settings::{Generation, Settings, default_n_predict};
 pub use shard::Shard;
+pub use sights::Sights;
 pub use store::{INSTRUCTIONS, MANIFEST, Resumed, Store, TRIALS};
 pub(crate) use table::{check_columns, inspect};

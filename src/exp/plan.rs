@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use super::dense::DenseSizes;
 use super::forget::{check, replay_cells, target};
-use super::{Build, Demands, Generation, Key, PromptRow, Session, Settings, read_before};
+use super::{
+    Build, Demands, Generation, Key, PromptRow, Session, Settings, check_chat, most_cells, read_before, texts_of,
+};
 use crate::condition::{Condition, KvTypes, Memory, Positions};
 use crate::data::Example;
 use crate::evict::TrialSeed;
-use crate::llama::{ContextSettings, Mark, Model, Prompt, Turn};
-use crate::span::Label;
+use crate::llama::{ContextSettings, Model, Prompt};
 use crate::{Error, Result};
 
 /// The trials of a run, and their sizes.
@@ -21,8 +22,12 @@ pub struct Plan {
     pub examples: Vec<Example>,
     /// The index of each of them in the data set.
     places: Vec<usize>,
-    /// Number of prompt tokens, by example.
+    /// Number of prompt tokens, by example; in a chat those of all its turns, without the answers.
     pub prompt_tokens: Vec<usize>,
+    /// Number of turns, by example: more than one in a chat.
+    turns: Vec<u32>,
+    /// The largest number of cells that a chat takes.
+    chat_cells: usize,
     /// By example and condition: the repeats to run.
     repeats: Vec<Vec<Repeats>>,
     /// By condition: the largest number of tokens that one of its trials reads outside the shared prompt. Sorted,
@@ -57,7 +62,10 @@ impl Plan {
             return Err(Error::input("no example is selected; check --limit and --shard"));
         }
         let limit = n_ctx.unwrap_or_else(|| model.n_ctx_train()) as usize;
+        let n_predict = settings.generation.n_predict;
         let mut prompt_tokens = Vec::with_capacity(examples.len());
+        let turns: Vec<u32> = examples.iter().map(|example| example.n_turns() as u32).collect();
+        let mut chat_cells = 0;
         let mut repeats = Vec::with_capacity(examples.len());
         let mut own: Vec<_> = settings.conditions.iter().map(|condition| (0, condition.memory)).collect();
         let mut dense = DenseSizes::new(&settings.conditions, model);
@@ -71,21 +79,36 @@ impl Plan {
                     example.id
                 )));
             }
-            let prompt = prompt_of(model, example).map_err(at)?;
-            prompt_tokens.push(prompt.tokens.len());
-            dense.add(&settings.conditions, &prompt, settings.generation.swa_full);
+            let texts = texts_of(model, example).map_err(at)?;
+            let prompt = &texts[0];
+            prompt_tokens.push(texts.iter().map(|text| text.tokens.len()).sum());
+            if example.is_chat() && settings.generation.fidelity {
+                return Err(at(Error::input(
+                    "--fidelity compares one answer with that of the full cache, and a chat has several; leave it out",
+                )));
+            }
+            if !example.is_chat() {
+                dense.add(&settings.conditions, prompt, settings.generation.swa_full);
+            }
             let of_example: Vec<Repeats> = settings
                 .conditions
                 .iter()
-                .map(|condition| Repeats::of(&settings, condition, example, &prompt))
+                .map(|condition| Repeats::of(&settings, condition, example, prompt))
                 .collect();
             for (((own, _), condition), repeats) in own.iter_mut().zip(&settings.conditions).zip(&of_example) {
+                let of_condition = |error| Error::input(format!("`{condition}` on example `{}`: {error}", example.id));
+                if example.is_chat() {
+                    check_chat(condition, &texts, n_predict, model).map_err(at)?;
+                    chat_cells = chat_cells.max(fitting_cells(condition, &texts, n_predict, limit).map_err(at)?);
+                }
                 let Some(first) = repeats.iter().next() else { continue };
-                let target = target(condition, example, &prompt, first as usize).unwrap_or_default();
-                check(condition, &prompt, &target, model)
-                    .map_err(|error| Error::input(format!("`{condition}` on example `{}`: {error}", example.id)))?;
-                *own = own_tokens(condition, &prompt).max(*own);
-                replay = replay_cells(condition, &prompt, model).map_err(at)?.max(replay);
+                let target = target(condition, example, prompt, first as usize).unwrap_or_default();
+                check(condition, &example.id, prompt, &target, model).map_err(of_condition)?;
+                if example.is_chat() {
+                    continue;
+                }
+                *own = own_tokens(condition, prompt).max(*own);
+                replay = replay_cells(condition, prompt, model).map_err(at)?.max(replay);
             }
             repeats.push(of_example);
         }
@@ -99,10 +122,19 @@ impl Plan {
             }
         }
         own.sort_by_key(|&(tokens, _)| std::cmp::Reverse(tokens));
-        let plan =
-            Plan { settings, examples, places, prompt_tokens, repeats, own_tokens: own, replay_cells: replay, dense };
-        let longest = plan.prompt_tokens.iter().enumerate().max_by_key(|&(_, tokens)| tokens);
-        if let Some((index, &tokens)) = longest
+        let plan = Plan {
+            settings,
+            examples,
+            places,
+            prompt_tokens,
+            turns,
+            chat_cells,
+            repeats,
+            own_tokens: own,
+            replay_cells: replay,
+            dense,
+        };
+        if let Some((index, tokens)) = plan.prompts_alone().max_by_key(|&(_, tokens)| tokens)
             && plan.positions(tokens, 1) > limit
         {
             let (context, mend) = match n_ctx {
@@ -124,6 +156,12 @@ impl Plan {
     /// prompt and an answer. Otherwise it is the longest prompt, shared; for each lane an answer and the tokens that it
     /// reads itself; a second prompt if examples overlap; and the longest replay of a prompt.
     pub fn n_ctx(&self) -> u32 {
+        let chats = u32::try_from(self.chat_cells).unwrap_or(u32::MAX);
+        if self.prompts_alone().next().is_none() { chats } else { self.n_ctx_alone().max(chats) }
+    }
+
+    /// The same without the chats, which are answered one by one.
+    fn n_ctx_alone(&self) -> u32 {
         let longest = self.longest_prompt();
         if self.streams() {
             let positions = self.positions(longest, 1).saturating_add(self.replay_cells);
@@ -164,6 +202,7 @@ impl Plan {
             |condition: &Condition| condition.positions == Positions::Compact && condition.budget.rolling().is_none();
         // Hiding positions from single heads works only in a shared cache.
         self.settings.generation.parallel > 1
+            && self.prompts_alone().next().is_some()
             && conditions.iter().any(moves)
             && conditions.iter().all(Condition::frees)
             && self.dense().is_none()
@@ -196,7 +235,17 @@ impl Plan {
     }
 
     pub(super) fn longest_prompt(&self) -> usize {
-        self.prompt_tokens.iter().max().copied().unwrap_or(0)
+        self.prompts_alone().map(|(_, tokens)| tokens).max().unwrap_or(0)
+    }
+
+    /// The examples with one answer, by index, and the number of their prompt tokens.
+    fn prompts_alone(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.prompt_tokens.iter().copied().enumerate().filter(|&(index, _)| self.turns[index] == 1)
+    }
+
+    /// The largest number of trials that could be answered side by side; those of a chat follow one another.
+    pub(super) fn most_beside(&self) -> usize {
+        self.prompts_alone().map(|(index, _)| self.n_trials_of(index)).max().unwrap_or(1)
     }
 
     /// Number of positions for a prompt and `answers` side by side. A rolling budget limits the positions of its
@@ -212,7 +261,7 @@ impl Plan {
 
     /// The prompts as the model reads them, for the run directory.
     pub fn prompts(&self, model: &Model) -> Result<Vec<PromptRow>> {
-        let row = |example| Ok(PromptRow::new(example, &prompt_of(model, example)?));
+        let row = |example| Ok(PromptRow::new(example, &texts_of(model, example)?));
         self.examples.iter().map(row).collect()
     }
 
@@ -222,6 +271,7 @@ impl Plan {
         order.sort_by_key(|&index| place(&self.examples[index]));
         self.places = order.iter().map(|&index| self.places[index]).collect();
         self.prompt_tokens = order.iter().map(|&index| self.prompt_tokens[index]).collect();
+        self.turns = order.iter().map(|&index| self.turns[index]).collect();
         self.repeats = order.iter().map(|&index| self.repeats[index].clone()).collect();
         self.examples = order.iter().map(|&index| self.examples[index].clone()).collect();
     }
@@ -232,6 +282,13 @@ impl Plan {
         order.sort_by_key(|&index| self.places[index]);
         let planned = order.iter().map(|&index| (self.places[index], self.examples[index].id.clone())).collect();
         let mut session = Session::new(build, &self.settings, planned);
+        let policies = self.settings.conditions.iter().map(|condition| &condition.policy);
+        let sources =
+            policies.filter_map(|policy| Some((policy.own_source()?.source.clone(), policy.source_file()?.clone())));
+        session.sources.extend(sources.map(|(source, file)| (source, file.sha256)));
+        if self.turns.iter().any(|&turns| turns > 1) {
+            session.turns = order.iter().map(|&index| self.turns[index]).collect();
+        }
         for (at, condition) in self.settings.conditions.iter().enumerate() {
             let name = condition.to_string();
             if condition.target().is_some() {
@@ -251,7 +308,8 @@ impl Plan {
 
     /// Number of trials of one example, given by its index.
     pub(super) fn n_trials_of(&self, example: usize) -> usize {
-        self.repeats[example].iter().map(Repeats::len).fold(0, usize::saturating_add)
+        let chats = self.repeats[example].iter().map(Repeats::len).fold(0, usize::saturating_add);
+        chats.saturating_mul(self.turns[example] as usize)
     }
 
     /// The distinct KV cache types of the conditions, in order of appearance; each needs its own cache.
@@ -265,9 +323,10 @@ impl Plan {
         types
     }
 
-    /// Number of instructions, by example.
-    pub fn instructions(&self) -> HashMap<&str, usize> {
-        self.examples.iter().map(|example| (example.id.as_str(), example.instructions.len())).collect()
+    /// Number of instructions that are checked, by example and turn.
+    pub fn instructions(&self) -> HashMap<&str, Vec<usize>> {
+        let by_turn = |example: &Example| (0..example.n_turns()).map(|turn| example.checked_in(turn).count()).collect();
+        self.examples.iter().map(|example| (example.id.as_str(), by_turn(example))).collect()
     }
 
     /// The trials in `trials` that belong to this plan.
@@ -279,26 +338,32 @@ impl Plan {
         let conditions = places(self.settings.conditions.iter().map(Condition::to_string).collect());
         trials.iter().filter(move |(key, _)| {
             let place = examples.get(&key.example).zip(conditions.get(&key.condition));
-            place.is_some_and(|(&example, &condition)| self.repeats[example][condition].contains(key.repeat))
+            place.is_some_and(|(&example, &condition)| {
+                key.turn < self.turns[example] && self.repeats[example][condition].contains(key.repeat)
+            })
         })
     }
 
-    /// The trials of one example, given by its index, in the order in which they run: condition by condition. Where speed
-    /// is measured, repeat by repeat, so that what else the machine does meets all conditions alike.
+    /// The trials of one example, given by its index, in the order in which they run: condition by condition, the turns of
+    /// a chat one after another. Where speed is measured, repeat by repeat, so that what else the machine does meets all
+    /// conditions alike.
     pub fn trials(&self, example: usize) -> Box<dyn Iterator<Item = (&Condition, Key)> + '_> {
-        let id = &self.examples[example].id;
+        let (id, turns) = (&self.examples[example].id, self.turns[example]);
         let conditions = self.settings.conditions.iter().zip(&self.repeats[example]);
-        let key = move |name: String, repeat| Key { example: id.clone(), condition: name, repeat };
+        let answers = move |condition, name: String, repeat| {
+            let key = move |turn| Key { example: id.clone(), condition: name.clone(), repeat, turn };
+            (0..turns).map(move |turn| (condition, key(turn)))
+        };
         if self.settings.generation.measure_speed {
             let repeats = conditions.clone().filter_map(|(_, repeats)| repeats.iter().last()).max();
             return Box::new((0..=repeats.unwrap_or(0)).flat_map(move |repeat| {
                 let having = conditions.clone().filter(move |(_, repeats)| repeats.contains(repeat));
-                having.map(move |(condition, _)| (condition, key(condition.to_string(), repeat)))
+                having.flat_map(move |(condition, _)| answers(condition, condition.to_string(), repeat))
             }));
         }
         Box::new(conditions.flat_map(move |(condition, repeats)| {
             let name = condition.to_string();
-            repeats.iter().map(move |repeat| (condition, key(name.clone(), repeat)))
+            repeats.iter().flat_map(move |repeat| answers(condition, name.clone(), repeat))
         }))
     }
 
@@ -366,23 +431,21 @@ fn own_tokens(condition: &Condition, prompt: &Prompt) -> usize {
     }
 }
 
-/// The prompt of an example, with spans for its instructions, context and question.
-pub fn prompt_of(model: &Model, example: &Example) -> Result<Prompt> {
-    let turns: Vec<_> = example
-        .messages
-        .iter()
-        .map(|message| Turn { role: message.role.as_str().to_owned(), content: message.content.clone() })
-        .collect();
-    let mut marks = Vec::new();
-    let mut mark = |label, text: Option<&String>| {
-        if let Some((turn, range)) = text.and_then(|text| example.locate(text)) {
-            marks.push(Mark { label, turn, range });
-        }
-    };
-    for (index, instruction) in example.instructions.iter().enumerate() {
-        mark(Label::Instruction(index), instruction.text.as_ref());
+/// The cells that a chat takes, if they do not exceed the limit.
+fn fitting_cells(condition: &Condition, texts: &[Prompt], n_predict: usize, limit: usize) -> Result<usize> {
+    let cells = most_cells(condition, texts, n_predict);
+    if cells <= limit {
+        return Ok(cells);
     }
-    mark(Label::Context, example.context.as_ref());
-    mark(Label::Question, example.question.as_ref());
-    Prompt::chat(model, &turns, &marks)
+    let read: usize = texts.iter().map(|text| text.tokens.len()).sum();
+    Err(Error::input(format!(
+        "its {} turns have {read} tokens, and with --n-predict {n_predict} for each answer `{condition}` may need {cells} \
+         positions of {limit}; lower --n-predict, raise --ctx, or choose budgets that fit and --no-baseline",
+        texts.len()
+    )))
+}
+
+/// The prompt of an example, with spans for its instructions, context and question; of a chat its first prompt.
+pub fn prompt_of(model: &Model, example: &Example) -> Result<Prompt> {
+    Ok(texts_of(model, example)?.swap_remove(0))
 }

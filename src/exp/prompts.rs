@@ -20,22 +20,33 @@ pub const PROMPTS: &str = "prompts.jsonl";
 pub struct PromptRow {
     /// The example's id.
     pub example_id: String,
-    /// The text of each token; together they are the prompt. A character that spans several tokens is in the last of
-    /// them.
+    /// The text of each token; together they are the prompt, in a chat what the model reads in all turns, without its
+    /// answers. A character that spans several tokens is in the last of them.
     pub pieces: Vec<String>,
     /// Labelled ranges over `pieces`.
     pub spans: Vec<Span>,
+    /// In a chat the index in `pieces` at which the text of each turn begins; the answer to a turn stands before the
+    /// text of the next one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<usize>,
     /// The example's instructions, in the order of the label `instruction:<i>`.
     pub instructions: Vec<Instruction>,
 }
 
 impl PromptRow {
-    /// Describes a rendered prompt.
-    pub fn new(example: &Example, prompt: &Prompt) -> Self {
+    /// Describes what the model reads in each turn.
+    pub fn new(example: &Example, turns: &[Prompt]) -> Self {
+        let mut whole = Prompt::default();
+        let mut starts = Vec::new();
+        for text in turns {
+            starts.push(whole.tokens.len());
+            whole.extend(text);
+        }
         PromptRow {
             example_id: example.id.clone(),
-            pieces: texts(&prompt.pieces),
-            spans: prompt.spans.clone(),
+            pieces: texts(&whole.pieces),
+            spans: whole.spans,
+            turns: if starts.len() > 1 { starts } else { Vec::new() },
             instructions: example.instructions.clone(),
         }
     }
@@ -140,6 +151,7 @@ mod tests {
             example_id: id.into(),
             pieces: vec![piece.into()],
             spans: vec![Span { label: crate::span::Label::Instruction(2), start: 0, end: 1 }],
+            turns: Vec::new(),
             instructions: Vec::new(),
         };
         assert_eq!(read_prompts(directory.path()).unwrap(), None);

@@ -75,9 +75,15 @@ mod tests {
         let text = r#"{"id":"a","messages":[{"role":"user","content":"Hi"}],"instructions":[{"type":"punctuation:no_comma"},{"rubric":"Polite."},{"type":"change_case:english_lowercase"}]}"#;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
-        let (mut store, _) = Store::open(path, &manifest(), |_| None).unwrap();
+        let (mut store, _) = Store::open(path, &manifest(), |_, _| None).unwrap();
         let instructions = data::parse(text, "x").unwrap().remove(0).instructions;
-        let prompt = PromptRow { example_id: "a".into(), pieces: Vec::new(), spans: Vec::new(), instructions };
+        let prompt = PromptRow {
+            example_id: "a".into(),
+            pieces: Vec::new(),
+            spans: Vec::new(),
+            turns: Vec::new(),
+            instructions,
+        };
         write_prompts(path, &[prompt]).unwrap();
         let trial = |condition: &str, response: &str, error: &str| TrialRow {
             example_id: "a".into(),

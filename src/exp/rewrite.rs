@@ -81,20 +81,21 @@ impl Rows {
     }
 }
 
-/// Refuses a run if `instructions.csv` has lost rows: all finished trials of an example must have equally many.
+/// Refuses a run if `instructions.csv` has lost rows: all finished trials of an example must have
+/// equally many in the same turn.
 pub(crate) fn check_complete(directory: &Path, trials: &[TrialRow], instructions: &[InstructionRow]) -> Result<()> {
-    let mut rows: HashMap<(&str, &str, u32), usize> = HashMap::new();
+    let mut rows: HashMap<(&str, &str, u32, u32), usize> = HashMap::new();
     for row in instructions {
-        *rows.entry((&row.example_id, &row.condition, row.repeat)).or_default() += 1;
+        *rows.entry((&row.example_id, &row.condition, row.repeat, row.turn)).or_default() += 1;
     }
-    let mut most: HashMap<&str, usize> = HashMap::new();
-    for ((example, ..), count) in &rows {
-        let most = most.entry(example).or_default();
+    let mut most: HashMap<(&str, u32), usize> = HashMap::new();
+    for ((example, _, _, turn), count) in &rows {
+        let most = most.entry((example, *turn)).or_default();
         *most = (*most).max(*count);
     }
     let lacks = |row: &&TrialRow| {
-        let key = (row.example_id.as_str(), row.condition.as_str(), row.repeat);
-        rows.get(&key) != most.get(row.example_id.as_str())
+        let key = (row.example_id.as_str(), row.condition.as_str(), row.repeat, row.turn);
+        rows.get(&key) != most.get(&(key.0, key.3))
     };
     let lacking = trials.iter().filter(|row| row.error.is_empty()).filter(lacks).count();
     if lacking == 0 {

@@ -77,8 +77,7 @@ impl Room {
             Some(limit) => memory.total() <= limit.0,
             None => !auto || memory.fits(free),
         };
-        let trials = (0..plan.examples.len()).map(|example| plan.n_trials_of(example)).max();
-        let most = self.parallel.most(trials.unwrap_or(1));
+        let most = self.parallel.most(plan.most_beside());
         let memory = self.set(plan, most)?;
         if fits(&memory) {
             return Ok(memory);

@@ -17,6 +17,8 @@ pub struct Key {
     pub condition: String,
     /// Counted from 0.
     pub repeat: u32,
+    /// The turn of a chat, counted from 0; 0 where there is one answer.
+    pub turn: u32,
 }
 
 impl Key {
@@ -114,9 +116,11 @@ trial_row! {
         ..
         /// Counted from 0.
         pub repeat: u32,
+        /// The turn of a chat, counted from 0; 0 where there is one answer.
+        pub turn: u32,
         /// Seed of the trial's eviction and sampler; `probe --seed` takes it.
         pub seed: u64,
-        /// Tokens of the prompt.
+        /// Tokens of the prompt; in a chat of all that was said before the answer, earlier answers included.
         pub n_prompt: usize,
         /// Cached positions that survived (in each head, if heads differ); together with `n_evicted` this is `n_prompt
         /// - 1`.
@@ -170,7 +174,12 @@ trial_row! {
 impl TrialRow {
     /// What identifies this trial.
     pub fn key(&self) -> Key {
-        Key { example: self.example_id.clone(), condition: self.condition.clone(), repeat: self.repeat }
+        Key {
+            example: self.example_id.clone(),
+            condition: self.condition.clone(),
+            repeat: self.repeat,
+            turn: self.turn,
+        }
     }
 
     /// Computes the means from the trial's instructions.
@@ -202,6 +211,9 @@ pub struct InstructionRow {
     pub condition: String,
     /// Counted from 0.
     pub repeat: u32,
+    /// The turn of a chat, counted from 0.
+    #[serde(default)]
+    pub turn: u32,
     /// Index of the instruction in its example.
     pub instruction: usize,
     /// The rule's name, or `rubric`.
@@ -230,7 +242,12 @@ pub struct InstructionRow {
 impl InstructionRow {
     /// The trial this instruction belongs to.
     pub fn key(&self) -> Key {
-        Key { example: self.example_id.clone(), condition: self.condition.clone(), repeat: self.repeat }
+        Key {
+            example: self.example_id.clone(),
+            condition: self.condition.clone(),
+            repeat: self.repeat,
+            turn: self.turn,
+        }
     }
 
     /// Stores a rule's verdict, or `None` if the instruction has no rule.

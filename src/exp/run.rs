@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::means::Means;
 use super::trial::Trial;
-use super::{ConditionMean, Generation, InstructionRow, Plan, Resumed, Sights, Store, TrialRow, prompt_of};
+use super::{ConditionMean, Generation, InstructionRow, Plan, Resumed, Sights, Store, TrialRow, texts_of};
 use crate::condition::KvTypes;
 use crate::engine::{Answer, Cut, Forgetting, Job, Lanes, Reader};
 use crate::evict::KeepSet;
@@ -68,9 +68,10 @@ pub fn run(
     // If the observer may end the run after an example, the next example must not be half done by then.
     let overlap = plan.overlaps() && !observer.may_break();
     let (outcome, unsettled) = (Outcome::default(), VecDeque::new());
-    let lost = false;
+    let (lost, lanes) = (false, plan.lanes());
     let dense = plan.dense_context(&context);
-    let mut run = Run { model, context, dense, generation, overlap, means, outcome, lost, unsettled, store, observer };
+    let mut run =
+        Run { model, context, dense, generation, lanes, overlap, means, outcome, lost, unsettled, store, observer };
     run.observer.started(plan.n_trials(), run.means.finished);
     let kv_types = plan.kv_types();
     let mut caches: Vec<Option<Cache>> = kv_types.iter().map(|_| None).collect();
@@ -94,9 +95,10 @@ pub fn run(
                 Some(first) => Some(&mut run.cache(first, kv_types[0])?.reader),
                 None => None,
             };
-            let prompt = Arc::new(prompt_of(model, example)?);
+            let texts = texts_of(model, example)?;
+            let prompt = Arc::new(texts[0].clone());
             let kv_bytes_per_position = cache.reader.context().kv_bytes_per_position();
-            let mut trials = pending.map(|(condition, key)| Trial {
+            let trial = |(condition, key)| Trial {
                 plan,
                 example,
                 prompt: prompt.clone(),
@@ -106,7 +108,20 @@ pub fn run(
                 run_id,
                 kv_bytes_per_position,
                 fidelity: None,
-            });
+            };
+            if example.is_chat() {
+                let of_type = plan.trials(place).filter(|(condition, _)| condition.kv_type == kv_type);
+                let turns: Vec<_> = of_type.map(trial).collect();
+                for chat in turns.chunk_by(|a, b| (&a.key.condition, a.key.repeat) == (&b.key.condition, b.key.repeat))
+                {
+                    let pending = |trial: &Trial| !resumed.done.contains_key(&trial.key);
+                    if chat.iter().any(pending) {
+                        run.chat(cache, &texts, chat, pending)?;
+                    }
+                }
+                continue;
+            }
+            let mut trials = pending.map(trial);
             // One pass takes all of them, unless there are very many. A trial whose speed is measured runs alone.
             let at_once = if generation.measure_speed { 1 } else { AT_ONCE };
             loop {
@@ -156,6 +171,8 @@ struct Run<'a> {
     /// The context of the dense lanes, if there are any.
     dense: Option<ContextSettings>,
     generation: &'a Generation,
+    /// The sequences that a cache needs.
+    lanes: u32,
     /// Whether the next prompt may be read while lanes of the previous one still answer.
     overlap: bool,
     means: Means,
@@ -174,10 +191,9 @@ impl<'a> Run<'a> {
         if let Some(cache) = place {
             return Ok(cache);
         }
-        let Generation { parallel, fidelity, n_predict, .. } = *self.generation;
+        let Generation { parallel, n_predict, .. } = *self.generation;
         let context = ContextSettings { kv_type, ..self.context.clone() };
-        // With fidelity, the full cache needs a sequence of its own.
-        let mut reader = Reader::sharing(self.model, context.clone(), parallel + u32::from(fidelity))?;
+        let mut reader = Reader::sharing(self.model, context.clone(), self.lanes)?;
         if let Some(dense) = &self.dense {
             reader = reader.with_dense(ContextSettings { kv_type, ..dense.clone() }, n_predict)?;
         }
@@ -196,7 +212,7 @@ impl<'a> Run<'a> {
     ) -> Result<()> {
         let settings = self.generation;
         let reader = &mut cache.reader;
-        let mut sights = Sights::default();
+        let mut sights = Sights::of_example(trials.first().map_or("", |trial| trial.example.id.as_str()));
         for trial in &trials {
             // If the prompt lacks the scope, the trial itself fails, below.
             let _ = sights.need(trial.condition, prompt);
@@ -227,7 +243,7 @@ impl<'a> Run<'a> {
         }
         if settings.parallel > 1 {
             for job in together {
-                let done = |job: Job<Trial>, cut: Cut, answer| self.finish(&job, &cut, answer);
+                let done = |job: Job<Trial>, cut: Cut, answer| self.finish(&job.id, &job.forgetting, &cut, answer);
                 if let Err(error) = cache.reader.enter(&mut cache.lanes, prompt, job, done) {
                     self.rescue(cache, error)?;
                 }
@@ -244,12 +260,51 @@ impl<'a> Run<'a> {
         }
         for trial in rolling {
             match trial.roll(&mut cache.reader, settings.n_predict) {
-                Ok((forgetting, cut, answer)) => {
-                    self.finish(&Job { sampler: trial.sampler(), id: trial, forgetting }, &cut, answer)?;
-                }
+                Ok((forgetting, cut, answer)) => self.finish(&trial, &forgetting, &cut, answer)?,
                 Err(error) => self.fail_all(&[trial], error)?,
             }
         }
+        Ok(())
+    }
+
+    /// Runs a chat from its beginning to its last pending turn. Turns that are on disk are answered once more, so that the
+    /// cache is what it was; if such an answer differs from the one on disk, the chat cannot go on.
+    fn chat(
+        &mut self,
+        cache: &mut Cache<'a>,
+        texts: &[Prompt],
+        turns: &[Trial<'a>],
+        pending: impl Fn(&Trial) -> bool,
+    ) -> Result<()> {
+        self.drain(cache)?;
+        let Some(last) = turns.iter().rposition(&pending) else { return Ok(()) };
+        let on_disk =
+            if turns[..last].iter().all(&pending) { HashMap::new() } else { self.store.answers(&turns[0].key)? };
+        let (mut talk, mut sampler) = (turns[0].talk(), turns[0].sampler());
+        for (at, (trial, text)) in turns.iter().zip(texts).enumerate().take(last + 1) {
+            let turn = talk.turn(text, &mut cache.reader, &mut sampler, self.generation.n_predict);
+            let turn = turn.and_then(|turn| match on_disk.get(&trial.key.turn) {
+                Some(answer) if *answer != turn.2.text => Err(Error::failed(format!(
+                    "the chat cannot go on: its answer in turn {} is now another than the one on disk, as it may be on \
+                     another machine or build; run this example again in another --out",
+                    trial.key.turn
+                ))),
+                _ => Ok(turn),
+            });
+            let (forgetting, cut, answer) = match turn {
+                Ok(turn) => turn,
+                Err(error) => {
+                    cache.reader.end_chat();
+                    let left = turns[at..].iter().filter(|trial| pending(trial));
+                    return self.fail_all(left, error);
+                }
+            };
+            if pending(trial) {
+                let trial = Trial { prompt: Arc::new(talk.said().clone()), key: trial.key.clone(), ..*trial };
+                self.finish(&trial, &forgetting, &cut, answer)?;
+            }
+        }
+        cache.reader.end_chat();
         Ok(())
     }
 
@@ -261,14 +316,17 @@ impl<'a> Run<'a> {
             Ok((cut, answer))
         });
         match answered {
-            Ok((cut, answer)) => self.finish(&job, &cut, answer),
+            Ok((cut, answer)) => self.finish(&job.id, &job.forgetting, &cut, answer),
             Err(error) => self.fail_all(&[job.id], error),
         }
     }
 
     /// Continues until all lanes are empty.
     fn drain(&mut self, cache: &mut Cache<'a>) -> Result<()> {
-        match cache.reader.drain(&mut cache.lanes, |job, cut, answer| self.finish(&job, &cut, answer)) {
+        match cache
+            .reader
+            .drain(&mut cache.lanes, |job, cut, answer| self.finish(&job.id, &job.forgetting, &cut, answer))
+        {
             Ok(()) => Ok(()),
             Err(error) => self.rescue(cache, error),
         }
@@ -340,18 +398,18 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Writes the rows of failed trials, unless the run was interrupted.
-    fn fail_all(&mut self, trials: &[Trial], error: Error) -> Result<()> {
-        if matches!(error, Error::Interrupted) {
+    /// Writes the rows of failed trials, unless the run ends here.
+    fn fail_all<'t>(&mut self, trials: impl IntoIterator<Item = &'t Trial<'t>>, error: Error) -> Result<()> {
+        if matches!(error, Error::Interrupted | Error::Program(_)) {
             return Err(error);
         }
-        trials.iter().try_for_each(|trial| self.commit(&trial.failed(&error), &[]))
+        trials.into_iter().try_for_each(|trial| self.commit(&trial.failed(&error), &[]))
     }
 
-    fn finish(&mut self, job: &Job<Trial>, cut: &Cut, answer: Answer) -> Result<()> {
-        match job.id.rows(&job.forgetting, cut, answer) {
+    fn finish(&mut self, trial: &Trial, forgetting: &Forgetting, cut: &Cut, answer: Answer) -> Result<()> {
+        match trial.rows(forgetting, cut, answer) {
             Ok((row, instructions)) => self.commit(&row, &instructions),
-            Err(error) => self.commit(&job.id.failed(&error), &[]),
+            Err(error) => self.commit(&trial.failed(&error), &[]),
         }
     }
 
@@ -411,7 +469,7 @@ mod tests {
         // The context has room for one answer of the short prompt, not for eight, and is too small for the long prompt.
         let context = ContextSettings { n_ctx: 256, n_batch: 512, ..ContextSettings::default() };
         let directory = tempfile::tempdir().unwrap();
-        let (mut store, resumed) = Store::open(directory.path(), &manifest(), |_| None).unwrap();
+        let (mut store, resumed) = Store::open(directory.path(), &manifest(), |_, _| None).unwrap();
         let mut seen = Seen::default();
         let outcome = run(&plan, &model, context, "r", &mut store, resumed, &mut seen).unwrap();
         assert_eq!((outcome.finished, outcome.failed), (n_conditions, n_conditions));

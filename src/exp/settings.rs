@@ -97,8 +97,13 @@ pub struct Generation {
 }
 
 /// The default limit for the tokens of an answer: an answer that is compared with a few facts (rules of RULER) is short;
-/// what a small model says after it only costs time.
+/// what a small model says after it only costs time. In a chat every answer takes room for the later ones.
 pub fn default_n_predict(examples: &[Example]) -> usize {
     let recall = examples.iter().flat_map(|example| &example.instructions).all(|one| one.kind.starts_with("ruler:"));
-    if recall { 64 } else { 512 }
+    let chats = examples.iter().any(Example::is_chat);
+    match (recall, chats) {
+        (true, _) => 64,
+        (false, true) => 128,
+        (false, false) => 512,
+    }
 }

@@ -47,7 +47,7 @@ impl Store {
     }
 
     /// Opens a run directory: makes it, or continues the run in it. `instructions` returns the number of instructions
-    /// of an example, if it is known: a finished trial must have a row for each.
+    /// of an example that are checked in a turn, if it is known: a finished trial must have a row for each.
     ///
     /// # Errors
     /// If another process has it open, if its manifest differs in a field that changes results, or if its files are not
@@ -55,7 +55,7 @@ impl Store {
     pub fn open(
         directory: &Path,
         manifest: &Manifest,
-        instructions: impl Fn(&str) -> Option<usize>,
+        instructions: impl Fn(&str, u32) -> Option<usize>,
     ) -> Result<(Self, Resumed)> {
         std::fs::create_dir_all(directory).map_err(Error::io("cannot make", directory))?;
         refuse_foreign(directory)?;
@@ -97,6 +97,20 @@ impl Store {
     /// The directory.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The answers of a chat that are on disk, by turn. `key` is that of any of its turns.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn answers(&self, key: &Key) -> Result<HashMap<u32, String>> {
+        let mut answers = HashMap::new();
+        inspect(&self.directory.join(TRIALS), |row: TrialRow| {
+            if row.error.is_empty() && (Key { turn: key.turn, ..row.key() }) == *key {
+                answers.insert(row.turn, row.response);
+            }
+        })?;
+        Ok(answers)
     }
 
     /// Appends a finished trial; it is on disk when this returns.
@@ -163,11 +177,13 @@ fn refuse_foreign(directory: &Path) -> Result<()> {
 /// Whether a session has trials left to run.
 fn has_pending(session: &Session, done: &HashMap<Key, Option<f64>>) -> bool {
     session.conditions.iter().any(|condition| {
-        let mut key = Key { example: String::new(), condition: condition.to_string(), repeat: 0 };
+        let mut key = Key { example: String::new(), condition: condition.to_string(), repeat: 0, turn: 0 };
         session.examples.iter().enumerate().any(|(index, example)| {
             key.example.clone_from(example);
-            session.repeats_of(&key.condition, index).into_iter().any(|repeat| {
-                key.repeat = repeat;
+            let repeats = session.repeats_of(&key.condition, index).into_iter();
+            let trials = repeats.flat_map(|repeat| (0..session.turns_of(index)).map(move |turn| (repeat, turn)));
+            trials.into_iter().any(|(repeat, turn)| {
+                (key.repeat, key.turn) = (repeat, turn);
                 !done.contains_key(&key)
             })
         })
@@ -192,7 +208,7 @@ fn rows_of_trials(instructions: &Path) -> Result<(Option<u64>, HashMap<Key, usiz
 fn recover(
     trials: &Path,
     instructions: &Path,
-    expected: &impl Fn(&str) -> Option<usize>,
+    expected: &impl Fn(&str, u32) -> Option<usize>,
     resumed: &mut Resumed,
 ) -> Result<()> {
     check_columns::<TrialRow>(trials)?;
@@ -221,14 +237,16 @@ fn recover(
     resumed.failed = failed.len();
 
     // If an example's number of instructions is not known, the largest number of rows of its trials is taken.
-    let mut most: HashMap<&str, usize> = HashMap::new();
+    let mut most: HashMap<(&str, u32), usize> = HashMap::new();
     for (key, count) in &rows {
-        let most = most.entry(&key.example).or_default();
+        let most = most.entry((&key.example, key.turn)).or_default();
         *most = (*most).max(*count);
     }
-    let all = |example: &str| expected(example).unwrap_or_else(|| most.get(example).copied().unwrap_or(0));
+    let all = |example: &str, turn: u32| {
+        expected(example, turn).unwrap_or_else(|| most.get(&(example, turn)).copied().unwrap_or(0))
+    };
     let before = resumed.done.len();
-    resumed.done.retain(|key, _| rows.get(key).copied().unwrap_or(0) == all(&key.example));
+    resumed.done.retain(|key, _| rows.get(key).copied().unwrap_or(0) == all(&key.example, key.turn));
     resumed.incomplete = before - resumed.done.len();
     if !failed.is_empty() || resumed.incomplete > 0 {
         retain(trials, |row: &TrialRow| resumed.done.contains_key(&row.key()) && row.error.is_empty())?;
@@ -264,7 +282,7 @@ mod tests {
     }
 
     fn filled(directory: &Path, trials: &[(TrialRow, Vec<InstructionRow>)]) {
-        let (mut store, _) = Store::open(directory, &manifest(), |_| None).unwrap();
+        let (mut store, _) = Store::open(directory, &manifest(), |_, _| None).unwrap();
         trials.iter().for_each(|(row, instructions)| store.append(row, instructions).unwrap());
     }
 
@@ -283,7 +301,7 @@ mod tests {
             for length in start..whole.len() {
                 std::fs::write(&path, &whole[..length]).unwrap();
                 std::fs::write(&other, &other_whole).unwrap();
-                let (_, resumed) = Store::open(directory.path(), &manifest(), |_| None).unwrap();
+                let (_, resumed) = Store::open(directory.path(), &manifest(), |_, _| None).unwrap();
                 if name == TRIALS {
                     let kept = std::fs::read(&path).unwrap();
                     assert!(whole.starts_with(&kept) && (kept.len() == start || kept.ends_with(b"\n")));
@@ -301,12 +319,12 @@ mod tests {
     fn failed_trials_are_dropped_and_counted() {
         let directory = tempfile::tempdir().unwrap();
         filled(directory.path(), &[trial("a", "r", ""), trial("b", "", "boom")]);
-        let (mut store, resumed) = Store::open(directory.path(), &manifest(), |_| None).unwrap();
+        let (mut store, resumed) = Store::open(directory.path(), &manifest(), |_, _| None).unwrap();
         assert_eq!((resumed.done.len(), resumed.failed), (1, 1));
         let (row, instructions) = trial("b", "now", "");
         store.append(&row, &instructions).unwrap();
         drop(store);
-        let (_, resumed) = Store::open(directory.path(), &manifest(), |_| None).unwrap();
+        let (_, resumed) = Store::open(directory.path(), &manifest(), |_, _| None).unwrap();
         assert_eq!((resumed.done.len(), resumed.failed, resumed.torn.len()), (2, 0, 0));
     }
 
@@ -330,7 +348,7 @@ mod tests {
                     let text: String =
                         lines.map(|(n, line)| if n == at { damage(line) } else { line.to_owned() } + "\n").collect();
                     std::fs::write(&path, &text).unwrap();
-                    let Err(error) = Store::open(directory.path(), &manifest(), |_| None) else { panic!("{text}") };
+                    let Err(error) = Store::open(directory.path(), &manifest(), |_, _| None) else { panic!("{text}") };
                     assert!(error.to_string().contains(&format!("{name}, line {}: ", at + 1)), "{error}");
                     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
                 }
@@ -338,22 +356,24 @@ mod tests {
             std::fs::write(&path, &whole).unwrap();
         }
         std::fs::remove_file(directory.path().join(MANIFEST)).unwrap();
-        let Err(error) = Store::open(directory.path(), &manifest(), |_| None) else { panic!("rows of an unknown run") };
+        let Err(error) = Store::open(directory.path(), &manifest(), |_, _| None) else {
+            panic!("rows of an unknown run")
+        };
         assert!(error.to_string().contains("manifest.json is gone"), "{error}");
     }
 
     #[test]
     fn a_second_process_and_another_run_are_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(directory.path(), &manifest(), |_| None).unwrap();
-        let Err(error) = Store::open(directory.path(), &manifest(), |_| None) else { panic!("locked") };
+        let (store, _) = Store::open(directory.path(), &manifest(), |_, _| None).unwrap();
+        let Err(error) = Store::open(directory.path(), &manifest(), |_, _| None) else { panic!("locked") };
         assert!(error.to_string().contains("another process is writing"), "{error}");
         drop(store);
         let mut other = manifest();
         other.generation.seed += 1;
         other.model.sha256 = "ff".into();
         other.sessions[0].repeats += 1; // may differ
-        let Err(error) = Store::open(directory.path(), &other, |_| None) else { panic!("another run") };
+        let Err(error) = Store::open(directory.path(), &other, |_, _| None) else { panic!("another run") };
         let text = error.to_string();
         assert!(text.contains("seed was 1 and is now 2") && text.contains("model was"), "{text}");
         assert!(!text.contains("repeats"), "{text}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{InstructionRow, Key, Plan, TrialRow, forgetting, roll, target};
+use super::{InstructionRow, Key, Plan, Talk, TrialRow, forgetting, roll, target};
 use crate::condition::Condition;
 use crate::data::{Example, RUBRIC};
 use crate::engine::{Answer, Cut, Fidelity, Forgetting, Reader};
@@ -13,10 +13,11 @@ use crate::score::{self, Decay};
 use crate::span::Label;
 use crate::{Error, Result};
 
-/// One (example, condition, repeat).
+/// One (example, condition, repeat, turn).
 pub(super) struct Trial<'a> {
     pub plan: &'a Plan,
     pub example: &'a Example,
+    /// The prompt; in a chat all that was said before the answer.
     pub prompt: Arc<Prompt>,
     pub condition: &'a Condition,
     pub key: Key,
@@ -36,9 +37,13 @@ impl Trial<'_> {
 
     /// Generates under the condition's rolling budget.
     pub fn roll(&self, reader: &mut Reader, n_predict: usize) -> Result<(Forgetting, Cut, Answer)> {
-        let budget = self.condition.budget.rolling().expect("the condition has one");
         let seed = self.plan.seed(&self.key);
-        roll(self.condition, budget, &self.prompt, seed, reader, &mut self.sampler(), n_predict)
+        roll(self.condition, &self.prompt, seed, reader, &mut self.sampler(), n_predict)
+    }
+
+    /// The chat that this trial is a turn of, before its first turn.
+    pub fn talk(&self) -> Talk<'_> {
+        Talk::new(self.condition, self.plan.seed(&self.key))
     }
 
     pub fn sampler(&self) -> Sampler {
@@ -101,6 +106,7 @@ impl Trial<'_> {
             condition: self.key.condition.clone(),
             axes: self.condition.cells(),
             repeat: self.key.repeat,
+            turn: self.key.turn,
             seed: self.plan.seed(&self.key).0,
             n_prompt: self.prompt.tokens.len(),
             ..TrialRow::default()
@@ -108,7 +114,7 @@ impl Trial<'_> {
     }
 
     fn score(&self, forgetting: &Forgetting, response: &str) -> Result<Vec<InstructionRow>> {
-        let rows = self.example.instructions.iter().enumerate().map(|(index, instruction)| {
+        let rows = self.example.checked_in(self.key.turn as usize).map(|(index, instruction)| {
             let verdict = match instruction.kind.as_str() {
                 RUBRIC => None,
                 kind => Some(score::check(kind, &instruction.kwargs, response)?),
@@ -118,6 +124,7 @@ impl Trial<'_> {
                 example_id: self.key.example.clone(),
                 condition: self.key.condition.clone(),
                 repeat: self.key.repeat,
+                turn: self.key.turn,
                 instruction: index,
                 kind: instruction.kind.clone(),
                 n_tokens: span.map(|span| span.range().len()),

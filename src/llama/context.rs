@@ -403,16 +403,22 @@ impl Context {
         })
     }
 
-    /// Keeps only the positions `kept` of what the tap has read, and restarts the attention sums at `attention_from`.
+    /// Keeps only the positions `kept` of what the tap has read, and restarts the attention sums at `attention_from`;
+    /// a sum that started there already goes on. `moved_to` are the positions at which the kept ones are now, if they
+    /// were moved: the keys that the tap has read stay rotated for their old positions.
     ///
     /// # Errors
-    /// If nothing is observed, or if either list does not ascend.
-    pub fn retain_seen(&mut self, kept: &[i32], attention_from: &[i32]) -> Result<()> {
+    /// If nothing is observed, if a list does not ascend, or if `moved_to` is shorter or longer than `kept`.
+    pub fn retain_seen(&mut self, kept: &[i32], moved_to: &[i32], attention_from: &[i32]) -> Result<()> {
         check_ascending(kept)?;
+        check_ascending(moved_to)?;
         check_ascending(attention_from)?;
+        if kept.len() != moved_to.len() {
+            return Err(Error::failed("every position that is kept is moved somewhere"));
+        }
         let needs = self.observed.as_mut().ok_or_else(not_observed)?;
         attention_from.clone_into(&mut needs.attention_from);
-        self.raw.retain(kept, attention_from);
+        self.raw.retain(kept, moved_to, attention_from);
         Ok(())
     }
 

@@ -18,10 +18,10 @@ pub struct Mark {
     pub range: Range<usize>,
 }
 
-/// A prompt that is ready to be read.
-#[derive(Debug, Clone)]
+/// A prompt that is ready to be read, or the text that a later turn adds to one.
+#[derive(Debug, Clone, Default)]
 pub struct Prompt {
-    /// All tokens, with BOS first if the model uses it. At least two.
+    /// All tokens, with BOS first if the model uses it. At least two; a later turn may have one.
     pub tokens: Vec<Token>,
     /// Labelled ranges over `tokens`.
     pub spans: Vec<Span>,
@@ -35,8 +35,32 @@ impl Prompt {
     /// # Errors
     /// If the model has no template or the template refuses the conversation.
     pub fn chat(model: &Model, turns: &[Turn], marks: &[Mark]) -> Result<Self> {
+        Self::rendered(model, turns, marks, None)
+    }
+
+    /// What a chat continues with after the turn `answer`, which the model gave itself: the end of that turn, the turns
+    /// after it, and the beginning of the next answer. `turns` is the whole conversation; the content of the turn
+    /// `answer` does not matter. The cache then holds the answer as it was generated, and only new text is tokenized.
+    ///
+    /// # Errors
+    /// As [`Prompt::chat`], or if the template does not show answers verbatim.
+    pub fn after(model: &Model, turns: &[Turn], marks: &[Mark], answer: usize) -> Result<Self> {
+        Self::rendered(model, turns, marks, Some(answer))
+    }
+
+    fn rendered(model: &Model, turns: &[Turn], marks: &[Mark], answer: Option<usize>) -> Result<Self> {
         let (bos, eos) = model.special_texts();
         let Rendered { text, contents } = model.template()?.render(turns, &bos, &eos)?;
+        let start = match answer.map(|answer| &contents[answer]) {
+            None => 0,
+            Some(Some((range, _))) => range.end,
+            Some(None) => {
+                return Err(Error::input(
+                    "the chat template does not show the model's earlier answers as they are, so a chat cannot go on; \
+                     give another with --chat-template",
+                ));
+            }
+        };
         let role_label = |turn: &Turn| match turn.role.as_str() {
             "system" => Label::System,
             "assistant" => Label::Assistant,
@@ -54,7 +78,18 @@ impl Prompt {
             let shift = |byte: usize| (content.start + byte.saturating_sub(*lead)).min(content.end);
             labelled.push((mark.label, shift(mark.range.start)..shift(mark.range.end)));
         }
-        Self::build(model, &text, &bos, labelled)
+        if answer.is_none() {
+            return Self::build(model, &text, Some(&bos), labelled);
+        }
+        labelled.retain(|(_, range)| range.start >= start);
+        labelled.iter_mut().for_each(|(_, range)| *range = range.start - start..range.end - start);
+        let text = &text[start..];
+        if text.is_empty() {
+            return Err(Error::input(
+                "the chat template adds nothing between two answers; give another with --chat-template",
+            ));
+        }
+        Self::build(model, text, None, labelled)
     }
 
     /// Uses the tokens as they are.
@@ -71,15 +106,15 @@ impl Prompt {
     }
 
     /// Tokenizes `text` and turns its labelled byte ranges into token ranges; what no turn covers is labelled
-    /// `template`.
-    fn build(model: &Model, text: &str, bos: &str, mut labelled: Vec<(Label, Range<usize>)>) -> Result<Self> {
+    /// `template`. With `bos`, the text of that token, the prompt begins here.
+    fn build(model: &Model, text: &str, bos: Option<&str>, mut labelled: Vec<(Label, Range<usize>)>) -> Result<Self> {
         // BOS exactly once: either the template writes it or it is added here.
-        let written = !bos.is_empty() && text.starts_with(bos);
-        let skip = if written { bos.len() } else { 0 };
+        let written = bos.filter(|bos| !bos.is_empty() && text.starts_with(bos));
+        let skip = written.map_or(0, str::len);
         let mut tokens = Vec::new();
-        if let Some(token) = model.leading_bos() {
+        if let (Some(_), Some(token)) = (bos, model.leading_bos()) {
             tokens.push(token);
-        } else if written {
+        } else if let Some(bos) = written {
             tokens.extend(model.tokenize(bos)?);
         }
         let n_bos = tokens.len();
@@ -112,7 +147,25 @@ impl Prompt {
             spans.push(Span { label: Label::Bos, start: 0, end: n_bos });
         }
         spans.sort_by_key(|span| (span.start, std::cmp::Reverse(span.end), span.label));
-        Self { tokens, spans, pieces }.checked()
+        let built = Self { tokens, spans, pieces };
+        if bos.is_none() { Ok(built) } else { built.checked() }
+    }
+
+    /// Appends what a later turn adds.
+    pub fn extend(&mut self, more: &Prompt) {
+        let start = self.tokens.len();
+        let moved = |span: &Span| Span { label: span.label, start: start + span.start, end: start + span.end };
+        self.spans.extend(more.spans.iter().map(moved));
+        self.tokens.extend(&more.tokens);
+        self.pieces.extend(more.pieces.iter().cloned());
+    }
+
+    /// Appends an answer that the model gave itself.
+    pub fn extend_with_answer(&mut self, model: &Model, answer: &[Token]) {
+        let start = self.tokens.len();
+        self.tokens.extend(answer);
+        self.pieces.extend(answer.iter().map(|&token| model.piece_with_control(token)));
+        self.spans.push(Span { label: Label::Assistant, start, end: self.tokens.len() });
     }
 
     fn checked(self) -> Result<Self> {

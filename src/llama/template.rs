@@ -89,7 +89,9 @@ impl Template {
         let text = self.render_text(turns, bos, eos)?;
         // A second rendering, with placeholders for the contents, shows what the template adds around them. A
         // placeholder has only letters, so that no trimming or escaping changes it.
-        let placeholder = |index: usize| format!("kvllamaContent{}x", "i".repeat(index + 1));
+        let letters =
+            |index: usize| index.to_string().bytes().map(|digit| char::from(b'a' + digit - b'0')).collect::<String>();
+        let placeholder = |index: usize| format!("kvllamaContent{}x", letters(index));
         let marked: Vec<_> = turns
             .iter()
             .enumerate()

@@ -28,7 +28,7 @@ pub struct Column<'a> {
     pub name: String,
     /// The condition.
     pub condition: Condition,
-    /// Finished trials, by example.
+    /// Finished trials, by example: repeats, and in a chat turns.
     pub trials: Vec<Vec<Trial<'a>>>,
     /// Failed trials, by example.
     pub failed: Vec<Vec<&'a TrialRow>>,
@@ -71,7 +71,7 @@ impl Column<'_> {
         self.trials.iter().flatten()
     }
 
-    /// By example: the mean over repeats of `value`; `None` if it has no value in any repeat.
+    /// By example: the mean over repeats and turns of `value`; `None` if it has no value in any.
     pub fn by_example(&self, value: impl Fn(&Trial) -> Option<f64>) -> Vec<Option<f64>> {
         self.trials.iter().map(|trials| mean(trials.iter().filter_map(&value))).collect()
     }
@@ -119,7 +119,7 @@ fn columns<'a>(number: usize, run: &'a Run, examples: &HashMap<&str, usize>) -> 
         .collect();
     let place: HashMap<String, usize> =
         columns.iter().enumerate().map(|(index, column)| (column.name.clone(), index)).collect();
-    let mut at: HashMap<(usize, usize, u32), usize> = HashMap::with_capacity(run.trials.len());
+    let mut at: HashMap<(usize, usize, u32, u32), usize> = HashMap::with_capacity(run.trials.len());
     for row in &run.trials {
         let (Some(&example), Some(&index)) = (examples.get(row.example_id.as_str()), place.get(&row.condition)) else {
             continue;
@@ -130,7 +130,7 @@ fn columns<'a>(number: usize, run: &'a Run, examples: &HashMap<&str, usize>) -> 
             continue;
         }
         let trials = &mut column.trials[example];
-        let slot = *at.entry((index, example, row.repeat)).or_insert(trials.len());
+        let slot = *at.entry((index, example, row.repeat, row.turn)).or_insert(trials.len());
         let trial = Trial { row, instructions: Vec::new() };
         // A trial with two rows counts once; a resume would keep the later row.
         match trials.get_mut(slot) {
@@ -142,7 +142,7 @@ fn columns<'a>(number: usize, run: &'a Run, examples: &HashMap<&str, usize>) -> 
         let (Some(&example), Some(&index)) = (examples.get(row.example_id.as_str()), place.get(&row.condition)) else {
             continue;
         };
-        let Some(&slot) = at.get(&(index, example, row.repeat)) else { continue };
+        let Some(&slot) = at.get(&(index, example, row.repeat, row.turn)) else { continue };
         let rows = &mut columns[index].trials[example][slot].instructions;
         match rows.iter().position(|earlier| earlier.instruction == row.instruction) {
             Some(earlier) => rows[earlier] = row,
@@ -152,7 +152,7 @@ fn columns<'a>(number: usize, run: &'a Run, examples: &HashMap<&str, usize>) -> 
     for (index, column) in columns.iter_mut().enumerate() {
         for (example, failed) in column.failed.iter_mut().enumerate() {
             // A failed trial that succeeded in a later attempt is not a failure.
-            failed.retain(|row| !at.contains_key(&(index, example, row.repeat)));
+            failed.retain(|row| !at.contains_key(&(index, example, row.repeat, row.turn)));
         }
     }
     columns.retain(|column| {

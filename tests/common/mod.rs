@@ -1,6 +1,7 @@
 //! Running the binary, and reading what it leaves.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -8,6 +9,20 @@ use std::process::{Command, Output};
 #[allow(dead_code)] // not every test file needs it
 pub fn tiny_model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference/model.gguf")
+}
+
+/// The path of a real model, if it is here.
+#[allow(dead_code)]
+pub fn real_model(name: &str) -> Option<String> {
+    let directory = std::env::var_os("KVLLAMA_MODELS").map_or_else(|| PathBuf::from("models"), PathBuf::from);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory).join(name);
+    if !path.is_file() {
+        // Written past the test harness: a skip must be seen.
+        let line = format!("SKIPPED: {} is not here; scripts/real-models.sh gets it\n", path.display());
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        return None;
+    }
+    Some(path.display().to_string())
 }
 
 /// What kvllama reads of its environment.
@@ -42,11 +57,11 @@ pub fn run(code: i32, arguments: &[&str]) -> Output {
     output
 }
 
-/// The rows of a CSV by key (example, condition, repeat, instruction), without what a clock decides.
+/// The rows of a CSV by key (example, condition, repeat, turn, instruction), without what a clock decides.
 #[allow(dead_code)]
 pub fn rows(directory: &Path, name: &str) -> BTreeMap<Vec<String>, BTreeMap<String, String>> {
     const CLOCK: [&str; 5] = ["prefill_ms", "replay_ms", "evict_us", "decode_ms", "tokens_per_s"];
-    const KEY: [&str; 4] = ["example_id", "condition", "repeat", "instruction"];
+    const KEY: [&str; 5] = ["example_id", "condition", "repeat", "turn", "instruction"];
     let mut reader = csv::Reader::from_path(directory.join(name)).expect("a CSV");
     let mut found = BTreeMap::new();
     for row in reader.deserialize::<BTreeMap<String, String>>() {

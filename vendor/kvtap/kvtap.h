@@ -147,9 +147,10 @@ bool kvtap_eval(struct ggml_tensor * tensor, bool ask, void * tap);
 // Forgets what was seen and looks at `seq` from the next decode on. Without `wants` it stops looking.
 void kvtap_observe(kvtap_tap * tap, const struct llama_context * ctx, int32_t seq, const struct kvtap_wants * wants);
 
-// Drops all entries but those at `kept` (ascending positions). Attention sums start anew, but one that starts where the
-// sum of the same index did goes on.
-void kvtap_retain(kvtap_tap * tap, const int32_t * kept, size_t n_kept, const int32_t * sums_from, size_t n_sums);
+// Drops all entries but those at `kept` (ascending positions), which are at `moved_to` from now on. Attention sums start
+// anew, but one that starts where the sum of the same index did goes on.
+void kvtap_retain(kvtap_tap * tap, const int32_t * kept, const int32_t * moved_to, size_t n_kept,
+                  const int32_t * sums_from, size_t n_sums);
 
 // What was seen of layer number `index`, counted over the layers that have keys and values; false if there is none.
 // `complete` tells whether everything asked for was there.

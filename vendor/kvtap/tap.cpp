@@ -380,7 +380,10 @@ bool kvtap_eval(ggml_tensor * t, bool ask, void * user_data) {
     }
     std::string name;
     int32_t il = 0;
-    if (!split_name(t, name, il)) {
+    // Some graphs (Gemma) scale the queries after they have named them; attention uses the scaled ones.
+    const bool scaled = t->op == GGML_OP_SCALE && t->src[0] != nullptr && strncmp(t->src[0]->name, "Qcur-", 5) == 0 &&
+                        strncmp(t->name, "Qcur-", 5) != 0;
+    if (!split_name(scaled ? t->src[0] : t, name, il)) {
         return !ask;
     }
     const bool hides = !tap.hidden.empty() && name == tap.logits_name();
@@ -419,7 +422,7 @@ bool kvtap_eval(ggml_tensor * t, bool ask, void * user_data) {
             take_rope(*layer, t);
             layer->rotated = true;
         }
-        if (!layer->rotated) {
+        if (!layer->rotated && !scaled) {
             take_rows(tap, layer->raw_query_rows, t, layer->d_k, layer->n_head);
         }
         if (tap.wants_rows()) {
@@ -484,12 +487,15 @@ void kvtap_observe(kvtap_tap * tap, const llama_context * ctx, int32_t seq, cons
     start_sums(tap, wants->sums_from, wants->n_sums);
 }
 
-void kvtap_retain(kvtap_tap * tap, const int32_t * kept, size_t n_kept, const int32_t * sums_from, size_t n_sums) {
+void kvtap_retain(kvtap_tap * tap, const int32_t * kept, const int32_t * moved_to, size_t n_kept,
+                  const int32_t * sums_from, size_t n_sums) {
     std::vector<size_t> indices;
+    std::vector<int32_t> entries;
     for (size_t i = 0; i < n_kept; ++i) {
         const auto it = std::lower_bound(tap->entries.begin(), tap->entries.end(), kept[i]);
         if (it != tap->entries.end() && *it == kept[i]) {
             indices.push_back(it - tap->entries.begin());
+            entries.push_back(moved_to[i]);
         }
     }
     const auto retain = [&](std::vector<float> & data, size_t width) {
@@ -505,10 +511,6 @@ void kvtap_retain(kvtap_tap * tap, const int32_t * kept, size_t n_kept, const in
         retain(layer.keys, size_t(layer.n_head_kv) * layer.d_k);
         retain(layer.raw_keys, size_t(layer.n_head_kv) * layer.d_k);
         retain(layer.values, size_t(layer.n_head_kv) * layer.d_v);
-    }
-    std::vector<int32_t> entries;
-    for (const size_t i : indices) {
-        entries.push_back(tap->entries[i]);
     }
     tap->entries = std::move(entries);
     const auto before = tap->sums_from;

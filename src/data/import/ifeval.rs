@@ -51,5 +51,5 @@ pub(super) fn example(line: Line, format: &Format) -> Result<Example> {
 fn instruction(kind: String, kwargs: Option<Map<String, Value>>) -> Instruction {
     let mut kwargs = kwargs.unwrap_or_default();
     kwargs.retain(|_, value| !value.is_null());
-    Instruction { kind, kwargs, rubric: None, text: None }
+    Instruction { kind, kwargs, rubric: None, text: None, turn: None }
 }

@@ -11,12 +11,14 @@ use crate::{Error, Result};
 
 #[derive(Deserialize)]
 pub(super) struct Line {
-    #[serde(alias = "question")]
-    input: String,
+    input: Option<String>,
     context: String,
+    /// Only in the edition for kvpress: there `context`, `question` and `answer_prefix` together are LongBench's prompt.
+    question: Option<String>,
+    answer_prefix: Option<String>,
     answers: Vec<String>,
-    #[serde(alias = "task")]
-    dataset: String,
+    dataset: Option<String>,
+    task: Option<String>,
     #[serde(alias = "id")]
     _id: Option<Value>,
 }
@@ -56,19 +58,27 @@ const KINDS: [Kind; 5] = [
 ];
 
 pub(super) fn example(line: Line, number: usize, style: Style) -> Result<Example> {
+    let name = line.dataset.or(line.task).ok_or_else(|| Error::input("it names no `dataset`"))?;
     // LongBench-E's files have names with this ending.
-    let dataset = line.dataset.strip_suffix("_e").unwrap_or(&line.dataset);
+    let dataset = name.strip_suffix("_e").unwrap_or(&name);
     let kind = KINDS.iter().find(|kind| kind.datasets.contains(&dataset)).ok_or_else(|| {
         let known: Vec<&str> = KINDS.iter().flat_map(|kind| kind.datasets).copied().collect();
         Error::input(format!(
             "the data set `{}` has a metric that kvllama lacks; it has those of {}",
-            line.dataset.escape_debug(),
+            name.escape_debug(),
             known.join(", ")
         ))
     })?;
-    let (context, mut question) = (line.context.trim_end().to_owned(), (kind.ask)(line.input.trim()));
-    if style == Style::Completion && !kind.first_line {
-        question.push_str("\nAnswer:");
+    let context = line.context.trim_end().to_owned();
+    let (mut question, prefix) = match (line.input, line.question) {
+        (Some(input), _) => ((kind.ask)(input.trim()), if kind.first_line { None } else { Some("Answer:".to_owned()) }),
+        (None, Some(question)) => (question.trim().to_owned(), line.answer_prefix),
+        (None, None) => return Err(Error::input("it needs `input` or `question`")),
+    };
+    if let Some(prefix) = prefix.as_deref().map(str::trim).filter(|prefix| !question.ends_with(prefix))
+        && style == Style::Completion
+    {
+        question = format!("{question}\n{prefix}");
     }
     let mut kwargs = Map::from_iter([("references".to_owned(), json!(line.answers))]);
     if kind.first_line {
@@ -76,16 +86,17 @@ pub(super) fn example(line: Line, number: usize, style: Style) -> Result<Example
     }
     let evidence = Evidence::of(&context);
     let text = line.answers.iter().filter(|answer| !answer.is_empty()).find_map(|answer| evidence.only(answer));
-    let instruction = Instruction { kind: kind.rule.to_owned(), kwargs, rubric: None, text: text.map(str::to_owned) };
+    let instruction =
+        Instruction { kind: kind.rule.to_owned(), kwargs, rubric: None, text: text.map(str::to_owned), turn: None };
     let key = line._id.as_ref().map_or_else(|| number.to_string(), shown);
     Ok(Example {
-        id: format!("longbench-{}-{key}", line.dataset),
+        id: format!("longbench-{name}-{key}"),
         messages: user(format!("{context}\n\n{question}")),
         instructions: vec![instruction],
         context: (!context.is_empty()).then_some(context),
         question: Some(question),
         source: Some(json!({
-            "set": "LongBench (Bai et al. 2023, arXiv 2308.14508)", "dataset": line.dataset, "key": key,
+            "set": "LongBench (Bai et al. 2023, arXiv 2308.14508)", "dataset": name, "key": key,
         })),
     })
 }

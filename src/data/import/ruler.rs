@@ -22,8 +22,9 @@ pub(super) struct Line {
     #[serde(alias = "answers", alias = "answer")]
     outputs: Answers,
     task: Option<String>,
-    #[serde(alias = "_id", alias = "id")]
-    index: Option<Value>,
+    /// Needle sets may have one. RULER's own `index` is not used: its newer scripts write the place of the answer there.
+    #[serde(alias = "_id")]
+    id: Option<Value>,
 }
 
 /// One answer or several; numbers count as texts.
@@ -82,6 +83,7 @@ pub(super) fn example(line: Line, number: usize, style: Style, task: Option<&str
         kwargs: Map::from_iter([("references".to_owned(), json!(references))]),
         rubric: None,
         text: text.map(str::to_owned),
+        turn: None,
     };
     let instructions = if task.starts_with("qa") {
         let text = answers.iter().find_map(|answer| evidence.only(answer));
@@ -102,7 +104,7 @@ pub(super) fn example(line: Line, number: usize, style: Style, task: Option<&str
     if instructions.is_empty() {
         return Err(Error::input("there is no answer in `outputs`"));
     }
-    let key = line.index.as_ref().map_or_else(|| number.to_string(), shown);
+    let key = line.id.as_ref().map_or_else(|| number.to_string(), shown);
     Ok(Example {
         id: format!("ruler-{task}-{key}"),
         messages: user(content),

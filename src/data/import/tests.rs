@@ -36,11 +36,15 @@ fn ruler_is_imported_answer_by_answer_with_its_needles() {
     assert_eq!(example.messages[0].content, format!("{context}\n{question}"));
     assert!(one(&apart, &ruler(Style::Completion, None)).messages[0].content.ends_with("text? The numbers are"));
 
-    // The output of RULER's own scripts, where the file's name gives the task.
-    let whole =
-        json!({"index": 3, "input": format!("{context}\n{question}"), "outputs": ["7301", "4415"], "length": 90});
-    let example = one(&whole, &ruler(CHAT, Some("niah_multivalue")));
-    assert_eq!((example.id.as_str(), texts(&example)), ("ruler-niah_multivalue-3", needles.to_vec()));
+    // The output of RULER's own scripts, where the file's name gives the task. `index` is the place of the first answer,
+    // which two lines may share.
+    let whole = json!({
+        "index": 103, "input": format!("{context}\n{question} "), "outputs": ["7301", "4415"], "length": 90,
+        "length_w_model_temp": 90, "answer_prefix": "The numbers are", "token_position_answer": 31,
+    });
+    let examples = parse(&format!("{whole}\n{whole}"), "x", &ruler(CHAT, Some("niah_multivalue"))).unwrap();
+    let example = &examples[1];
+    assert_eq!((example.id.as_str(), texts(example)), ("ruler-niah_multivalue-2", needles.to_vec()));
     assert_eq!((example.context.as_deref(), example.question.as_deref()), (Some(context), Some(question)));
 
     let chain = json!({"input": "VAR AB = 5. Grass.\nVAR CD = VAR AB.\nWhich?", "outputs": ["AB", "CD"]});
@@ -65,6 +69,18 @@ fn longbench_is_imported_with_the_metric_of_its_set() {
         ("longbench-hotpotqa_e-f00", vec![Some("The lodger rang the bell.")])
     );
     assert!(example.question.unwrap().ends_with("Question: Who rang?"));
+    // The edition for kvpress has LongBench's own prompt in parts.
+    let whole = json!({
+        "context": "Answer briefly.\n\nIt was late. The lodger rang the bell.\n\n", "question": "Question: Who rang?\n\n",
+        "answer_prefix": "Answer:", "answers": ["The lodger"], "all_classes": [], "dataset": "qasper", "task": "qasper",
+        "language": "en", "length": "9", "_id": "f00", "max_new_tokens": "148",
+    });
+    let example = one(&whole, &Format::Longbench { style: Style::Completion });
+    let asked = "Answer briefly.\n\nIt was late. The lodger rang the bell.\n\nQuestion: Who rang?\nAnswer:";
+    assert_eq!(
+        (example.messages[0].content.as_str(), example.instructions[0].kind.as_str()),
+        (asked, "longbench:qa_f1_score")
+    );
     let kinds = ["qasper", "triviaqa", "samsum", "gov_report"].map(|set| {
         let instruction = &one(&line(set), &format).instructions[0];
         (instruction.kind.clone(), instruction.kwargs.contains_key("first_line"))
@@ -78,7 +94,7 @@ fn longbench_is_imported_with_the_metric_of_its_set() {
 
 #[test]
 fn hostile_lines_are_refused_with_their_number() {
-    let good = json!({"context": "Ada is 4.", "question": "What?", "outputs": ["4"], "task": "t", "index": 1});
+    let good = json!({"context": "Ada is 4.", "question": "What?", "outputs": ["4"], "task": "t", "id": 1});
     for (change, mend) in [
         (json!({"outputs": []}), "no answer in `outputs`"),
         (json!({"outputs": [""]}), "`references` must be"),

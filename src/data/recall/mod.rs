@@ -142,6 +142,7 @@ impl Recall {
             kwargs: Map::from_iter([("references".to_owned(), json!([answer]))]),
             rubric: None,
             text: Some(sentence.clone()),
+            turn: None,
         };
         let depths: Vec<Value> = depths.iter().map(|depth| json!((depth * 1e3).round() / 1e3)).collect();
         Example {

@@ -64,11 +64,14 @@ impl RawContext {
         unsafe { kvtap::kvtap_observe(self.tap(), self.ptr(), 0, std::ptr::null()) }
     }
 
-    /// Discards all entries except those at `kept`, and restarts the attention sums.
-    pub(in crate::llama) fn retain(&mut self, kept: &[i32], attention_from: &[i32]) {
+    /// Discards all entries except those at `kept`, which are now at `moved_to` (as many), and restarts the attention
+    /// sums.
+    pub(in crate::llama) fn retain(&mut self, kept: &[i32], moved_to: &[i32], attention_from: &[i32]) {
+        let n_kept = kept.len().min(moved_to.len());
+        let (kept, moved_to) = (kept.as_ptr(), moved_to.as_ptr());
         // SAFETY: arrays are passed with their lengths and outlive the call.
         unsafe {
-            kvtap::kvtap_retain(self.tap(), kept.as_ptr(), kept.len(), attention_from.as_ptr(), attention_from.len());
+            kvtap::kvtap_retain(self.tap(), kept, moved_to, n_kept, attention_from.as_ptr(), attention_from.len());
         }
     }
 

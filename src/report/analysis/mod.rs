@@ -30,7 +30,8 @@ pub use why::{Agreement, NoiseFloor, Place, Row};
 use self::chance::Chance;
 use serde::Serialize;
 
-use super::{Run, Table, Warning, warnings};
+use super::words::{count, decimals};
+use super::{Run, Table, Warning};
 use crate::exp::Mixed;
 
 /// Version of the layout of `stats.json`.
@@ -132,17 +133,16 @@ pub struct Curve {
     pub conditions: Vec<usize>,
 }
 
-/// Computes everything.
-pub fn analyze(runs: &[Run], level: f64, seed: u64) -> Analysis {
-    let table = Table::new(runs);
-    let facts: Vec<RunFacts> = runs.iter().map(RunFacts::of).collect();
+/// Computes everything but the warnings.
+pub(super) fn of(table: &Table, level: f64, seed: u64) -> Analysis {
+    let facts: Vec<RunFacts> = table.runs.iter().map(RunFacts::of).collect();
     let resampling = Resampling { level, seed };
-    let chance = Chance::of(&table, seed);
-    let conditions = conditions::conditions(&table, &facts, &chance, resampling);
-    let curves = curves(&table, &conditions);
-    let comparisons = compare::comparisons(&table, &conditions, &chance, resampling);
+    let chance = Chance::of(table, seed);
+    let conditions = conditions::conditions(table, &facts, &chance, resampling);
+    let curves = curves(table, &conditions);
+    let comparisons = compare::comparisons(table, &conditions, &chance, resampling);
     let known = dose::Known {
-        table: &table,
+        table,
         conditions: &conditions,
         curves: &curves,
         comparisons: &comparisons,
@@ -151,7 +151,7 @@ pub fn analyze(runs: &[Run], level: f64, seed: u64) -> Analysis {
     };
     let (doses, curve_comparisons) = (dose::responses(&known), dose::comparisons(&known));
     let primaries = primary::results(&primary::Known {
-        table: &table,
+        table,
         conditions: &conditions,
         curves: &curves,
         doses: &doses,
@@ -172,18 +172,17 @@ pub fn analyze(runs: &[Run], level: f64, seed: u64) -> Analysis {
         doses,
         curve_comparisons,
         comparisons,
-        stopping: stopping::stops(&table),
-        noise_floor: why::noise_floor(&table),
-        types: why::types(&table, resampling),
-        places: why::places(&table, resampling),
-        survival: survival::curves(&table, &conditions, level),
-        forgotten: forgotten::matrix(&table, &conditions, resampling),
-        agreement: why::agreement(&table),
+        stopping: stopping::stops(table),
+        noise_floor: why::noise_floor(table),
+        types: why::types(table, resampling),
+        places: why::places(table, resampling),
+        survival: survival::curves(table, &conditions, level),
+        forgotten: forgotten::matrix(table, resampling),
+        agreement: why::agreement(table),
         chance: chance.facts,
         conditions,
     };
     analysis.summary = summary::sentences(&analysis);
-    analysis.warnings = warnings::find(&table, &analysis);
     analysis
 }
 
@@ -192,6 +191,31 @@ impl Analysis {
     pub fn chance_sentence(&self) -> Option<String> {
         let errors = self.conditions.iter().filter_map(|condition| Some(condition.earned?.sampling_error));
         self.chance.sentence(errors.fold(0.0, f64::max))
+    }
+
+    /// The noise floor of scores and of predictions, as sentences, as far as the run measured them.
+    pub fn noise_sentence(&self) -> Option<String> {
+        let scores = self.noise_floor.map(|floor| {
+            let (repeats, examples) = (count(floor.repeats, "repeat"), count(floor.n, "example"));
+            let difference = decimals(floor.difference, 3);
+            format!("Noise floor of scores: two runs of the full cache differ by up to {difference} ({repeats} of {examples}).")
+        });
+        let full = self.conditions.iter().filter(|condition| condition.is_baseline());
+        let predictions = full.filter_map(|condition| Some((condition.fidelity.kl, condition.fidelity.flips?))).next();
+        let predictions = predictions.map(|(kl, flips)| {
+            let differs = match kl {
+                None => "predicts the same in most examples".to_owned(),
+                Some(kl) => format!(
+                    "differs from itself by {:.1e} nats per token (KL divergence), and in the most likely token at {}% of \
+                     the tokens",
+                    kl.point,
+                    decimals(100.0 * flips.point, 1)
+                ),
+            };
+            format!("Noise floor of predictions: the full cache, decoded alone and beside other conditions, {differs}.")
+        });
+        let sentences: Vec<String> = scores.into_iter().chain(predictions).collect();
+        (!sentences.is_empty()).then(|| sentences.join(" "))
     }
 }
 

@@ -1,0 +1,286 @@
+//! Chats: one cache that grows turn by turn and is cut again and again.
+//!
+//! In each turn the model reads what is new (the end of its last answer, the user's words, the beginning of the next
+//! answer), the cache is cut, and the model answers. Positions that were evicted earlier stay evicted. Under a
+//! *rolling* budget the cache is also cut while the model answers, whenever it is full: StreamingLLM's endless
+//! generation (arXiv 2309.17453), which is a chat of one turn. Policies with scores rank the cached entries again each
+//! time, from what was computed since they were read.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use super::reader::{Place, SHARED};
+use super::{Answer, Cut, Reader, StopReason};
+use crate::condition::{Memory, Positions};
+use crate::evict::{KeepSet, Layers, Needs, RollingBudget, Score, Scores, Subject, score_layers};
+use crate::llama::{Model, Prompt, Sampler, Token};
+use crate::{Error, Result};
+
+/// How the cache of a chat is cut.
+pub struct Rule<'a> {
+    /// The limit of the cache while the model answers; without it the cache is only cut before each answer.
+    pub rolling: Option<RollingBudget>,
+    /// Whether survivors keep their positions or are moved together each time.
+    pub positions: Positions,
+    /// Whether the survivors stay in the cache, or the cache is emptied and their tokens are read again.
+    pub memory: Memory,
+    /// The scores by which the policy ranks; `None` for a policy without scores.
+    pub score: Option<&'a dyn Score>,
+    /// Chooses the entries that survive.
+    pub choose: &'a dyn Fn(&Entries) -> Result<KeepSet>,
+}
+
+/// The entries of a cache that is about to be cut.
+pub struct Entries<'a> {
+    /// For each entry the number of its token among all that were read, ascending.
+    pub origins: &'a [usize],
+    /// How many tokens were read so far.
+    pub read: usize,
+    /// The scores of the entries.
+    pub scores: Option<&'a Scores>,
+    /// Number of earlier cuts.
+    pub cuts: usize,
+}
+
+/// A chat in which nothing was said yet, at first. Its cache is in the reader, which does nothing else between the
+/// turns.
+#[derive(Default)]
+pub struct Chat {
+    /// All tokens that were read so far.
+    read: Vec<Token>,
+    /// Positions in the cache, ascending.
+    entries: Vec<usize>,
+    /// For each entry the index of its token in `read`.
+    origins: Vec<usize>,
+    next_pos: usize,
+    /// The tensors that the tap reads, with positions as indices into `entries`.
+    needs: Needs,
+    cuts: usize,
+    /// The end of the last answer that was drawn but not read.
+    unread: Vec<Token>,
+}
+
+/// A turn of a chat.
+pub struct ChatTurn {
+    /// The cut before the answer.
+    pub cut: Cut,
+    /// Which of all positions that were ever read are in the cache after it.
+    pub keep: KeepSet,
+    /// The answer.
+    pub answer: Answer,
+}
+
+/// Refuses a cache that grows and is compacted again and again beyond the sliding window: llama.cpp overwrites cells
+/// outside the window, so that they cannot be moved back into it. `most` is the largest number of positions.
+///
+/// # Errors
+/// If survivors are compacted and `most` exceeds the window.
+pub fn check_compacting(most: usize, positions: Positions, model: &Model) -> Result<()> {
+    let window = model.facts().sliding_window as usize;
+    if positions != Positions::Compact || window == 0 || most <= window {
+        return Ok(());
+    }
+    Err(Error::input(format!(
+        "{most} positions with --positions compact: a cache beyond the sliding window of {window} positions cannot be \
+         compacted again and again; use a smaller budget or --positions keep"
+    )))
+}
+
+impl Reader {
+    /// Takes the next turn of a chat: reads `text` but its last token, cuts the cache, reads the last token and
+    /// generates up to `n_predict` tokens. The first turn empties the cache.
+    ///
+    /// # Errors
+    /// If the cache is too small, if the budget cannot be met, or if decoding fails. The chat is then over.
+    pub fn turn(
+        &mut self,
+        chat: &mut Chat,
+        rule: &Rule,
+        text: &Prompt,
+        sampler: &mut Sampler,
+        n_predict: usize,
+    ) -> Result<ChatTurn> {
+        let (&last, new) = text.tokens.split_last().ok_or_else(|| Error::failed("a turn has no text"))?;
+        if chat.read.is_empty() {
+            self.end_chat();
+        }
+        let new = [&std::mem::take(&mut chat.unread)[..], new].concat();
+        let start = Instant::now();
+        chat.expect(self, rule, chat.entries.len() + new.len())?;
+        chat.read(self, &new, false)?;
+        let mut cut = Cut {
+            place: Place::Shared,
+            seq: SHARED,
+            next_pos: chat.next_pos,
+            prefill: start.elapsed(),
+            evict: Duration::ZERO,
+            cells_before: self.context.cells(SHARED),
+            cells_after: None,
+        };
+        let start = Instant::now();
+        let again = chat.cut(self, rule)?;
+        (cut.prefill, cut.evict) = (cut.prefill + again, start.elapsed().saturating_sub(again));
+        (cut.cells_after, cut.next_pos) = (self.context.cells(SHARED), chat.next_pos);
+        let keep = chat.keep();
+        let answer = chat.answer(self, rule, last, sampler, n_predict)?;
+        Ok(ChatTurn { cut, keep, answer })
+    }
+
+    /// Ends a chat: empties the cache and stops the tap.
+    pub fn end_chat(&mut self) {
+        self.context.look_away();
+        self.forget_reading();
+    }
+}
+
+impl Chat {
+    /// Which of all that was read is in the cache.
+    fn keep(&self) -> KeepSet {
+        let mut evicted = Vec::with_capacity(self.read.len() - self.origins.len());
+        let mut kept = self.origins.iter().copied().peekable();
+        evicted.extend((0..self.read.len()).filter(|&at| kept.next_if_eq(&at).is_none()));
+        KeepSet::without(self.read.len(), evicted)
+    }
+
+    fn read(&mut self, reader: &mut Reader, tokens: &[Token], logits: bool) -> Result<()> {
+        reader.context.read(SHARED, tokens, self.next_pos, logits)?;
+        self.entries.extend(self.next_pos..self.next_pos + tokens.len());
+        self.origins.extend(self.read.len()..self.read.len() + tokens.len());
+        self.read.extend(tokens);
+        self.next_pos += tokens.len();
+        Ok(())
+    }
+
+    fn answer(
+        &mut self,
+        reader: &mut Reader,
+        rule: &Rule,
+        last: Token,
+        sampler: &mut Sampler,
+        n: usize,
+    ) -> Result<Answer> {
+        let start = Instant::now();
+        let (mut tokens, mut next) = (Vec::new(), last);
+        let stop = loop {
+            if rule.rolling.is_some_and(|rolling| self.entries.len() >= rolling.budget) {
+                self.cut(reader, rule)?;
+            }
+            self.read(reader, &[next], true)?;
+            next = sampler.next(reader.context.logits(0)?)?;
+            if sampler.stops_at(reader.context.model(), next) {
+                break StopReason::EndOfTurn;
+            }
+            if tokens.len() < n {
+                tokens.push(next);
+                self.unread.push(next);
+            }
+            if sampler.stops_loop(&tokens) {
+                break StopReason::Loop;
+            }
+            if tokens.len() == n {
+                break StopReason::Length;
+            }
+            self.unread.clear();
+        };
+        let text = reader.context.model().text(&tokens);
+        Ok(Answer { tokens, text, stop, decode: start.elapsed() })
+    }
+
+    /// Cuts the cache, under a rolling budget only if fewer than `every` positions are left in it. Returns the time that
+    /// it took to read the survivors again.
+    fn cut(&mut self, reader: &mut Reader, rule: &Rule) -> Result<Duration> {
+        let full = rule.rolling.is_none_or(|rolling| self.entries.len() > rolling.budget - rolling.every);
+        let mut again = Duration::ZERO;
+        if full {
+            let scores = match rule.score {
+                None => None,
+                Some(score) => Some(
+                    reader.context.seen(&self.needs, |layers| score_layers(score, layers, &Subject::default()))??,
+                ),
+            };
+            let entries =
+                Entries { origins: &self.origins, read: self.read.len(), scores: scores.as_ref(), cuts: self.cuts };
+            let keep = (rule.choose)(&entries)?;
+            self.cuts += 1;
+            if keep.n_evicted() > 0 {
+                again = self.evict(reader, rule, &keep)?;
+            }
+        }
+        if let Some(rolling) = rule.rolling {
+            // The policy looks again when the cache is full.
+            self.expect(reader, rule, rolling.budget)?;
+        }
+        Ok(again)
+    }
+
+    fn evict(&mut self, reader: &mut Reader, rule: &Rule, keep: &KeepSet) -> Result<Duration> {
+        let kept = keep.kept();
+        let at = |ranges: &[Range<usize>], of: &[usize]| -> Vec<usize> {
+            ranges.iter().cloned().flatten().map(|index| of[index]).collect()
+        };
+        let evicted = at(keep.evicted(), &self.entries);
+        (self.entries, self.origins) = (at(&kept, &self.entries), at(&kept, &self.origins));
+        if rule.memory == Memory::Text {
+            return self.read_again(reader, rule);
+        }
+        let context = &mut reader.context;
+        context.evict(SHARED, &ranges(&evicted), Layers::All)?;
+        let before: Vec<i32> = self.entries.iter().copied().map(pos).collect();
+        if rule.positions == Positions::Compact {
+            context.compact(SHARED, &ranges(&self.entries))?;
+            self.entries = (0..self.entries.len()).collect();
+            self.next_pos = self.entries.len();
+        }
+        if rule.score.is_some() {
+            let now: Vec<i32> = self.entries.iter().copied().map(pos).collect();
+            let from = self.positions(&self.needs.attention_from);
+            context.retain_seen(&before, &now, &from)?;
+        }
+        Ok(Duration::ZERO)
+    }
+
+    /// Empties the cache and reads the surviving tokens as a text of their own.
+    fn read_again(&mut self, reader: &mut Reader, rule: &Rule) -> Result<Duration> {
+        let start = Instant::now();
+        let tokens: Vec<Token> = self.origins.iter().map(|&at| self.read[at]).collect();
+        reader.context.forget_sequence(SHARED);
+        (self.entries, self.next_pos) = (Vec::new(), 0);
+        self.expect(reader, rule, tokens.len())?;
+        reader.context.read(SHARED, &tokens, 0, false)?;
+        (self.entries, self.next_pos) = ((0..tokens.len()).collect(), tokens.len());
+        Ok(start.elapsed())
+    }
+
+    /// Tells the tap which tensors the policy needs when the cache has `len` entries. Sums of attention that begin at a
+    /// later query than before begin anew: of a window of last queries, those count that are read from now on.
+    fn expect(&mut self, reader: &mut Reader, rule: &Rule, len: usize) -> Result<()> {
+        let Some(score) = rule.score else { return Ok(()) };
+        self.needs = score.needs(len);
+        let from = self.positions(&self.needs.attention_from);
+        if self.entries.is_empty() {
+            return reader.context.observe(SHARED, &Needs { attention_from: from, ..self.needs.clone() });
+        }
+        let kept: Vec<i32> = self.entries.iter().copied().map(pos).collect();
+        reader.context.retain_seen(&kept, &kept, &from)
+    }
+
+    /// The positions of entries given by their indices; the first stands for the beginning of everything, and entries
+    /// beyond the last one are those to come.
+    fn positions(&self, indices: &[i32]) -> Vec<i32> {
+        let position = |&index: &i32| {
+            let index = index.unsigned_abs() as usize;
+            let beyond = || self.next_pos + index.saturating_sub(self.entries.len());
+            if index == 0 { 0 } else { pos(self.entries.get(index).copied().unwrap_or_else(beyond)) }
+        };
+        indices.iter().map(position).collect()
+    }
+}
+
+/// Ascending positions as maximal ranges.
+fn ranges(positions: &[usize]) -> Vec<Range<usize>> {
+    positions.chunk_by(|a, b| a + 1 == *b).map(|run| run[0]..run[run.len() - 1] + 1).collect()
+}
+
+fn pos(position: usize) -> i32 {
+    i32::try_from(position).expect("contexts are smaller than 2^31 positions")
+}

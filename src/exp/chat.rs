@@ -1,0 +1,176 @@
+//! Runs chats and rolling budgets: the cache is cut again and again.
+
+use crate::Result;
+use crate::condition::{Condition, Memory};
+use crate::data::Example;
+use crate::engine::{Answer, Chat, Cut, Entries, Forgetting, Reader, Rule, check_compacting};
+use crate::evict::{self, Budget, TrialSeed, View};
+use crate::llama::{Mark, Model, Prompt, Sampler, Token, Turn};
+use crate::span::Label;
+
+/// A chat under a condition.
+pub struct Talk<'a> {
+    condition: &'a Condition,
+    seed: TrialSeed,
+    chat: Chat,
+    /// All that was said, up to the last answer.
+    said: Prompt,
+    answer: Vec<Token>,
+}
+
+impl<'a> Talk<'a> {
+    /// A chat in which nothing was said yet.
+    pub fn new(condition: &'a Condition, seed: TrialSeed) -> Self {
+        Talk { condition, seed, chat: Chat::default(), said: Prompt::default(), answer: Vec::new() }
+    }
+
+    /// All that was said before the last answer, as one prompt.
+    pub fn said(&self) -> &Prompt {
+        &self.said
+    }
+
+    /// Takes the next turn, which begins with `text`. The returned eviction is over all that was ever read.
+    ///
+    /// # Errors
+    /// If the budget cannot be met, or as [`Reader::turn`].
+    pub fn turn(
+        &mut self,
+        text: &Prompt,
+        reader: &mut Reader,
+        sampler: &mut Sampler,
+        n_predict: usize,
+    ) -> Result<(Forgetting, Cut, Answer)> {
+        if !self.said.tokens.is_empty() {
+            self.said.extend_with_answer(reader.context().model(), &self.answer);
+        }
+        self.said.extend(text);
+        let Talk { condition, seed, chat, said, .. } = self;
+        let policy = condition.policy.policy();
+        let rolling = condition.budget.rolling();
+        if let Some(rolling) = rolling {
+            check_compacting(rolling.budget, condition.positions, reader.context().model())?;
+        }
+        let window = rolling.map(|rolling| rolling.after_eviction(condition.sinks().unwrap_or(0))).transpose()?;
+        let choose = |entries: &Entries| {
+            let len = entries.origins.len();
+            let mask = condition.protect.mask(entries.read, &said.spans);
+            let protected: Vec<bool> = entries.origins.iter().map(|&at| mask[at]).collect();
+            let scores = entries.scores.map_or_else(Vec::new, |scores| scores.aggregate(condition.aggregate, |_| true));
+            // The first cut of a chat is that of its first prompt alone.
+            let seed = if entries.cuts == 0 && rolling.is_none() { *seed } else { seed.of_eviction(entries.cuts) };
+            let view = View {
+                block: condition.block.0.get(),
+                scores: &scores,
+                gone: entries.read - len,
+                ..View::new(0..len, &protected, window.unwrap_or(condition.budget), seed)
+            };
+            evict::evict(policy, len, &view)
+        };
+        let rule = Rule {
+            rolling,
+            positions: condition.positions,
+            memory: condition.memory,
+            score: policy.score(),
+            choose: &choose,
+        };
+        let turn = reader.turn(chat, &rule, text, sampler, n_predict)?;
+        self.answer.clone_from(&turn.answer.tokens);
+        let modes = Forgetting::new(turn.keep);
+        let forgetting = Forgetting { positions: condition.positions, memory: condition.memory, ..modes };
+        Ok((forgetting, turn.cut, turn.answer))
+    }
+}
+
+/// Reads the prompt, cuts the cache down to the condition's rolling budget and generates under it. The returned
+/// eviction is the first cut, over the prompt.
+///
+/// # Errors
+/// As [`Talk::turn`].
+pub fn roll(
+    condition: &Condition,
+    prompt: &Prompt,
+    seed: TrialSeed,
+    reader: &mut Reader,
+    sampler: &mut Sampler,
+    n_predict: usize,
+) -> Result<(Forgetting, Cut, Answer)> {
+    let turn = Talk::new(condition, seed).turn(prompt, reader, sampler, n_predict);
+    reader.end_chat();
+    turn
+}
+
+/// What the model reads in each turn of an example, with spans for its instructions, context and question: the first
+/// prompt, then what is new in each later turn, from the end of the model's own answer on.
+///
+/// # Errors
+/// As [`Prompt::chat`] and [`Prompt::after`].
+pub fn texts_of(model: &Model, example: &Example) -> Result<Vec<Prompt>> {
+    let answered: Vec<usize> = example.answered().collect();
+    // The conversation with a stand-in for each answer of the model but the last.
+    let mut turns = Vec::new();
+    let mut places = Vec::new();
+    for (index, message) in example.messages.iter().enumerate() {
+        places.push(turns.len());
+        turns.push(Turn { role: message.role.as_str().to_owned(), content: message.content.clone() });
+        if answered.contains(&index) && index + 1 < example.messages.len() {
+            turns.push(Turn { role: "assistant".to_owned(), content: "answer".to_owned() });
+        }
+    }
+    let mut marks = Vec::new();
+    let mut mark = |label, text: Option<&String>| {
+        if let Some((message, range)) = text.and_then(|text| example.locate(text)) {
+            marks.push(Mark { label, turn: places[message], range });
+        }
+    };
+    for (index, instruction) in example.instructions.iter().enumerate() {
+        mark(Label::Instruction(index), instruction.text.as_ref());
+    }
+    mark(Label::Context, example.context.as_ref());
+    mark(Label::Question, example.question.as_ref());
+    let mut earlier: Option<usize> = None;
+    let mut texts = Vec::with_capacity(answered.len());
+    for user in answered.into_iter().map(|index| places[index]) {
+        let turns = &turns[..=user];
+        let marks: Vec<Mark> = marks.iter().filter(|mark| mark.turn <= user).cloned().collect();
+        texts.push(match earlier {
+            None => Prompt::chat(model, turns, &marks)?,
+            Some(user) => Prompt::after(model, turns, &marks, user + 1)?,
+        });
+        earlier = Some(user);
+    }
+    Ok(texts)
+}
+
+/// Checks whether a condition can be met in a chat, as far as this is known before.
+///
+/// # Errors
+/// Names what chats exclude.
+pub(super) fn check_chat(condition: &Condition, texts: &[Prompt], n_predict: usize, model: &Model) -> Result<()> {
+    condition.check_cut_again("a chat, whose cache is cut before each answer,")?;
+    if condition.memory == Memory::Kv && !condition.is_full() {
+        check_compacting(most_cells(condition, texts, n_predict), condition.positions, model)?;
+    }
+    Ok(())
+}
+
+/// The largest number of cells that a chat takes under a condition, if every answer is as long as it may be.
+pub(super) fn most_cells(condition: &Condition, texts: &[Prompt], n_predict: usize) -> usize {
+    let (mut read, mut in_cache, mut most) = (0usize, 0usize, 0usize);
+    for text in texts {
+        let new = text.tokens.len();
+        (read, in_cache) = (read.saturating_add(new), in_cache.saturating_add(new));
+        most = most.max(in_cache);
+        // The last position survives in addition to the budget; protection may keep more than counts allow.
+        let kept = match condition.budget {
+            _ if condition.is_full() => in_cache,
+            Budget::Window { .. } if !condition.protect.is_none() => in_cache,
+            budget => budget.survivors(read).saturating_add(1).min(in_cache),
+        };
+        in_cache = kept.saturating_add(n_predict);
+        if let Some(rolling) = condition.budget.rolling() {
+            in_cache = in_cache.min(rolling.budget.saturating_add(1));
+        }
+        (read, most) = (read.saturating_add(n_predict), most.max(in_cache));
+    }
+    most
+}

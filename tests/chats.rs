@@ -1,0 +1,268 @@
+//! Chats: the model's own answers, turn by turn, in a cache that is cut before each of them. tests/reference.rs compares
+//! logits after several cuts with an independent implementation.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
+
+use common::{kvllama, rows, run};
+use kvllama::evict::{Ratio, parse_ranges};
+use serde_json::{Value, json};
+
+type Rows = BTreeMap<Vec<String>, BTreeMap<String, String>>;
+
+/// Chats in the language of the embedded model: with a system turn, without, and one that begins with a given answer.
+fn chats() -> Vec<Value> {
+    let chat = |id: &str, messages: &[(&str, &str)]| {
+        let messages: Vec<_> =
+            messages.iter().map(|(role, content)| json!({"role": role, "content": content})).collect();
+        json!({"id": id, "messages": messages, "instructions": [{"type": "punctuation:no_comma"}]})
+    };
+    vec![
+        chat(
+            "system",
+            &[
+                ("system", "You are a helpful assistant. Use only lowercase letters. No commas are allowed."),
+                ("user", "Tell me about the owl."),
+                ("user", "Tell me about the rocket. Include the word lantern."),
+                ("user", "Please describe the boat."),
+            ],
+        ),
+        chat("plain", &[("user", "Tell me about the fox. No commas are allowed."), ("user", "And the castle?")]),
+        chat(
+            "given",
+            &[
+                ("user", "Tell me about the fox."),
+                ("assistant", "The fox is old."),
+                ("user", "Tell me about the island."),
+                ("user", "Tell me about the statue."),
+            ],
+        ),
+    ]
+}
+
+fn write(path: &Path, examples: &[Value]) -> PathBuf {
+    let lines: Vec<_> = examples.iter().map(Value::to_string).collect();
+    std::fs::write(path, lines.join("\n")).unwrap();
+    path.to_owned()
+}
+
+fn exp(data: &Path, out: &Path, more: &[&str]) -> Rows {
+    let (data, out) = (data.to_str().unwrap(), out.to_str().unwrap());
+    run(0, &[&["exp", "--data", data, "--out", out, "--n-predict=24", "--threads=1"], more].concat());
+    rows(out.as_ref(), "trials.csv")
+}
+
+fn key(example: &str, condition: &str, turn: usize) -> Vec<String> {
+    [example, condition, "0", &turn.to_string()].map(str::to_owned).to_vec()
+}
+
+/// Every turn of a chat with the whole cache gives the answer that a fresh reading of everything said so far gives, as
+/// llama.cpp's own chat does: the same template, the same greedy tokens.
+#[test]
+fn without_eviction_a_chat_is_a_plain_chat() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let real = common::real_model("smollm2-135m-instruct-q4_1.gguf");
+    for model in std::iter::once("default").chain(real.as_deref()) {
+        // Quantized weights compute many tokens otherwise than one, so that one of two near-equal tokens may win.
+        let options = ["--model", model, "--policy=none", "--fresh", "--batch=1"];
+        let chats = chats();
+        let found = exp(&write(&at("chats.jsonl"), &chats), &at("chats"), &options);
+        let mut fresh = Vec::new();
+        for chat in &chats {
+            let (id, messages) = (chat["id"].as_str().unwrap(), chat["messages"].as_array().unwrap());
+            let (mut said, mut turn) = (Vec::new(), 0);
+            for (index, message) in messages.iter().enumerate() {
+                said.push(message.clone());
+                let answered = messages.get(index + 1).is_some_and(|next| next["role"] == "assistant");
+                if message["role"] != "user" || answered {
+                    continue;
+                }
+                let instructions = &chat["instructions"];
+                fresh.push(json!({"id": format!("{id}-{turn}"), "messages": said, "instructions": instructions}));
+                let answer = &found[&key(id, "none", turn)]["response"];
+                said.push(json!({"role": "assistant", "content": answer}));
+                turn += 1;
+            }
+        }
+        let fresh = exp(&write(&at("fresh.jsonl"), &fresh), &at("fresh"), &options);
+        assert_eq!((found.len(), fresh.len()), (7, 7));
+        for (of, row) in &found {
+            let alone = &fresh[&key(&format!("{}-{}", of[0], of[3]), "none", 0)];
+            for column in ["n_prompt", "response", "stop_reason"] {
+                assert_eq!(row[column], alone[column], "{model}, {of:?}: {column}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_ratio_counts_all_that_was_read_and_what_is_gone_stays_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = write(&directory.path().join("chats.jsonl"), &chats());
+    let policies = "--policy=streaming,random,snapkv,tova,h2o,keydiff,expected-attention,lagkv,sinks+random";
+    let options = [policies, "--ratio=0.5,0.75", "--memory=kv,text"];
+    let found = exp(&data, &directory.path().join("all"), &options);
+    assert_eq!(found.len(), 7 * (1 + 9 * 2 * 2));
+    let mut gone: Vec<usize> = Vec::new();
+    for (of, row) in &found {
+        let ratio: Ratio = row["ratio"].parse().unwrap();
+        let number = |column: &str| row[column].parse::<usize>().unwrap();
+        let read = number("n_prompt") - 1;
+        assert_eq!(
+            (number("n_kept"), number("n_evicted")),
+            (ratio.survivors(read), read - ratio.survivors(read)),
+            "{of:?}"
+        );
+        let ranges = &row["evicted_ranges"];
+        let evicted: Vec<usize> =
+            if ranges.is_empty() { Vec::new() } else { parse_ranges(ranges).unwrap().into_iter().flatten().collect() };
+        if of[3] != "0" {
+            assert!(gone.iter().all(|position| evicted.contains(position)), "{of:?}");
+        }
+        gone = evicted;
+    }
+    // The first turn is the trial of the first prompt alone.
+    let alone: Vec<Value> = chats()
+        .into_iter()
+        .take(2)
+        .map(|mut chat| {
+            let messages = chat["messages"].as_array_mut().unwrap();
+            let first = messages.iter().position(|message| message["role"] == "user").unwrap();
+            messages.truncate(first + 1);
+            chat
+        })
+        .collect();
+    let alone = write(&directory.path().join("alone.jsonl"), &alone);
+    let alone = exp(&alone, &directory.path().join("alone"), &[&options[..], &["--parallel=1"]].concat());
+    for (of, row) in &alone {
+        for column in ["evicted_ranges", "response", "n_prompt", "seed"] {
+            assert_eq!(row[column], found[of][column], "{of:?}: {column}");
+        }
+    }
+    // Lanes, for the trials of other examples, change nothing in chats.
+    for (of, row) in exp(&data, &directory.path().join("lanes"), &[&options[..], &["--parallel=8"]].concat()) {
+        for column in ["evicted_ranges", "response"] {
+            assert_eq!(row[column], found[&of][column], "{of:?}: {column}");
+        }
+    }
+}
+
+#[test]
+fn killed_fifty_times_a_chat_goes_on_at_its_turn() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = write(&directory.path().join("chats.jsonl"), &chats());
+    let (whole, killed) = (directory.path().join("whole"), directory.path().join("killed"));
+    let options = ["--policy=random,h2o", "--ratio=0.3..0.7:0.2", "--temp=0.7", "--repeats=2"];
+    let found = exp(&data, &whole, &options);
+    let arguments =
+        [&["exp", "--data", data.to_str().unwrap(), "--out", killed.to_str().unwrap()], &options[..]].concat();
+    let arguments = [&arguments[..], &["--n-predict=24", "--threads=1"]].concat();
+    let (mut kills, mut delay) = (0, 11u64);
+    for _ in 0..50 {
+        let mut child = kvllama(&arguments).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        delay = (delay * 48_271) % 2_147_483_647;
+        sleep(Duration::from_millis(15 + delay % 80));
+        kills += u32::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(kills >= 10, "only {kills} of 50 were still running when killed");
+    run(0, &arguments);
+    assert_eq!(rows(&killed, "trials.csv"), found);
+    assert_eq!(rows(&killed, "instructions.csv"), rows(&whole, "instructions.csv"));
+    let order = |out: &Path| -> Vec<[String; 4]> {
+        let mut reader = csv::Reader::from_path(out.join("trials.csv")).unwrap();
+        let rows = reader.deserialize::<BTreeMap<String, String>>();
+        rows.map(|row| {
+            ["example_id", "condition", "repeat", "turn"].map(|column| row.as_ref().unwrap()[column].clone())
+        })
+        .collect()
+    };
+    assert_eq!(order(&killed), order(&whole), "every turn once, in order");
+}
+
+#[test]
+fn an_answer_that_cannot_be_given_again_ends_the_chat_and_changes_no_row() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = write(&directory.path().join("chats.jsonl"), &chats()[..1]);
+    let out = directory.path().join("run");
+    exp(&data, &out, &["--policy=none"]);
+    // The first turn as another machine may have answered it, and the others lost.
+    let path = out.join("trials.csv");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let first: String = text.split_inclusive('\n').take(2).collect();
+    assert!(first.contains("the owl"), "{first}");
+    let first = first.replace("the owl", "an owl");
+    std::fs::write(&path, &first).unwrap();
+    let arguments = ["exp", "--data", data.to_str().unwrap(), "--out", out.to_str().unwrap(), "--policy=none"];
+    let output = run(1, &[&arguments[..], &["--n-predict=24", "--threads=1"]].concat());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("its answer in turn 0 is now another than the one on disk"), "{said}");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with(&first) && text.matches("the chat cannot go on").count() == 2, "{text}");
+}
+
+#[test]
+fn two_hundred_turns_take_no_more_memory_than_ten() {
+    let directory = tempfile::tempdir().unwrap();
+    let of = |turns: usize| {
+        let ask = |turn: usize| json!({"role": "user", "content": format!("Tell me about the {}.", ["owl", "fox"][turn % 2])});
+        let messages: Vec<_> = (0..turns).map(ask).collect();
+        let chat = json!({"id": "long", "messages": messages, "instructions": [{"type": "punctuation:no_comma"}]});
+        write(&directory.path().join(format!("{turns}.jsonl")), &[chat])
+    };
+    let options = ["--policy=streaming,random,h2o", "--keep-last=124", "--no-baseline"];
+    let cells = |data: &Path| {
+        let arguments = ["exp", "--dry-run", "--json", "--n-predict=24", "--data", data.to_str().unwrap()];
+        let output = run(0, &[&arguments[..], &options].concat());
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["n_ctx"].as_u64().unwrap()
+    };
+    assert_eq!(cells(&of(200)), cells(&of(10)));
+    let found = exp(&of(200), &directory.path().join("run"), &options);
+    assert_eq!(found.len(), 600);
+    for row in found.values() {
+        assert!(row["error"].is_empty() && row["n_kept"].parse::<usize>().unwrap() <= 128, "{row:?}");
+    }
+    let last = &found[&key("long", "streaming@4+124", 199)];
+    assert!(last["n_prompt"].parse::<usize>().unwrap() > 3000 && !last["response"].is_empty(), "{last:?}");
+    // Under a rolling budget, too.
+    let rolling =
+        exp(&of(10), &directory.path().join("rolling"), &["--policy=streaming", "--rolling=64", "--no-baseline"]);
+    assert!(rolling.values().all(|row| row["n_kept"].parse::<usize>().unwrap() <= 64), "{rolling:?}");
+}
+
+#[test]
+fn what_chats_exclude_is_said_before_the_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = write(&directory.path().join("chats.jsonl"), &chats());
+    for (options, expected) in [
+        (&["--policy=snapkv", "--ratio=0.5", "--granularity=head"][..], "goes with --granularity token"),
+        (&["--policy=random", "--ratio=0.5", "--scope=system"], "--scope prompt alone"),
+        (&["--policy=kvzip", "--ratio=0.5"], "cannot make the model read everything a second time"),
+        (&["--policy=forget:instruction"], "has no single prompt"),
+        (
+            &["--policy=keydiff", "--ratio=0.5", "--positions=compact"],
+            "goes with --positions keep under a policy that ranks by keys",
+        ),
+        (&["--policy=random", "--ratio=0.5", "--fidelity"], "--fidelity compares one answer"),
+        (&["--policy=random", "--ratio=0.5", "--n-predict=2000"], "lower --n-predict"),
+    ] {
+        let arguments = ["exp", "--data", data.to_str().unwrap(), "--out", directory.path().to_str().unwrap()];
+        let output = run(2, &[&arguments[..], options].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(expected) && said.contains("example `system`"), "{options:?}: {said}");
+    }
+    let user = json!({"role": "user", "content": "Tell me about the owl."});
+    let endless =
+        json!({"id": "x", "messages": vec![user; 10_000], "instructions": [{"type": "punctuation:no_comma"}]});
+    let output =
+        run(2, &["data", "check", write(&directory.path().join("endless.jsonl"), &[endless]).to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("a chat has at most 1000 turns"), "{said}");
+}
