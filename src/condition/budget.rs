@@ -173,4 +173,21 @@ impl Axis for Budget {
     fn words(&self) -> Option<String> {
         None
     }
+
+    fn methods(&self, _condition: &Condition) -> Option<String> {
+        match self {
+            Budget::All => None,
+            Budget::Ratio(_) => Some(
+                "\"At r\" evicts the fraction r of the cached positions (floor(L(1 - r)) of L survive), the last of which always \
+                 survives."
+                    .to_owned(),
+            ),
+            Budget::Window { .. } => Some("\"At a+b\" keeps the first a and the last b cached positions.".to_owned()),
+            Budget::Rolling(_) => Some(
+                "\"Rolling b\" limits the cache to b positions from the end of the prompt on; whenever it is full, one position \
+                 is evicted, or as many at once as \"by\" says."
+                    .to_owned(),
+            ),
+        }
+    }
 }

@@ -251,7 +251,21 @@ mod tests {
         assert_eq!(only("random@0.5/block=4", "snapkv@0.5/aggregate=max"), Some("policy"));
         assert_eq!(only("snapkv@0.5", "snapkv@0.5/aggregate=max/compact"), None);
         assert_eq!(only("none", "random@0.5/block=4"), None);
-        assert_eq!(named("random@0.5/block=4/compact").words(), "random (blocks of 4, compact) at 0.5");
+        assert_eq!(named("random@0.5/block=4/compact").words(), "Random (blocks of 4, compact) at 0.5");
         assert_eq!(Condition { budget: Budget::All, ..Condition::default() }.words(), "the full cache");
+    }
+
+    #[test]
+    fn positions_are_traded_for_bits_and_nothing_else() {
+        let of = |policy: &str, budget: &str, kv_type: &str| Condition {
+            policy: policy.parse().unwrap(),
+            budget: if budget.is_empty() { Budget::All } else { budget.parse().unwrap() },
+            kv_type: kv_type.parse().unwrap(),
+            ..Condition::default()
+        };
+        let half = of("random", "0.5", "f16");
+        assert!(half.trades_bits(&of("random", "0.25", "q8_0")) && of("none", "", "q8_0").trades_bits(&half));
+        let others = [of("random", "0.5", "q8_0"), of("random", "0.25", "f16"), of("streaming", "0.25", "q8_0")];
+        assert!(others.iter().all(|other| !half.trades_bits(other)));
     }
 }

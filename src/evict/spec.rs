@@ -251,15 +251,29 @@ impl PolicySpec {
     /// # Ok::<(), kvllama::Error>(())
     /// ```
     pub fn title(&self) -> String {
+        self.title_with(Vec::new())
+    }
+
+    /// The same with every parameter, defaults included.
+    pub(crate) fn definition(&self) -> String {
+        self.titled(self.parameters(|_, _| true, ' '))
+    }
+
+    /// The same with more in its parentheses, after the parameters.
+    pub(crate) fn title_with(&self, details: Vec<String>) -> String {
+        self.titled([self.parameters(is_set, ' '), details].concat())
+    }
+
+    fn titled(&self, details: Vec<String>) -> String {
         let title = match &self.own {
             Some(Own { kind: OwnKind::Scores, source, .. }) => format!("scores of {}", file_name(source)),
             Some(Own { source, .. }) => file_name(source).to_owned(),
             None => self.family.title.to_owned(),
         };
         let titles: Vec<_> = self.wrappers().map(|wrapper| wrapper.title.to_owned()).chain([title]).collect();
-        let parameters = self.parameters(is_set, ' ').join(", ");
-        let parameters = if parameters.is_empty() { parameters } else { format!(" ({parameters})") };
-        format!("{}{parameters}", titles.join(" + "))
+        let details = details.join(", ");
+        let details = if details.is_empty() { details } else { format!(" ({details})") };
+        format!("{}{details}", titles.join(" + "))
     }
 
     /// `window=16` for each parameter that is `shown`, in the order of wrappers and policy.
