@@ -33,7 +33,7 @@ fn every_mistake_gets_a_sentence_that_names_the_mend() {
     let long = format!("--prompt={}", "owl ".repeat(3000));
     let mut wrong = Vec::new();
     for (arguments, expected) in [
-        (&["exp", "--policy=snap"][..], "there is no policy `snap`; known are none, streaming, random"),
+        (&["exp", "--policy=snap"][..], "there is no policy `snap`; known are none, streaming, context-shift"),
         (&["exp", "--ratio=1.5"], "`1.5` is not a ratio; write the fraction"),
         (&["exp", "--ratio=0.1..0.9"], "FROM..TO:STEP"),
         (&["exp"], "say how much to evict"),
