@@ -114,6 +114,14 @@ impl Axis for Budget {
     fn check(&self, condition: &Condition) -> Result<()> {
         let Some(rolling) = self.rolling() else { return Ok(()) };
         condition.check_cut_again("--rolling")?;
+        if let (true, Some(keep)) = (condition.policy.policy().moves(), condition.sinks()) {
+            let half = rolling.budget.saturating_sub(keep) / 2;
+            return Err(Error::input(format!(
+                "`{condition}`: with --rolling, context-shift is streaming that evicts half at once; write --policy \
+                 streaming:sinks={keep} --rolling {} --every {half} --positions compact",
+                rolling.budget
+            )));
+        }
         if condition.memory != Default::default() {
             return Err(Error::input("--rolling goes with --memory kv alone"));
         }

@@ -15,6 +15,7 @@
 //! ```
 
 mod aggregate;
+mod as_published;
 mod block;
 mod budget;
 mod fair;
@@ -29,6 +30,7 @@ mod positions;
 mod protect;
 mod scope;
 
+pub use as_published::{AsPublished, PUBLISHED, Published};
 pub use block::Block;
 pub use fair::Fair;
 pub use grid::Grid;
@@ -100,7 +102,7 @@ pub trait Axis:
     fn options(&self, _condition: &Condition) -> Vec<String> {
         match *self == Self::default() {
             true => Vec::new(),
-            false => vec![format!("--{}", Self::NAME.replace('_', "-")), self.to_string()],
+            false => vec![format!("--{}={self}", Self::NAME.replace('_', "-"))],
         }
     }
 
@@ -287,6 +289,8 @@ axes! {
     protect: Protect,
     /// Element types of keys and values.
     kv_type: KvTypes,
+    /// Whether the policy runs as its paper ran it.
+    as_published: AsPublished,
 }
 
 impl Condition {
@@ -378,6 +382,10 @@ impl Condition {
         let mut found = self.differences(other);
         if found.first().is_some_and(|first| first.name == PolicySpec::NAME) {
             found.retain(|axis| !axis.of_policy);
+            if self.as_published == AsPublished::Yes && other.as_published == AsPublished::Yes {
+                // Each paper has its own; they belong to the policy.
+                found.retain(|axis| ![Granularity::NAME, Positions::NAME].contains(&axis.name));
+            }
         }
         match found.as_slice() {
             [only] if only.compared => Some(only),
