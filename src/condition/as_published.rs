@@ -126,7 +126,7 @@ impl Axis for AsPublished {
             return;
         };
         condition.policy = condition.policy.with_defaults(published.parameters);
-        if condition.fair.is_on() && condition.score().is_some_and(|score| score.needs_in_parts(&[0..8]).is_some()) {
+        if condition.fair.is_on() && condition.score().is_some_and(|score| score.needs_in_parts(&[]).is_some()) {
             condition.fair.mode = FairMode::Scores; // as in the Pitfalls paper
         }
         condition.granularity = published.granularity;

@@ -135,7 +135,7 @@ impl Axis for Fair {
     }
 
     fn check(&self, condition: &Condition) -> Result<()> {
-        let scored = condition.score().is_none_or(|score| score.needs_in_parts(&[0..8]).is_some());
+        let scored = condition.score().is_none_or(|score| score.needs_in_parts(&[]).is_some());
         match condition.budget {
             _ if !self.is_on() => Ok(()),
             _ if condition.policy.policy().moves() => Err(Error::input(format!(
@@ -151,6 +151,12 @@ impl Axis for Fair {
             ))),
             _ => Ok(()),
         }
+    }
+
+    fn options(&self, _condition: &Condition) -> Vec<String> {
+        let mode = self.is_on().then(|| format!("--fair={}", self.mode));
+        let weights = (!self.weights.is_even()).then(|| format!("--fair-weight={}", self.weights));
+        mode.into_iter().chain(weights).collect()
     }
 
     fn suffix(&self, _condition: &Condition) -> Option<String> {

@@ -190,11 +190,11 @@ pub(crate) fn score_layers(score: &dyn Score, layers: &[Layer], subject: &Subjec
 /// kvpress.
 fn keep_last(heads: &mut [Vec<f64>], count: usize) {
     let len = heads[0].len();
-    keep(heads, vec![len - count..len]);
+    keep(heads, std::iter::once(len - count..len));
 }
 
 /// Keeps these positions of each head in the same way.
-fn keep(heads: &mut [Vec<f64>], kept: Vec<Range<usize>>) {
+fn keep(heads: &mut [Vec<f64>], kept: impl IntoIterator<Item = Range<usize>>) {
     let kept: Vec<usize> = kept.into_iter().flatten().collect();
     // Kept positions have no score yet.
     heads.iter_mut().for_each(|scores| kept.iter().for_each(|&at| scores[at] = f64::NEG_INFINITY));

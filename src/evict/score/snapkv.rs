@@ -92,7 +92,7 @@ impl Score for SnapKv {
                 (0..mean.len()).for_each(|at| scores[part.start + at] = self.pooled(&mean, at));
             }
         }
-        keep(&mut heads, parts.iter().map(window).collect());
+        keep(&mut heads, parts.iter().map(window));
         heads
     }
 }

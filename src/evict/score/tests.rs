@@ -127,7 +127,7 @@ fn parts_are_scored_as_if_each_were_the_whole_prompt() {
     let snapkv = SnapKv { window: 1, kernel: 1, maxpool: false };
     close(&snapkv.score_in_parts(&layer, &parts)[0], &kept);
     // The whole prompt as its only part.
-    let whole = [0..6];
+    let whole: Vec<_> = std::iter::once(0..6).collect();
     let snapkv = SnapKv { window: 64, kernel: 5, maxpool: true };
     for score in [&h2o as &dyn Score, &Tova, &snapkv] {
         let (a, b) = (score.score(&layer), score.score_in_parts(&layer, &whole));

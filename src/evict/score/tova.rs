@@ -45,7 +45,7 @@ impl Score for Tova {
             }
         }
         let mut heads = vec![scores; layer.kv_heads];
-        keep(&mut heads, parts.iter().map(|part| part.end - 1..part.end).collect());
+        keep(&mut heads, parts.iter().map(|part| part.end - 1..part.end));
         heads
     }
 }
