@@ -10,15 +10,15 @@ use crate::exp::{self, Merged};
 
 /// Merge shards, or runs of the same model and data, into one run.
 ///
-/// The merged run is like one that was never sharded: it can be gone on with, scored, judged and reported. Trials that
-/// several runs hold count once (the first run's); the same merge made twice changes nothing. Runs that differ in what
+/// The merged run is like one that was never sharded: it resumes, scores, judges and reports alike. Trials that
+/// several runs hold count once (the first run's); repeating a merge changes nothing. Runs that differ in what
 /// determines results are refused; runs of different builds or devices are merged and reported as mixed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   kvllama merge results/shard-1 results/shard-2 --out results/whole
   kvllama exp ... --shard 3/8 --out results/shard-3        a shard that was missing
-  kvllama merge results/shard-* --out results/whole        again: only what is new is added")]
+  kvllama merge results/shard-* --out results/whole        again: adds only what is new")]
 pub(super) struct Args {
     /// Run directories.
     #[arg(value_name = "DIR", required = true)]

@@ -9,10 +9,10 @@ use crate::exp;
 use crate::score::ifeval::{self, Accuracies};
 use crate::{Error, Result};
 
-/// Score responses that are there already: a finished run anew, or a file by IFEval's rules.
+/// Score responses again: those of a finished run, or any file of IFEval responses.
 ///
 /// With a run directory, every response is checked again by its rules and all scores and means are
-/// drawn anew; nothing is generated, and a judge's verdicts stay.
+/// computed again; nothing is generated, and a judge's verdicts stay.
 ///
 /// With --ifeval, reads JSON lines {key, prompt, instruction_id_list, kwargs, response}, writes JSON lines {key,
 /// follow_all_strict, follow_list_strict, follow_all_loose, follow_list_loose}, and prints the four
@@ -24,7 +24,7 @@ Examples
   kvllama score --ifeval responses.jsonl --out verdicts.jsonl
   kvllama score --ifeval answers.jsonl --prompts input_data.jsonl --out verdicts.jsonl --json")]
 pub(super) struct Args {
-    /// A run directory to score anew.
+    /// A run directory whose responses are scored again.
     #[arg(value_name = "RUN", required_unless_present = "ifeval", conflicts_with_all = ["ifeval", "out", "prompts"])]
     run: Option<PathBuf>,
 
@@ -32,7 +32,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "RESPONSES.jsonl", requires = "out")]
     ifeval: Option<PathBuf>,
 
-    /// Where the verdicts go, one line a response, in the same order.
+    /// The file for the verdicts, one line per response, in the same order.
     #[arg(long, value_name = "OUT.jsonl", requires = "ifeval")]
     out: Option<PathBuf>,
 
