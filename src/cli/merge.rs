@@ -10,7 +10,8 @@ use crate::exp::{self, Merged};
 
 /// Merge shards, or runs of the same model and data, into one run.
 ///
-/// The merged run is like one that was never sharded: it resumes, scores, judges and reports alike. Trials that
+/// The merged run is like one that was never sharded: it resumes, and it can be scored, judged and
+/// reported. Trials that
 /// several runs hold count once (the first run's); repeating a merge changes nothing. Runs that differ in what
 /// determines results are refused; runs of different builds or devices are merged and reported as mixed.
 #[derive(Debug, clap::Args)]
