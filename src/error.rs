@@ -15,6 +15,10 @@ pub enum Error {
     /// The work itself failed: a decode, a download, a lost file. Exit code 1.
     #[error("{0}")]
     Failed(String),
+    /// A program that a policy asks (`exec:PROGRAM`) failed; the run ends, because every further trial would fail too.
+    /// Exit code 1.
+    #[error("{0}")]
+    Program(String),
     /// A file could not be read or written. Exit code 1.
     #[error("{what}: {source}")]
     Io {
@@ -49,7 +53,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Input(_) => 2,
-            Error::Failed(_) | Error::Io { .. } => 1,
+            Error::Failed(_) | Error::Program(_) | Error::Io { .. } => 1,
             Error::Interrupted => 130,
         }
     }

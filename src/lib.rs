@@ -56,6 +56,7 @@
 //! # Modules
 //!
 //! - [`evict`]: which positions survive. Pure functions; a policy is one file and one line in a list.
+//! - [`own`]: policies of one's own: programs that are asked, files with scores.
 //! - [`span`]: labelled token ranges of a prompt, which policies protect and for which survival is measured.
 //! - [`llama`]: the llama.cpp boundary: models, prompts, KV caches, sampling. All unsafe code is in `llama/ffi`,
 //!   except the allocator in [`alloc`].
@@ -63,6 +64,8 @@
 //! - [`data`]: examples and their instructions: bundled, loaded, checked, imported, generated.
 //! - [`score`]: rules that say whether an instruction was followed.
 //! - [`report`]: the results of runs: terminal, page, figures.
+//! - [`export`]: runs in the formats of other tools: Parquet, CSV, inspect_ai, kvpress, Every Eval Ever.
+//! - [`live`]: a page on this machine that follows a run while it goes on.
 //! - [`stats`]: intervals and tests over examples. Pure functions.
 //! - [`models`]: the embedded model, the models known by name, and their download.
 //! - [`condition`]: the columns of an experiment: one file per axis, and the grid that combines the axes.
@@ -75,7 +78,7 @@
 //! - [`cli`]: the command line, one file per subcommand.
 //!
 //! A module may depend only on modules to its right: `cli` -> `judge` -> `exp` -> `data` -> `api`, `score`; `exp` ->
-//! `engine` -> `llama` -> `evict`, `span`.
+//! `own`, `engine` -> `llama` -> `evict`, `span`.
 
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
@@ -90,12 +93,15 @@ pub mod engine;
 pub mod error;
 pub mod evict;
 pub mod exp;
+pub mod export;
 mod files;
 pub mod interrupt;
 pub mod judge;
 mod lines;
+pub mod live;
 pub mod llama;
 pub mod models;
+pub mod own;
 mod random;
 pub mod report;
 pub mod score;

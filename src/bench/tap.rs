@@ -3,7 +3,7 @@
 use super::{Bench, Goal, Row, median, timed};
 use crate::Result;
 use crate::engine::Reader;
-use crate::evict::{PolicySpec, Score};
+use crate::evict::{PolicySpec, Score, Subject};
 use crate::llama::{Context, ContextSettings, FlashAttn, Token};
 
 const PROMPT: usize = 2048;
@@ -32,7 +32,7 @@ pub(super) fn measure(bench: &Bench) -> Result<(String, Vec<Row>)> {
         }
         for ((name, _), seconds) in LOOKS.iter().zip(&mut seconds[3..]) {
             let policy: PolicySpec = name.parse()?;
-            seconds.push(timed(|| reader.scores(&tokens, &[scores(&policy)]))?.1);
+            seconds.push(timed(|| reader.scores(&tokens, &[(scores(&policy), Subject::default())]))?.1);
         }
     }
     let mut seconds = seconds.into_iter().map(median);

@@ -27,7 +27,7 @@ use crate::exp::{
 };
 use crate::judge::stage::Judged;
 use crate::llama::{ContextSettings, MemoryUse, Model, Sampling, peak_memory};
-use crate::models;
+use crate::own;
 use crate::size::Size;
 use crate::{Error, Result};
 
@@ -371,7 +371,8 @@ impl Args {
         }
         let grid = Grid { axes: self.axes.clone(), baseline: !self.no_baseline };
         let template = self.engine.chat_template()?;
-        let conditions = grid.conditions()?;
+        let mut conditions = grid.conditions()?;
+        own::open(&mut conditions)?;
         let demands = Demands::of(&conditions, self.engine.flash_attn)?;
         if !self.engine.swa_full && conditions.iter().any(|condition| condition.positions == Positions::Compact) {
             return Err(Error::input(
@@ -403,9 +404,7 @@ impl Args {
     }
 
     fn examples(&self) -> Result<(Vec<Example>, DataFacts)> {
-        let embedded = self.engine.model.as_deref().is_none_or(|name| name == models::EMBEDDED);
-        let name = self.data.as_deref().unwrap_or(if embedded { "demo" } else { "multi" });
-        exp::examples_named(name)
+        exp::examples_named(self.engine.data(self.data.as_deref()))
     }
 
     /// The run directory: the one given, the latest run that matches, or a new one.

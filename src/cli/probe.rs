@@ -10,8 +10,9 @@ use super::{interrupt, print, print_json, prompt_view};
 use crate::condition::{AxisArgs, Condition, Grid, Positions};
 use crate::engine::{Forced, Forgetting, Reader};
 use crate::evict::{HeadKeeps, KeepSet, Scores, TrialSeed, parse_ranges};
-use crate::exp::{Demands, forgetting, read_before, replay_cells, roll};
+use crate::exp::{self, Demands, Sights, forgetting, read_before, replay_cells, roll};
 use crate::llama::{ContextSettings, Model, Prompt, Sampler, Token, Turn};
+use crate::own;
 use crate::span::{Span, labels};
 use crate::{Error, Result};
 
@@ -36,8 +37,17 @@ pub(super) struct Args {
     tokens: Option<Vec<Token>>,
 
     /// A system turn before the prompt.
-    #[arg(long, help_heading = "Prompt", value_name = "TEXT", conflicts_with = "raw")]
+    #[arg(long, help_heading = "Prompt", value_name = "TEXT", conflicts_with_all = ["raw", "example"])]
     system: Option<String>,
+
+    /// The prompt of the example with this id, as `kvllama exp` reads it; with the options of a condition and the `seed` of
+    /// a row it repeats that trial. The report's page shows the command.
+    #[arg(long, help_heading = "Prompt", value_name = "ID", conflicts_with_all = ["prompt", "prompt_file", "tokens"])]
+    example: Option<String>,
+
+    /// The data set of --example: a bundled set or a JSONL file [default: demo for the embedded model, else multi].
+    #[arg(long, help_heading = "Prompt", value_name = "NAME|PATH", requires = "example")]
+    data: Option<String>,
 
     /// Take the prompt as it is: the same as --chat-template raw.
     #[arg(long, help_heading = "Prompt", conflicts_with = "chat_template")]
@@ -85,6 +95,9 @@ pub(super) struct Args {
     engine: EngineArgs,
 }
 
+/// The id of the prompt, for policies that know examples (`scores:FILE.jsonl`).
+const EXAMPLE: &str = "probe";
+
 /// Options that `--evict` excludes, because its ranges already say what is evicted.
 const EXCLUDED_BY_RANGES: [&str; 9] =
     ["policy", "ratio", "keep_first", "keep_last", "rolling", "granularity", "aggregate", "fair", "block"];
@@ -92,6 +105,7 @@ const EXCLUDED_BY_RANGES: [&str; 9] =
 const EXAMPLES: &str = "\
 Examples:
   kvllama probe --prompt 'Tell me about the owl for my old uncle. No commas are allowed.' --ratio 0.5
+  kvllama probe --example demo-001 --policy streaming --ratio 0.5
   kvllama probe --prompt-file p.txt --policy streaming --keep-first 4 --keep-last 60 --positions compact
   kvllama probe --tokens 2,105,2364 --evict 1..2 --continue 9,10 --logits out.npy --json";
 
@@ -150,7 +164,10 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
         if score.is_some() {
             tracing::info!("reading them once to score them by {}", condition.policy);
         }
-        scores = score.map(|score| reader.scores(read, &[score])).transpose()?.map(|mut scores| scores.remove(0));
+        let mut sights = Sights::of_example(EXAMPLE);
+        sights.need(&condition, &prompt)?;
+        sights.look(&mut reader, &prompt)?;
+        scores = sights.of(&condition, &prompt)?.cloned();
         let forgetting = match &args.evict {
             None => forgetting(&condition, &prompt, seed, &[], &model, scores.as_ref())?,
             Some(ranges) => {
@@ -232,7 +249,8 @@ impl Args {
     }
 
     fn condition(&self) -> Result<Condition> {
-        let conditions = Grid { axes: self.axes.clone(), baseline: false }.conditions()?;
+        let mut conditions = Grid { axes: self.axes.clone(), baseline: false }.conditions()?;
+        own::open(&mut conditions)?;
         match <[Condition; 1]>::try_from(conditions) {
             Ok([condition]) => Ok(condition),
             Err(several) => Err(Error::input(format!(
@@ -250,12 +268,17 @@ impl Args {
         if let Some(tokens) = &self.tokens {
             return Prompt::from_tokens(model, tokens.clone());
         }
+        if let Some(id) = &self.example {
+            return exp::prompt_of(model, &self.engine.example(self.data.as_deref(), id)?);
+        }
         let text = match (&self.prompt, &self.prompt_file) {
             (Some(text), _) => text.clone(),
             (None, Some(path)) => std::fs::read_to_string(path)
                 .map_err(|error| Error::input(format!("cannot read the prompt {}: {error}", path.display())))?,
             (None, None) => {
-                return Err(Error::input("give a prompt: --prompt TEXT, --prompt-file FILE or --tokens IDS"));
+                return Err(Error::input(
+                    "give a prompt: --prompt TEXT, --prompt-file FILE, --tokens IDS or --example ID",
+                ));
             }
         };
         if text.trim().is_empty() {

@@ -15,6 +15,7 @@
 //! ```
 
 mod aggregate;
+mod as_published;
 mod block;
 mod budget;
 mod fair;
@@ -29,6 +30,7 @@ mod positions;
 mod protect;
 mod scope;
 
+pub use as_published::{AsPublished, PUBLISHED, Published};
 pub use block::Block;
 pub use fair::Fair;
 pub use grid::Grid;
@@ -96,6 +98,14 @@ pub trait Axis:
         vec![self.to_string()]
     }
 
+    /// The options that give a condition this value; none for the default.
+    fn options(&self, _condition: &Condition) -> Vec<String> {
+        match *self == Self::default() {
+            true => Vec::new(),
+            false => vec![format!("--{}={self}", Self::NAME.replace('_', "-"))],
+        }
+    }
+
     /// Its part of the condition's name; `None` for the default.
     fn suffix(&self, _condition: &Condition) -> Option<String> {
         (*self != Self::default()).then(|| format!("/{}={self}", Self::NAME))
@@ -160,6 +170,21 @@ macro_rules! axes {
                 cells
             }
 
+            /// The options of `kvllama probe` and `kvllama exp` that give this condition.
+            ///
+            /// ```
+            /// use kvllama::condition::Condition;
+            ///
+            /// let condition = Condition { policy: "snapkv".parse()?, budget: "0.5".parse()?, ..Condition::default() };
+            /// assert_eq!(condition.options(), ["--policy", "snapkv", "--ratio", "0.5"]);
+            /// # Ok::<(), kvllama::Error>(())
+            /// ```
+            pub fn options(&self) -> Vec<String> {
+                let mut options = Vec::new();
+                $(options.extend(self.$field.options(self));)+
+                options
+            }
+
             /// The part of the name that comes from each axis.
             fn suffixes(&self) -> Vec<String> {
                 [$(self.$field.suffix(self),)+].into_iter().flatten().collect()
@@ -175,7 +200,7 @@ macro_rules! axes {
             }
 
             /// The words of a report for everything that differs from the defaults.
-            fn details(&self) -> Vec<String> {
+            pub fn details(&self) -> Vec<String> {
                 [$(<$axis as Axis>::words(&self.$field),)+].into_iter().flatten().collect()
             }
 
@@ -264,6 +289,8 @@ axes! {
     protect: Protect,
     /// Element types of keys and values.
     kv_type: KvTypes,
+    /// Whether the policy runs as its paper ran it.
+    as_published: AsPublished,
 }
 
 impl Condition {
@@ -308,6 +335,8 @@ impl Condition {
             "goes with --granularity token, --layers all and --scope prompt alone, without --fair"
         } else if self.score().is_some_and(|score| score.replay().is_some()) {
             "cannot make the model read everything a second time, as this policy does to score it"
+        } else if self.score().is_some_and(|score| !score.rolls()) {
+            "needs scores of the cache again and again, and this policy scores a prompt once"
         } else if self.target().is_some() {
             "has no single prompt of which one instruction could be forgotten"
         } else if self.ranks_by_keys() && self.positions == Positions::Compact && self.memory == Memory::Kv {
@@ -322,16 +351,29 @@ impl Condition {
         self.score().is_some_and(|score| score.needs(1).keys)
     }
 
-    /// The policy and, in parentheses, everything that differs from the defaults: the name of a curve in reports.
+    /// The policy as its paper writes it and, in parentheses, everything that differs from the defaults: the name of a
+    /// curve in reports.
     pub fn series(&self) -> String {
-        let name = if self.is_full() { "the full cache".to_owned() } else { self.policy.to_string() };
+        if !self.is_full() {
+            return self.policy.title_with(self.details());
+        }
         let details = self.details();
+        let name = "the full cache".to_owned();
         if details.is_empty() { name } else { format!("{name} ({})", details.join(", ")) }
     }
 
-    /// The name in sentences: `random at 0.5`, `streaming (compact) at 100+100`.
+    /// The name in sentences: `SnapKV (window 16) at 0.5`, `StreamingLLM (compact) at 100+100`.
     pub fn words(&self) -> String {
         if self.budget == Budget::All { self.series() } else { format!("{} at {}", self.series(), self.budget.words()) }
+    }
+
+    /// Whether two conditions save memory by other means and are alike in everything else: other element types of the KV
+    /// cache, and another budget (or, for one of them, none).
+    pub fn trades_bits(&self, other: &Self) -> bool {
+        let differences = self.differences(other);
+        let differ_in = |name| differences.iter().any(|axis| axis.name == name);
+        let alike = differences.len() == 2 || self.is_full() != other.is_full();
+        self.frees() && other.frees() && differ_in(KvTypes::NAME) && differ_in(<Budget as Axis>::NAME) && alike
     }
 
     /// The only axis on which two conditions of the same budget differ; `None` if there is no such axis or it is not
@@ -340,6 +382,10 @@ impl Condition {
         let mut found = self.differences(other);
         if found.first().is_some_and(|first| first.name == PolicySpec::NAME) {
             found.retain(|axis| !axis.of_policy);
+            if self.as_published == AsPublished::Yes && other.as_published == AsPublished::Yes {
+                // Each paper has its own; they belong to the policy.
+                found.retain(|axis| ![Granularity::NAME, Positions::NAME].contains(&axis.name));
+            }
         }
         match found.as_slice() {
             [only] if only.compared => Some(only),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::reader::{Place, SHARED};
 use super::{Answer, Cut, Reader, StopReason};
 use crate::condition::{Memory, Positions};
-use crate::evict::{KeepSet, Layers, Needs, RollingBudget, Score, Scores};
+use crate::evict::{KeepSet, Layers, Needs, RollingBudget, Score, Scores, Subject, score_layers};
 use crate::llama::{Model, Prompt, Sampler, Token};
 use crate::{Error, Result};
 
@@ -194,7 +194,9 @@ impl Chat {
         if full {
             let scores = match rule.score {
                 None => None,
-                Some(score) => Some(reader.context.seen(&self.needs, |layers| score.layers(layers))?.checked()?),
+                Some(score) => Some(
+                    reader.context.seen(&self.needs, |layers| score_layers(score, layers, &Subject::default()))??,
+                ),
             };
             let entries =
                 Entries { origins: &self.origins, read: self.read.len(), scores: scores.as_ref(), cuts: self.cuts };

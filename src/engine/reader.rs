@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::replays;
 use crate::condition::{Memory, Positions};
-use crate::evict::{HeadKeeps, KeepSet, Layer, Layers, Needs, Score, Scores};
+use crate::evict::{HeadKeeps, KeepSet, Layer, Layers, Needs, Score, Scores, Subject, score_layers};
 use crate::llama::{Cells, Context, ContextSettings, Model, Prompt, Sampler, Token};
 use crate::{Error, Result};
 
@@ -228,38 +228,43 @@ impl Reader {
         &self.context
     }
 
-    /// Reads `tokens` and scores them by each policy, from what the model computes while it reads.
+    /// Reads `tokens` and scores them by each policy, from what the model computes while it reads. The subjects are all
+    /// about these tokens.
     ///
     /// # Errors
-    /// If the context has no tap, or if the model's graph lacks the tensors that a policy needs.
-    pub fn scores(&mut self, tokens: &[Token], policies: &[&dyn Score]) -> Result<Vec<Scores>> {
+    /// If the context has no tap, if the model's graph lacks the tensors that a policy needs, or if a policy has no
+    /// scores.
+    pub fn scores(&mut self, tokens: &[Token], asked: &[(&dyn Score, Subject)]) -> Result<Vec<Scores>> {
         // A replay goes with no other: what it reads is not part of the prompt.
-        if policies.len() > 1 && policies.iter().any(|policy| policy.replay().is_some()) {
-            let (replayed, others): (Vec<_>, Vec<_>) =
-                (0..policies.len()).partition(|&index| policies[index].replay().is_some());
-            let mut scores = vec![Scores::default(); policies.len()];
+        let replays = |index: &usize| asked[*index].0.replay().is_some();
+        if asked.len() > 1 && (0..asked.len()).any(|index| replays(&index)) {
+            let (replayed, others): (Vec<_>, Vec<_>) = (0..asked.len()).partition(replays);
+            let mut scores = vec![Scores::default(); asked.len()];
             let alone = replayed.into_iter().map(|index| vec![index]);
             for group in alone.chain(Some(others).filter(|others| !others.is_empty())) {
-                let asked: Vec<_> = group.iter().map(|&index| policies[index]).collect();
-                let given = self.scores(tokens, &asked)?;
+                let of_group: Vec<_> = group.iter().map(|&index| asked[index].clone()).collect();
+                let given = self.scores(tokens, &of_group)?;
                 group.into_iter().zip(given).for_each(|(index, given)| scores[index] = given);
             }
             return Ok(scores);
         }
-        let needs = policies.iter().fold(Needs::default(), |needs, policy| needs.union(&policy.needs(tokens.len())));
+        let needs = asked.iter().fold(Needs::default(), |needs, (score, _)| needs.union(&score.needs(tokens.len())));
         self.forget_reading();
         self.context.observe(SHARED, &needs)?;
         let prefill = self.read_shared(tokens, false);
-        let chunk = policies.iter().find_map(|policy| policy.replay());
+        let chunk = asked.iter().find_map(|(score, _)| score.replay());
         let replay = prefill.and_then(|_| chunk.map_or(Ok(Duration::ZERO), |chunk| self.replay(tokens, chunk)));
         let scores = replay.and_then(|replay| {
-            let score = |layers: &[Layer]| {
-                policies.iter().map(|policy| Scores { replay, ..policy.layers(layers) }).collect::<Vec<_>>()
+            let of_each = |layers: &[Layer]| -> Result<Vec<Scores>> {
+                let score = |(score, subject): &(&dyn Score, Subject)| {
+                    Ok(Scores { replay, ..score_layers(*score, layers, subject)? })
+                };
+                asked.iter().map(score).collect()
             };
-            self.context.seen(&needs, score)
+            self.context.seen(&needs, of_each)?
         });
         self.context.look_away();
-        scores?.into_iter().map(Scores::checked).collect()
+        scores
     }
 
     /// Makes the model repeat what [`SHARED`] holds, in parts of `chunk` tokens, and takes that back.

@@ -11,12 +11,14 @@
 //! survive and count inside the budget; a budget too small for them is an error, never silently another ratio.
 
 mod budget;
+mod context_shift;
 mod fair;
 mod forget;
 mod heads;
 mod keep;
 mod mode;
 mod none;
+mod own;
 mod protect;
 mod random;
 mod ratio;
@@ -33,10 +35,12 @@ pub use forget::Target;
 pub use heads::{HeadKeeps, check_layers};
 pub use keep::{KeepSet, parse_ranges, ranges_text};
 pub use mode::{Granularity, Layers};
+pub use own::{Own, OwnKind, SourceFile, own_policies};
 pub use protect::Protect;
 pub use ratio::{Ratio, parse_ratios};
 pub use rolling::RollingBudget;
-pub use score::{Aggregate, Attention, Heads, Layer, Needs, Queries, Rope, Score, Scores};
+pub(crate) use score::score_layers;
+pub use score::{Aggregate, Attention, Heads, Layer, Needs, Queries, Quota, Rope, Score, Scores, Subject};
 pub use seed::TrialSeed;
 pub use spec::{Family, Parameter, PolicySpec};
 pub use wrap::{WRAPPERS, Wrapper};
@@ -111,10 +115,15 @@ pub trait Policy: Send + Sync {
         false
     }
 
-    /// Whether it is defined as keeping first and last positions. Its only parameter is then the number of first
+    /// Whether it is defined as keeping first and last positions. Its first parameter is then the number of first
     /// positions.
     fn is_sinks_and_window(&self) -> bool {
         self.inner().is_some_and(Policy::is_sinks_and_window)
+    }
+
+    /// Whether survivors are always moved together.
+    fn moves(&self) -> bool {
+        self.inner().is_some_and(Policy::moves)
     }
 
     /// Whether it draws from [`View::seed`], so that repeats differ.
@@ -170,6 +179,7 @@ pub trait Policy: Send + Sync {
 pub static POLICIES: &[&Family] = &[
     &none::NONE,
     &streaming::STREAMING,
+    &context_shift::CONTEXT_SHIFT,
     &random::RANDOM,
     &score::KNORM,
     &score::KEYDIFF,
@@ -206,6 +216,20 @@ pub fn evict(policy: &dyn Policy, len: usize, view: &View) -> Result<KeepSet> {
         evicted.extend(chosen);
     }
     Ok(KeepSet::without(len, evicted))
+}
+
+/// How many positions survive, and which in any case: what a policy that chooses itself is asked for. `None` if all
+/// survive.
+///
+/// # Errors
+/// As [`evict`].
+pub fn quota(policy: &dyn Policy, len: usize, view: &View) -> Result<Option<Quota>> {
+    let quota = survivors(policy, len, view)?.map(|(protected, survivors)| {
+        let fixed = len - view.candidates.len();
+        let must = (0..len).filter(|position| protected[*position] || !view.candidates.contains(position));
+        Quota { keep: fixed + survivors, must: must.collect() }
+    });
+    Ok(quota)
 }
 
 /// Whether [`evict`] can meet the budget, without knowing the scores.

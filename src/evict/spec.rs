@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DEFAULT_SINKS, POLICIES, Policy, Score, WRAPPERS, Wrapper};
+use super::own::{OWN, Opened};
+use super::{DEFAULT_SINKS, Own, OwnKind, POLICIES, Policy, Score, SourceFile, WRAPPERS, Wrapper};
 use crate::{Error, Result};
 
 /// The parameter that sets how many first positions survive.
@@ -55,7 +56,7 @@ type Wrapped = (&'static Wrapper, Vec<usize>);
 ///
 /// let spec: PolicySpec = "snapkv:kernel=7,window=64".parse()?;
 /// assert_eq!(spec.to_string(), "snapkv:kernel=7");
-/// assert_eq!(spec.resolved(), "snapkv:window=64,kernel=7");
+/// assert_eq!(spec.resolved(), "snapkv:window=64,kernel=7,maxpool=0");
 /// # Ok::<(), kvllama::Error>(())
 /// ```
 #[derive(Clone)]
@@ -64,14 +65,107 @@ pub struct PolicySpec {
     wrappers: Vec<Wrapped>,
     family: &'static Family,
     values: Vec<usize>,
+    /// Which program or file, if it is a policy of one's own.
+    own: Option<Own>,
+    /// What that computes, once it is [open](PolicySpec::opened), and the file it comes from.
+    score: Option<(Arc<dyn Score>, Option<SourceFile>)>,
     policy: Arc<dyn Policy>,
 }
 
 impl PolicySpec {
     fn new(wrappers: Vec<Wrapped>, family: &'static Family, values: Vec<usize>) -> Self {
-        let inner: Arc<dyn Policy> = Arc::from((family.make)(&values));
-        let policy = wrappers.iter().rev().fold(inner, |inner, (wrapper, values)| (wrapper.make)(values, inner));
-        PolicySpec { wrappers, family, values, policy }
+        let policy = Arc::from((family.make)(&values));
+        PolicySpec { wrappers, family, values, own: None, score: None, policy }.made()
+    }
+
+    /// Makes the policy anew from parameters and wrappers.
+    fn made(mut self) -> Self {
+        let inner: Arc<dyn Policy> = match &self.score {
+            Some((score, _)) => Arc::new(Opened(Arc::clone(score))),
+            None => Arc::from((self.family.make)(&self.values)),
+        };
+        let wrappers = self.wrappers.iter().rev();
+        self.policy = wrappers.fold(inner, |inner, (wrapper, values)| (wrapper.make)(values, inner));
+        self
+    }
+
+    /// A policy that ranks positions by a score of your own. Its text form is `own:NAME`; a name has letters, digits,
+    /// `-`, `_` and `.`.
+    ///
+    /// ```
+    /// use kvllama::condition::Condition;
+    /// use kvllama::evict::{Heads, Layer, Needs, PolicySpec, Score};
+    /// use kvllama::exp::{Experiment, Observer, TrialRow};
+    ///
+    /// /// Keeps the keys with the largest component.
+    /// struct Peaks;
+    ///
+    /// impl Score for Peaks {
+    ///     fn needs(&self, _len: usize) -> Needs {
+    ///         Needs::keys()
+    ///     }
+    ///
+    ///     fn score(&self, layer: &Layer) -> Heads {
+    ///         let peak = |key: &[f32]| f64::from(key.iter().fold(0.0, |peak: f32, x| peak.max(x.abs())));
+    ///         layer.per_head(|head| (0..layer.len).map(|at| peak(layer.key(head, at))).collect())
+    ///     }
+    /// }
+    ///
+    /// struct Quiet;
+    /// impl Observer for Quiet {
+    ///     fn started(&mut self, _trials: usize, _finished: usize) {}
+    ///     fn trial(&mut self, _row: &TrialRow, _mean: Option<f64>) {}
+    /// }
+    ///
+    /// let policy = PolicySpec::own("peaks", Peaks)?;
+    /// let mut experiment = Experiment::new("default", "demo", "--policy knorm --ratio 0.5")?;
+    /// let own = Condition { policy, budget: "0.5".parse()?, ..Condition::default() };
+    /// assert_eq!(own.to_string(), "own:peaks@0.5");
+    /// experiment.settings.conditions.push(own);
+    /// experiment.settings.limit = Some(1);
+    /// experiment.settings.generation.n_predict = 8;
+    /// let directory = tempfile::tempdir().unwrap();
+    /// assert_eq!(experiment.run(directory.path(), &mut Quiet)?.finished, 3); // the full cache, knorm and peaks
+    /// # Ok::<(), kvllama::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the name has other characters.
+    pub fn own(name: &str, score: impl Score + 'static) -> Result<Self> {
+        let spec: PolicySpec = format!("own:{name}").parse()?;
+        Ok(spec.opened(Arc::new(score), None))
+    }
+
+    /// Which program or file it is, for a policy of one's own.
+    pub fn own_source(&self) -> Option<&Own> {
+        self.own.as_ref()
+    }
+
+    /// Whether it can run: a policy of one's own must have been opened.
+    pub fn is_open(&self) -> bool {
+        self.own.is_none() || self.score.is_some()
+    }
+
+    /// The policy with what its program or file computes. `file` goes into manifests.
+    #[must_use]
+    pub fn opened(&self, score: Arc<dyn Score>, file: Option<SourceFile>) -> Self {
+        PolicySpec { score: Some((score, file)), ..self.clone() }.made()
+    }
+
+    /// The policy, opened as another of the same source is.
+    #[must_use]
+    pub fn opened_as(&self, other: &Self) -> Self {
+        PolicySpec { score: other.score.clone(), ..self.clone() }.made()
+    }
+
+    /// Whether two policies of one's own ask the same program or file, whatever their wrappers.
+    pub fn same_source(&self, other: &Self) -> bool {
+        self.own == other.own && self.values == other.values
+    }
+
+    /// The program or file that it was opened from.
+    pub fn source_file(&self) -> Option<&SourceFile> {
+        self.score.as_ref().and_then(|(_, file)| file.as_ref())
     }
 
     /// The policy's name without parameters and wrappers: `snapkv`.
@@ -123,7 +217,23 @@ impl PolicySpec {
             Some((_, own)) => own[0] = sinks,
             None => values[0] = sinks,
         }
-        Self::new(wrappers, self.family, values)
+        PolicySpec { wrappers, values, ..self.clone() }.made()
+    }
+
+    /// The same policy with other values for parameters that have their defaults; those it does not have are left out.
+    #[must_use]
+    pub fn with_defaults(&self, values: &[(&str, usize)]) -> Self {
+        let mut policy = self.clone();
+        let wrapped = policy.wrappers.iter_mut().map(|(wrapper, values)| (wrapper.parameters, values));
+        let all = wrapped.chain([(policy.family.parameters, &mut policy.values)]);
+        for (parameter, value) in all.flat_map(|(parameters, values)| parameters.iter().zip(values)) {
+            if let Some((_, other)) =
+                values.iter().find(|(name, _)| *name == parameter.name && !is_set(parameter, *value))
+            {
+                *value = *other;
+            }
+        }
+        policy.made()
     }
 
     /// The name with every parameter, defaults included, as a manifest stores it.
@@ -141,10 +251,29 @@ impl PolicySpec {
     /// # Ok::<(), kvllama::Error>(())
     /// ```
     pub fn title(&self) -> String {
-        let titles: Vec<_> = self.wrappers().map(|wrapper| wrapper.title).chain([self.family.title]).collect();
-        let parameters = self.parameters(is_set, ' ').join(", ");
-        let parameters = if parameters.is_empty() { parameters } else { format!(" ({parameters})") };
-        format!("{}{parameters}", titles.join(" + "))
+        self.title_with(Vec::new())
+    }
+
+    /// The same with every parameter, defaults included.
+    pub(crate) fn definition(&self) -> String {
+        self.titled(self.parameters(|_, _| true, ' '))
+    }
+
+    /// The same with more in its parentheses, after the parameters.
+    pub(crate) fn title_with(&self, details: Vec<String>) -> String {
+        self.titled([self.parameters(is_set, ' '), details].concat())
+    }
+
+    fn titled(&self, details: Vec<String>) -> String {
+        let title = match &self.own {
+            Some(Own { kind: OwnKind::Scores, source, .. }) => format!("scores of {}", file_name(source)),
+            Some(Own { source, .. }) => file_name(source).to_owned(),
+            None => self.family.title.to_owned(),
+        };
+        let titles: Vec<_> = self.wrappers().map(|wrapper| wrapper.title.to_owned()).chain([title]).collect();
+        let details = details.join(", ");
+        let details = if details.is_empty() { details } else { format!(" ({details})") };
+        format!("{}{details}", titles.join(" + "))
     }
 
     /// `window=16` for each parameter that is `shown`, in the order of wrappers and policy.
@@ -154,14 +283,18 @@ impl PolicySpec {
         all.flat_map(|(parameters, values)| parameters.iter().zip(values.iter().copied()))
             .filter(|(parameter, value)| shown(parameter, *value))
             .map(|(parameter, value)| format!("{}{between}{value}", parameter.name))
+            .chain(
+                self.own.iter().flat_map(|own| &own.parameters).map(|(name, value)| format!("{name}{between}{value}")),
+            )
             .collect()
     }
 
     fn text(&self, shown: impl Fn(&Parameter, usize) -> bool) -> String {
         let parameters = self.parameters(shown, '=');
         let names: Vec<_> = self.wrappers().map(|wrapper| wrapper.name).chain([self.family.name]).collect();
+        let source = self.own.as_ref().map_or_else(String::new, |own| format!(":{}", own.source));
         let colon = if parameters.is_empty() { "" } else { ":" };
-        format!("{}{colon}{}", names.join("+"), parameters.join(","))
+        format!("{}{source}{colon}{}", names.join("+"), parameters.join(","))
     }
 
     /// Reads a list such as `streaming,snapkv:window=16,kernel=7,random`. An item `name=value` that names no policy
@@ -188,11 +321,19 @@ impl FromStr for PolicySpec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        let head = text.split(':').next().unwrap_or(text);
+        let own = OWN.iter().find(|(family, ..)| Some(family.name) == head.rsplit('+').next());
         let is_name = POLICIES.iter().any(|family| Some(family.name) == text.rsplit('+').next());
-        let parts = text.split_once(':').filter(|_| !is_name);
+        let parts = text.split_once(':').filter(|_| own.is_some() || !is_name);
         let (name, given) = parts.map_or((text, None), |(name, given)| (name, Some(given)));
         let (wrappers, plain) = name.rsplit_once('+').map_or(("", name), |(wrappers, plain)| (wrappers, plain));
-        let family = find(POLICIES.iter().copied(), |family| family.name, plain)?;
+        let (family, own, given) = match own {
+            Some(&(family, kind, what)) => {
+                let (source, given) = source_of(text, kind, what, given.unwrap_or_default())?;
+                (family, Some(Own { kind, source, parameters: Vec::new() }), given)
+            }
+            None => (find(POLICIES.iter().copied(), |family| family.name, plain)?, None, given),
+        };
         let mut found: Vec<Wrapped> = Vec::new();
         for wrapper in wrappers.split('+').filter(|_| name.contains('+')) {
             let wrapper = find(WRAPPERS.iter().copied(), |wrapper| wrapper.name, wrapper)?;
@@ -201,7 +342,7 @@ impl FromStr for PolicySpec {
             }
             found.push((wrapper, defaults(wrapper.parameters)));
         }
-        let mut spec = Self::new(found, family, defaults(family.parameters));
+        let mut spec = PolicySpec { own, ..Self::new(found, family, defaults(family.parameters)) };
         if let Some((wrapper, _)) = spec.wrappers.first() {
             let wrapper = wrapper.name;
             let inner = (family.make)(&spec.values);
@@ -221,15 +362,39 @@ impl FromStr for PolicySpec {
         for item in given.iter().flat_map(|given| given.split(',')).map(str::trim) {
             spec.set(text, item)?;
         }
-        Ok(Self::new(spec.wrappers, family, spec.values))
+        Ok(spec.made())
     }
+}
+
+/// The program, file or name that a policy of one's own starts with, and the parameters after it.
+fn source_of<'a>(text: &str, kind: OwnKind, what: &str, given: &'a str) -> Result<(String, Option<&'a str>)> {
+    let (source, parameters) = match given.rsplit_once(':') {
+        Some((source, parameters)) if parameters.contains('=') => (source, Some(parameters)),
+        _ => (given, None),
+    };
+    let plain = |symbol: char| symbol.is_ascii_alphanumeric() || "-_.".contains(symbol);
+    if kind == OwnKind::Library && (source.is_empty() || !source.chars().all(plain)) {
+        return Err(Error::input(format!("`{text}`: a name has letters, digits, `-`, `_` and `.`, such as own:peaks")));
+    }
+    let example =
+        if kind == OwnKind::Exec { "exec:./mine.py or exec:./mine.py:window=16" } else { "scores:mine.jsonl" };
+    if source.is_empty() || source.chars().any(char::is_control) {
+        return Err(Error::input(format!("`{text}` names no {what}; write {example}")));
+    }
+    Ok((source.to_owned(), parameters))
+}
+
+/// The last part of a path.
+fn file_name(path: &str) -> &str {
+    path.rsplit(['/', '\\']).next().unwrap_or(path)
 }
 
 /// The policy or wrapper of this name.
 fn find<T>(known: impl Iterator<Item = T>, name: impl Fn(&T) -> &'static str, wanted: &str) -> Result<T> {
     let mut known = known;
     known.find(|one| name(one) == wanted).ok_or_else(|| {
-        let policies: Vec<_> = POLICIES.iter().map(|family| family.name).collect();
+        let own = OWN.iter().map(|(family, _, what)| format!("{}:{what}", family.name));
+        let policies: Vec<_> = POLICIES.iter().map(|family| family.name.to_owned()).chain(own).collect();
         let wrappers: Vec<_> = WRAPPERS.iter().map(|wrapper| format!("{}+POLICY", wrapper.name)).collect();
         Error::input(format!(
             "there is no policy `{wanted}`; known are {}, and {}, such as sinks+knorm",
@@ -267,7 +432,17 @@ impl PolicySpec {
         };
         let bad = || Error::input(format!("`{text}`: `{item}` is no parameter of this policy; {takes}"));
         let (name, given) = item.split_once('=').ok_or_else(bad)?;
-        let (parameter, value) = known.iter_mut().find(|(one, _)| one.name == name).ok_or_else(bad)?;
+        let found = known.iter_mut().find(|(one, _)| one.name == name);
+        if let (None, Some(own)) = (&found, &mut self.own)
+            && own.kind == OwnKind::Exec
+            && !name.is_empty()
+        {
+            // The program knows its own parameters.
+            own.parameters.retain(|(other, _)| other != name);
+            own.parameters.push((name.to_owned(), given.to_owned()));
+            return Ok(());
+        }
+        let (parameter, value) = found.ok_or_else(bad)?;
         **value = given.parse().ok().filter(|value| parameter.range.contains(value)).ok_or_else(bad)?;
         Ok(())
     }
@@ -335,10 +510,29 @@ mod tests {
             ]
         );
         let spec: PolicySpec = "sinks+snapkv:window=8".parse().unwrap();
-        assert_eq!(spec.resolved(), "sinks+snapkv:sinks=4,window=8,kernel=5");
+        assert_eq!(spec.resolved(), "sinks+snapkv:sinks=4,window=8,kernel=5,maxpool=0");
         assert_eq!(spec.resolved().parse::<PolicySpec>().unwrap(), spec);
         assert_eq!(spec.with_sinks(2).to_string(), "sinks+snapkv:sinks=2,window=8");
         assert_eq!("random".parse::<PolicySpec>().unwrap().with_sinks(2).to_string(), "random");
+    }
+
+    #[test]
+    fn a_program_has_a_path_and_parameters_of_its_own() {
+        assert_eq!(
+            names("exec:./a=b+random.py,snapkv,adakv+exec:../x/mine.py:window=16,safeguard=5,mode=x,scores:s.jsonl"),
+            [
+                "exec:./a=b+random.py",
+                "snapkv",
+                "adakv+exec:../x/mine.py:safeguard=5,window=16,mode=x",
+                "scores:s.jsonl"
+            ]
+        );
+        let spec: PolicySpec = "sinks+exec:../x/mine.py:window=16,timeout=5".parse().unwrap();
+        assert_eq!(spec.resolved(), "sinks+exec:../x/mine.py:sinks=4,timeout=5,window=16");
+        assert_eq!(spec.resolved().parse::<PolicySpec>().unwrap(), spec);
+        assert_eq!(spec.title(), "Sinks + mine.py (timeout 5, window 16)");
+        assert_eq!(spec.with_sinks(2).to_string(), "sinks+exec:../x/mine.py:sinks=2,timeout=5,window=16");
+        assert!(!spec.is_open());
     }
 
     #[test]
@@ -351,6 +545,13 @@ mod tests {
             ("snapkv:window", "takes window"),
             ("random:sinks=3", "random has no parameters"),
             ("snapkv:", "is no parameter"),
+            ("exec", "names no PROGRAM; write exec:./mine.py"),
+            ("exec:", "names no PROGRAM"),
+            ("exec::window=3", "names no PROGRAM"),
+            ("exec:./m.py:timeout=0", "`timeout=0` is no parameter"),
+            ("exec:./m.py:window=3,=4", "`=4` is no parameter"),
+            ("scores:s.jsonl:window=3", "`window=3` is no parameter"),
+            ("own:a b", "a name has letters"),
         ] {
             let error = text.parse::<PolicySpec>().unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");

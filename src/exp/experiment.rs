@@ -13,6 +13,7 @@ use crate::condition::Grid;
 use crate::data::{self, Example, bundled};
 use crate::llama::{ContextSettings, LoadSettings, Model, default_threads};
 use crate::models::{self, ModelSource};
+use crate::own;
 use crate::size::Size;
 use crate::{Error, Result};
 
@@ -49,6 +50,7 @@ impl Experiment {
         let dry = source.load(&LoadSettings { dry: true, ..LoadSettings::default() }, None)?;
         let (examples, data) = examples_named(data)?;
         let mut settings = Settings::new(Grid::parse(conditions)?.conditions()?);
+        own::open(&mut settings.conditions)?;
         settings.generation.n_predict = default_n_predict(&examples);
         let threads = default_threads(dry.facts().n_params);
         Ok(Experiment {

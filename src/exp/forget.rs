@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::sights::{Sights, subject};
 use crate::condition::{Condition, Memory, Positions, Scope};
 use crate::data::Example;
 use crate::engine::{Forgetting, Reader, check_compacting, replays};
 use crate::evict::{
-    self, Budget, Granularity, HeadKeeps, KeepSet, Layers, PolicySpec, Protect, Score, Scores, TrialSeed, View,
+    self, Budget, Granularity, HeadKeeps, KeepSet, Layers, Protect, Quota, Score, Scores, TrialSeed, View,
 };
 use crate::llama::{ContextSettings, FlashAttn, KvLayer, Model, Prompt};
 use crate::span::Label;
@@ -165,9 +166,14 @@ fn demanded(example: &Example, prompt: &Prompt) -> Vec<Range<usize>> {
 /// Checks whether a condition can be met on a prompt, as far as this is known before the prompt is read.
 ///
 /// # Errors
-/// As [`forgetting`].
-pub fn check(condition: &Condition, prompt: &Prompt, target: &[usize], model: &Model) -> Result<()> {
+/// As [`forgetting`], or if the policy has no scores of this example.
+pub fn check(condition: &Condition, example: &str, prompt: &Prompt, target: &[usize], model: &Model) -> Result<()> {
     let layers = forgetful(condition, model)?;
+    if let Some(score) = condition.score() {
+        let scored = model.kv_layers().into_iter().filter(|layer| score.scores_layer(layer.index, layer.local));
+        let scored: Vec<_> = scored.map(|layer| (layer.index, layer.heads)).collect();
+        score.check(&subject(example, prompt, read_before(condition, prompt)?), &scored)?;
+    }
     if let Some(rolling) = condition.budget.rolling() {
         check_compacting(rolling.budget, condition.positions, model)?;
     }
@@ -236,28 +242,46 @@ pub fn rehearse(
         let attempt = || {
             let mut reader =
                 Reader::private(model, ContextSettings { kv_type: condition.kv_type, ..settings.clone() })?;
-            let read = &prompt.tokens[..prompt.n_cached()];
-            let scores = condition.score().map(|score| reader.scores(read, &[score])).transpose()?;
-            if condition.frees() && condition.positions == Positions::Keep {
-                return Ok(());
-            }
-            let short = Condition {
+            let mut short = Condition {
                 budget: "0.5".parse()?,
                 scope: Scope::Prompt,
                 protect: Protect::default(),
                 ..condition.clone()
             };
-            let scores = scores.as_ref().and_then(|scores| scores.first());
+            if condition.score().is_some_and(|score| !score.rehearses()) {
+                short.policy = "random".parse()?;
+            }
+            let mut sights = Sights::default();
+            sights.need(&short, &prompt)?;
+            sights.look(&mut reader, &prompt)?;
+            if condition.frees() && condition.positions == Positions::Keep {
+                return Ok(());
+            }
+            let scores = sights.of(&short, &prompt)?;
             let forgetting = forgetting(&short, &prompt, TrialSeed(0), &[0], model, scores)?;
             let mut cut = reader.cut(&prompt, &forgetting)?;
             reader.step(&mut cut, prompt.tokens[prompt.n_cached()]).map(|_| ())
         };
         attempt().map_err(|error: Error| match error {
             Error::Interrupted => Error::Interrupted,
+            Error::Program(said) => Error::input(format!("`{condition}`: {said}")),
             error => Error::input(format!("`{condition}` cannot run on this model: {error}")),
         })?;
     }
     Ok(())
+}
+
+/// What a policy is asked for that chooses itself; `None` for other policies, or if nothing is evicted.
+///
+/// # Errors
+/// If the budget cannot be met.
+pub(super) fn quota_of(condition: &Condition, prompt: &Prompt) -> Result<Option<Quota>> {
+    if !condition.score().is_some_and(Score::chooses) {
+        return Ok(None);
+    }
+    let read = read_before(condition, prompt)?;
+    let policy = condition.policy.policy();
+    with_view(condition, prompt, TrialSeed(0), &[], |view| evict::quota(policy, read, &view))
 }
 
 /// Calls `look` with what a policy may see of a prompt, except scores.
@@ -295,63 +319,23 @@ fn forgetful(condition: &Condition, model: &Model) -> Result<Vec<KvLayer>> {
             model.name()
         )));
     }
-    let of_global = condition.score().is_some_and(Score::global_only);
-    if of_global && !layers.iter().any(|layer| !layer.local) {
+    let Some(score) = condition.score() else { return Ok(layers) };
+    let unscored: Vec<u32> =
+        layers.iter().filter(|layer| !score.scores_layer(layer.index, layer.local)).map(|layer| layer.index).collect();
+    if unscored.len() == layers.len() {
         return Err(Error::input(format!(
-            "{} scores the layers without a sliding window, and none of them evicts here; leave --layers at all",
+            "{} scores none of the layers that evict here; leave --layers at all",
             condition.policy
         )));
     }
-    if of_global && !condition.frees() && layers.iter().any(|layer| layer.local) {
+    if let (Some(first), false) = (unscored.first(), condition.frees()) {
         return Err(Error::input(format!(
-            "{} scores the layers without a sliding window alone; with --granularity {} give --layers global",
+            "{} does not score layer {first}, and with --granularity {} each layer ranks by its own scores; name the layers \
+             that it scores, such as --layers global",
             condition.policy, condition.granularity
         )));
     }
     Ok(layers)
-}
-
-/// The scores that some conditions need of one prompt, by policy and number of positions read.
-#[derive(Default)]
-pub struct Sights(Vec<Sight>);
-
-struct Sight {
-    read: usize,
-    policy: PolicySpec,
-    scores: Option<Scores>,
-}
-
-impl Sights {
-    /// Records the scores that a condition needs.
-    pub fn need(&mut self, condition: &Condition, prompt: &Prompt) -> Result<()> {
-        let read = read_before(condition, prompt)?;
-        // Under a rolling budget the prompt is read and scored by the trial itself.
-        if condition.score().is_some() && condition.budget.rolling().is_none() && self.find(condition, read).is_none() {
-            self.0.push(Sight { read, policy: condition.policy.clone(), scores: None });
-        }
-        Ok(())
-    }
-
-    /// Reads the prompt once for each place at which it is cut, the longest part last, and computes the scores.
-    pub fn look(&mut self, reader: &mut crate::engine::Reader, prompt: &Prompt) -> Result<()> {
-        self.0.sort_by_key(|sight| sight.read);
-        for group in self.0.chunk_by_mut(|a, b| a.read == b.read) {
-            let policies: Vec<&dyn Score> = group.iter().filter_map(|sight| sight.policy.score()).collect();
-            let seen = reader.scores(&prompt.tokens[..group[0].read], &policies)?;
-            group.iter_mut().zip(seen).for_each(|(sight, seen)| sight.scores = Some(seen));
-        }
-        Ok(())
-    }
-
-    /// The scores of a condition.
-    pub fn of(&self, condition: &Condition, prompt: &Prompt) -> Result<Option<&Scores>> {
-        let read = read_before(condition, prompt)?;
-        Ok(self.find(condition, read).and_then(|sight| sight.scores.as_ref()))
-    }
-
-    fn find(&self, condition: &Condition, read: usize) -> Option<&Sight> {
-        self.0.iter().find(|sight| sight.read == read && sight.policy == condition.policy)
-    }
 }
 
 fn candidates(scope: Scope, prompt: &Prompt) -> Result<Range<usize>> {

@@ -62,6 +62,9 @@ pub struct Session {
     /// By name of a condition that forgets single instructions, and by example: the planned repeats.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub forgets: BTreeMap<String, Vec<Vec<u32>>>,
+    /// SHA-256 of each program and file that a policy of one's own came from (`exec:`, `scores:`), by path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sources: BTreeMap<String, String>,
     /// By example: the number of turns, if some of them are chats.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<u32>,
@@ -248,6 +251,7 @@ impl Session {
             repeats: settings.repeats,
             once: Vec::new(),
             forgets: BTreeMap::new(),
+            sources: BTreeMap::new(),
             turns: Vec::new(),
             n_examples: examples.len(),
             examples,
@@ -405,7 +409,20 @@ impl Manifest {
             .zip(earlier.determinants())
             .filter(|((_, now, _), (_, then, _))| now != then)
             .map(|((name, _, now), (_, _, then))| Difference { name, then, now })
+            .chain(self.changed_source(earlier))
             .collect()
+    }
+
+    /// A program or file behind a policy that is no longer what it was in `earlier`.
+    fn changed_source(&self, earlier: &Manifest) -> Option<Difference> {
+        let of = |manifest: &'_ Manifest| -> Vec<(String, String)> {
+            manifest.sessions.iter().flat_map(|session| session.sources.clone()).collect()
+        };
+        let (then, now) = (of(earlier), of(self));
+        let pairs = now.iter().flat_map(|now| then.iter().map(move |then| (then, now)));
+        let ((path, then), (_, now)) = pairs.into_iter().find(|(then, now)| then.0 == now.0 && then.1 != now.1)?;
+        let shown = |sha256: &String| format!("{path} (SHA-256 {}...)", &sha256[..sha256.len().min(8)]);
+        Some(Difference { name: "policy", then: shown(then), now: shown(now) })
     }
 
     /// This run with one more session, that of `now`. A different build or device is allowed with a warning, and the
@@ -505,6 +522,7 @@ impl Manifest {
             repeats: field(settings, "repeats")?,
             once: Vec::new(),
             forgets: BTreeMap::new(),
+            sources: BTreeMap::new(),
             turns: Vec::new(),
             examples: Vec::new(),
             places: Vec::new(),

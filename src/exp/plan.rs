@@ -103,7 +103,7 @@ impl Plan {
                 }
                 let Some(first) = repeats.iter().next() else { continue };
                 let target = target(condition, example, prompt, first as usize).unwrap_or_default();
-                check(condition, prompt, &target, model).map_err(of_condition)?;
+                check(condition, &example.id, prompt, &target, model).map_err(of_condition)?;
                 if example.is_chat() {
                     continue;
                 }
@@ -282,6 +282,10 @@ impl Plan {
         order.sort_by_key(|&index| self.places[index]);
         let planned = order.iter().map(|&index| (self.places[index], self.examples[index].id.clone())).collect();
         let mut session = Session::new(build, &self.settings, planned);
+        let policies = self.settings.conditions.iter().map(|condition| &condition.policy);
+        let sources =
+            policies.filter_map(|policy| Some((policy.own_source()?.source.clone(), policy.source_file()?.clone())));
+        session.sources.extend(sources.map(|(source, file)| (source, file.sha256)));
         if self.turns.iter().any(|&turns| turns > 1) {
             session.turns = order.iter().map(|&index| self.turns[index]).collect();
         }

@@ -212,7 +212,7 @@ impl<'a> Run<'a> {
     ) -> Result<()> {
         let settings = self.generation;
         let reader = &mut cache.reader;
-        let mut sights = Sights::default();
+        let mut sights = Sights::of_example(trials.first().map_or("", |trial| trial.example.id.as_str()));
         for trial in &trials {
             // If the prompt lacks the scope, the trial itself fails, below.
             let _ = sights.need(trial.condition, prompt);
@@ -398,9 +398,9 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Writes the rows of failed trials, unless the run was interrupted.
+    /// Writes the rows of failed trials, unless the run ends here.
     fn fail_all<'t>(&mut self, trials: impl IntoIterator<Item = &'t Trial<'t>>, error: Error) -> Result<()> {
-        if matches!(error, Error::Interrupted) {
+        if matches!(error, Error::Interrupted | Error::Program(_)) {
             return Err(error);
         }
         trials.into_iter().try_for_each(|trial| self.commit(&trial.failed(&error), &[]))

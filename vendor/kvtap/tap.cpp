@@ -380,7 +380,10 @@ bool kvtap_eval(ggml_tensor * t, bool ask, void * user_data) {
     }
     std::string name;
     int32_t il = 0;
-    if (!split_name(t, name, il)) {
+    // Some graphs (Gemma) scale the queries after they have named them; attention uses the scaled ones.
+    const bool scaled = t->op == GGML_OP_SCALE && t->src[0] != nullptr && strncmp(t->src[0]->name, "Qcur-", 5) == 0 &&
+                        strncmp(t->name, "Qcur-", 5) != 0;
+    if (!split_name(scaled ? t->src[0] : t, name, il)) {
         return !ask;
     }
     const bool hides = !tap.hidden.empty() && name == tap.logits_name();
@@ -419,7 +422,7 @@ bool kvtap_eval(ggml_tensor * t, bool ask, void * user_data) {
             take_rope(*layer, t);
             layer->rotated = true;
         }
-        if (!layer->rotated) {
+        if (!layer->rotated && !scaled) {
             take_rows(tap, layer->raw_query_rows, t, layer->d_k, layer->n_head);
         }
         if (tap.wants_rows()) {

@@ -36,8 +36,8 @@ impl Score for KvZip {
     }
 
     /// A local layer does not look back far enough to repeat a prompt.
-    fn global_only(&self) -> bool {
-        true
+    fn scores_layer(&self, _layer: u32, local: bool) -> bool {
+        !local
     }
 
     fn score(&self, layer: &Layer) -> Heads {

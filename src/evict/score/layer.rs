@@ -84,7 +84,7 @@ fn position(at: usize) -> i32 {
 }
 
 /// The tensors of one layer, read while `len` positions were decoded.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Layer<'a> {
     /// Number of the layer in the model.
     pub index: u32,
@@ -137,10 +137,15 @@ impl Layer<'_> {
         &self.values[start..start + self.d_v]
     }
 
-    /// The attention of the queries from position `from` on, for each KV head; requested by [`Needs::attention`].
+    /// The attention of the queries from position `from` on, for each KV head; requested by [`Needs::attention`], and
+    /// empty otherwise.
     pub fn attention_from(&self, from: usize) -> &[&[f64]] {
-        let found = self.attention.iter().find(|attention| attention.from == position(from));
-        &found.expect("the policy asked for it").sums
+        self.weights_from(from).map_or(&[], |weights| &weights.sums)
+    }
+
+    /// Sums and maxima of the weights of these queries.
+    pub fn weights_from(&self, from: usize) -> Option<&Attention<'_>> {
+        self.attention.iter().find(|attention| attention.from == position(from))
     }
 
     /// How many queries could attend to a position.
@@ -162,7 +167,7 @@ impl Layer<'_> {
 }
 
 /// Attention weights summed over queries.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Attention<'a> {
     /// Position of the first query.
     pub from: i32,
@@ -173,7 +178,7 @@ pub struct Attention<'a> {
 }
 
 /// Statistics of the queries before RoPE, for each query head.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Queries<'a> {
     /// Mean: `[heads][d_k]`.
     pub mean: &'a [f64],

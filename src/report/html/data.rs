@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::json;
 
+use super::probe;
 use crate::data::Instruction;
 use crate::evict::parse_ranges;
 use crate::exp::{InstructionRow, PromptRow};
@@ -16,7 +17,9 @@ use crate::score::{self, Checker};
 use crate::{Error, Result};
 
 /// The data that the browser needs before an example is chosen.
-pub fn index(table: &Table, analysis: &Analysis) -> String {
+///
+/// Only the first `shown` examples can be chosen.
+pub fn index(table: &Table, analysis: &Analysis, shown: usize) -> String {
     let conditions: Vec<_> = analysis
         .conditions
         .iter()
@@ -25,13 +28,17 @@ pub fn index(table: &Table, analysis: &Analysis) -> String {
                 1 => condition.name.clone(),
                 _ => format!("{}:{}", analysis.runs[condition.run].name, condition.name),
             };
-            json!({"words": condition.words, "key": key, "run": condition.run})
+            json!({
+                "words": condition.words, "key": key, "run": condition.run,
+                "options": probe::of_condition(&condition.condition),
+            })
         })
         .collect();
     let examples: Vec<_> = table
         .examples
         .iter()
         .enumerate()
+        .take(shown)
         .map(|(example, id)| {
             let score = |column: &crate::report::table::Column| {
                 mean(column.trials[example].iter().filter_map(|trial| trial.row.mean_score)).map(rounded)
@@ -47,23 +54,31 @@ pub fn index(table: &Table, analysis: &Analysis) -> String {
     script_json(&json!({
         "conditions": conditions, "examples": examples, "repeats": repeats.unwrap_or(1),
         "against": against, "condition": condition,
+        "probes": table.runs.iter().map(|run| probe::of_run(&run.manifest)).collect::<Vec<_>>(),
     }))
 }
 
 /// The prompts of a run, by example.
 type Prompts<'a> = HashMap<&'a str, &'a PromptRow>;
 
-/// Appends the elements that hold the examples, one per example.
+/// The elements that hold the examples, one per example, and their number: examples are added until they take `most`
+/// bytes.
 ///
 /// # Errors
 /// If a row's evicted ranges cannot be read.
-pub fn examples(table: &Table, page: &mut String) -> Result<()> {
+pub fn examples(table: &Table, most: usize) -> Result<(String, usize)> {
     let prompts: Vec<Prompts> = table
         .runs
         .iter()
         .map(|run| run.prompts.iter().flatten().map(|row| (row.example_id.as_str(), row)).collect())
         .collect();
-    (0..table.examples.len()).try_for_each(|at| example(table, &prompts, at, page))
+    let mut elements = String::new();
+    let mut shown = 0;
+    while shown < table.examples.len() && elements.len() < most {
+        example(table, &prompts, shown, &mut elements)?;
+        shown += 1;
+    }
+    Ok((elements, shown))
 }
 
 fn example(table: &Table, prompts: &[Prompts], example: usize, page: &mut String) -> Result<()> {
@@ -159,20 +174,25 @@ impl Reasons {
 
 /// An instruction's index, survival, strict and loose pass, judge's score and reason, score, and the rule's reason: a
 /// tuple, because a page may hold hundreds of thousands.
-type Verdict = (usize, Option<f64>, Option<u8>, Option<u8>, Option<f64>, Option<usize>, Option<f64>, Option<usize>);
+type VerdictCells =
+    (usize, Option<f64>, Option<u8>, Option<u8>, Option<f64>, Option<usize>, Option<f64>, Option<usize>);
 
 /// A trial as the page's script reads it.
 #[derive(Serialize)]
 struct Shown {
     condition: usize,
     repeat: u32,
+    seed: u64,
     response: usize,
     score: Option<f64>,
+    /// KL divergence from the full cache per token, if it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kl: Option<f64>,
     stop: String,
     tokens: usize,
     /// Lengths of runs of positions: kept, evicted, kept, ...
     runs: Vec<usize>,
-    verdicts: Vec<Verdict>,
+    verdicts: Vec<VerdictCells>,
 }
 
 impl Shown {
@@ -195,6 +215,8 @@ impl Shown {
         Ok(Shown {
             condition,
             repeat: row.repeat,
+            seed: row.seed,
+            kl: row.kl_mean,
             score: row.mean_score.map(rounded),
             stop: row.stop_reason.clone(),
             tokens: row.n_generated,

@@ -1,0 +1,82 @@
+//! Policies of one's own: a program (`exec:./mine.py`), or scores from a file (`scores:FILE.jsonl`).
+//!
+//! [`evict`](crate::evict) knows them by name alone. [`open`] starts the programs and reads the files, once a run. A
+//! program that uses this library brings its own with [`PolicySpec::own`](crate::evict::PolicySpec::own).
+
+mod exec;
+mod file;
+mod program;
+mod shape;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::condition::Condition;
+use crate::evict::{OwnKind, PolicySpec, Score, SourceFile};
+use crate::{Error, Result};
+
+/// Starts the programs and reads the files that these conditions name, each once. Conditions without any stay as they
+/// are.
+///
+/// # Errors
+/// If a program or a file cannot be used; before any model is read.
+pub fn open(conditions: &mut [Condition]) -> Result<()> {
+    let mut opened: Vec<PolicySpec> = Vec::new();
+    for condition in conditions {
+        let spec = &condition.policy;
+        if spec.is_open() {
+            continue;
+        }
+        let policy = match opened.iter().find(|other| other.same_source(spec)) {
+            Some(other) => spec.opened_as(other),
+            None => {
+                let policy = opened_spec(spec).map_err(|error| match error {
+                    Error::Program(said) => Error::input(said),
+                    other => other,
+                })?;
+                opened.push(policy.clone());
+                policy
+            }
+        };
+        condition.policy = policy;
+        check(condition)?;
+    }
+    Ok(())
+}
+
+fn opened_spec(spec: &PolicySpec) -> Result<PolicySpec> {
+    let own = spec.own_source().expect("only these are not open");
+    let path = Path::new(&own.source);
+    let score: Arc<dyn Score> = match own.kind {
+        OwnKind::Exec => {
+            let timeout = Duration::from_secs(spec.parameter("timeout").unwrap_or(60) as u64);
+            Arc::new(exec::Exec::start(path, &own.parameters, timeout)?)
+        }
+        OwnKind::Scores => Arc::new(file::File::read(path)?),
+        OwnKind::Library => {
+            return Err(Error::input(format!(
+                "`{spec}` is the policy of a program that uses kvllama as a library, and only that program can run it; on the \
+                 command line bring your own with exec:PROGRAM"
+            )));
+        }
+    };
+    let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
+    let file = SourceFile { path: own.source.clone(), sha256: crate::hex(&Sha256::digest(bytes)) };
+    Ok(spec.opened(score, Some(file)))
+}
+
+/// Refuses what a program that chooses positions itself leaves nothing to do.
+fn check(condition: &Condition) -> Result<()> {
+    let policy = &condition.policy;
+    let chooses = policy.score().is_some_and(Score::chooses);
+    if chooses && (policy.wrappers().next().is_some() || condition.fair.0) {
+        return Err(Error::input(format!(
+            "`{condition}`: the program answers which positions survive, so that no wrapper and no --fair can choose; let it \
+             answer scores instead"
+        )));
+    }
+    Ok(())
+}
