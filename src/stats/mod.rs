@@ -7,6 +7,7 @@
 mod bootstrap;
 mod earned;
 mod gate;
+mod kaplan_meier;
 mod kappa;
 mod logistic;
 mod multiple;
@@ -22,6 +23,7 @@ mod wilcoxon;
 pub use bootstrap::mean_bca;
 pub use earned::{Asked, Contrast, Earned, Shares, Verdicts, contrast, shares};
 pub use gate::holm_gated;
+pub use kaplan_meier::{Life, kaplan_meier, log_rank, paired_log_rank};
 pub use kappa::cohens_kappa;
 pub use logistic::{Logistic, Observations, logistic};
 pub use multiple::holm;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use self::forest::{Difference, forest};
 use self::plot::{Plot, Point, Series};
-use super::analysis::{Analysis, Comparison, Condition, Question};
+use super::analysis::{Analysis, Comparison, Condition, Question, Standing};
 use super::words;
 use crate::stats::Estimate;
 use crate::{Error, Result};
@@ -49,6 +49,7 @@ pub fn figures(analysis: &Analysis) -> Vec<Figure> {
     figures.extend(differences(analysis, &styles));
     figures.extend(types(analysis));
     figures.extend(places(analysis));
+    figures.extend(by_turn(analysis, &styles));
     figures.extend(survival(analysis, &styles));
     figures.extend(fidelity(analysis, &styles));
     figures
@@ -344,6 +345,58 @@ fn grid(panels: &[Plot], width: f64) -> Svg {
         panel.draw(&mut svg, (column as f64 * cell.0, row as f64 * (cell.1 + 12.0)), cell);
     }
     svg
+}
+
+/// The standing rules of chats: their score by turn, and the chats in which none of them was broken.
+fn by_turn(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
+    let turns = analysis.turns.as_ref()?;
+    let series = |value: &dyn Fn(&Standing, usize) -> Option<Estimate>| -> Vec<Series> {
+        let of_condition = turns.conditions.iter().map(|standing| {
+            let condition = &analysis.conditions[standing.condition];
+            let points = (0..standing.scores.len()).filter_map(|turn| {
+                Some(point(turn as f64, value(standing, turn)?, &format!("{}, turn {turn}", condition.words)))
+            });
+            Series {
+                name: condition.words.clone(),
+                // Conditions of one policy need colours of their own here.
+                style: if condition.is_baseline() { styles.0.len() } else { styles.of(&condition.series) },
+                points: points.collect(),
+                joined: true,
+                fit: Vec::new(),
+            }
+        });
+        of_condition.filter(|series| !series.points.is_empty()).collect()
+    };
+    let panel = |title: &str, y_label: &str, series| Plot {
+        title: title.to_owned(),
+        x_label: "turn (answers of the model, counted from 0)".to_owned(),
+        y_label: y_label.to_owned(),
+        x_max: (turns.n_turns() - 1).max(1) as f64,
+        series,
+        dodge: false,
+        reference: None,
+    };
+    let panels = [
+        panel("Score by turn", "mean score", series(&|standing, turn| standing.scores[turn])),
+        panel(
+            "No rule broken yet",
+            "fraction of chats",
+            series(&|standing, turn| standing.unbroken.get(turn).copied()),
+        ),
+    ];
+    let (wide, narrow) = both(|width| grid(&panels, width));
+    Some(Figure {
+        name: "standing-by-turn".to_owned(),
+        title: "Chats: the rules of the system turn, turn by turn".to_owned(),
+        caption: format!(
+            "Left: mean score of the rules that the system turn states. Right: the fraction of {} in which none of them was \
+             broken so far (Kaplan-Meier). {} intervals over chats.",
+            words::count(turns.chats, "chat"),
+            level(analysis)
+        ),
+        wide,
+        narrow,
+    })
 }
 
 /// Fraction followed against the survival of the instruction.

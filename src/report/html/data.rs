@@ -40,12 +40,14 @@ pub fn index(table: &Table, analysis: &Analysis) -> String {
         })
         .collect();
     let repeats = table.columns.iter().flat_map(|column| column.finished()).map(|trial| trial.row.repeat + 1).max();
+    let turns = table.columns.iter().flat_map(|column| column.finished()).map(|trial| trial.row.turn + 1).max();
     // The first view: the largest cost, against its full cache.
     let against = analysis.comparisons.iter().filter(|comparison| comparison.question == Question::Baseline);
     let first = against.min_by(|a, b| a.difference.point.total_cmp(&b.difference.point));
     let (against, condition) = first.map_or((0, analysis.conditions.len() - 1), |first| (first.a, first.b));
     script_json(&json!({
         "conditions": conditions, "examples": examples, "repeats": repeats.unwrap_or(1),
+        "turns": turns.unwrap_or(1),
         "against": against, "condition": condition,
     }))
 }
@@ -102,7 +104,7 @@ fn example(table: &Table, prompts: &[Prompts], example: usize, page: &mut String
             let spans = |prompt: &PromptRow| -> Vec<_> {
                 prompt.spans.iter().map(|span| (span.label, span.start, span.end)).collect()
             };
-            prompt.map(|prompt| json!({"pieces": prompt.pieces, "spans": spans(prompt)}))
+            prompt.map(|prompt| json!({"pieces": prompt.pieces, "spans": spans(prompt), "turns": prompt.turns}))
         })
         .collect();
     let data = json!({
@@ -166,6 +168,7 @@ type Verdict = (usize, Option<f64>, Option<u8>, Option<u8>, Option<f64>, Option<
 struct Shown {
     condition: usize,
     repeat: u32,
+    turn: u32,
     response: usize,
     score: Option<f64>,
     stop: String,
@@ -195,6 +198,7 @@ impl Shown {
         Ok(Shown {
             condition,
             repeat: row.repeat,
+            turn: row.turn,
             score: row.mean_score.map(rounded),
             stop: row.stop_reason.clone(),
             tokens: row.n_generated,

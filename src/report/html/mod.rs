@@ -110,6 +110,8 @@ struct Context<'a> {
     heat: Vec<tables::HeatRow>,
     odds: Vec<String>,
     forgotten: Vec<tables::ForgottenRow>,
+    turns: Option<Drawn>,
+    first_broken: Vec<String>,
     methods: Vec<String>,
     index: String,
 }
@@ -128,6 +130,7 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
         (true, "conditions", "Conditions"),
         (!analysis.types.is_empty(), "types", "Types"),
         (places.is_some(), "places", "Places"),
+        (analysis.turns.is_some(), "turns", "Turns"),
         (!analysis.forgotten.is_empty(), "forgotten", "One forgotten"),
         (survival.is_some(), "survival", "Survival"),
         (fidelity.is_some(), "fidelity", "Fidelity"),
@@ -172,6 +175,8 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
         heat: tables::heat(analysis),
         odds: odds(analysis),
         forgotten: tables::forgotten(analysis),
+        turns: figure("standing-by-turn"),
+        first_broken: analysis.turns.iter().flat_map(|turns| turns.sentences(&analysis.conditions)).collect(),
         methods: methods::paragraphs(runs, analysis),
         index: data::index(table, analysis),
     };
