@@ -65,7 +65,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  kvllama data check mine.jsonl\n  kvllama data check multi --json | jq .types")]
 struct Check {
-    /// A JSONL file, or a bundled set (demo, multi, recall, recall-completion).
+    /// A JSONL file, or a bundled set (demo, multi, chats, chats-small, chats-demo, recall, recall-completion).
     #[arg(value_name = "FILE")]
     data: String,
 
@@ -188,9 +188,9 @@ struct GenerateChats {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=1_000))]
     turns: u32,
 
-    /// facts: one of four facts is asked for in each turn. format: every answer has a title, bullet points or a language.
+    /// facts: one of four facts is asked for in each turn. language: answers are to be in another language until that is revoked.
     /// demo: rules in the language of the embedded model.
-    #[arg(long, value_name = "KIND,..", value_delimiter = ',', default_value = "facts,facts,format")]
+    #[arg(long, value_name = "KIND,..", value_delimiter = ',', default_value = "facts,facts,language")]
     kind: Vec<chats::Kind>,
 
     /// Seed of all that is drawn.

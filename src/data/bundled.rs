@@ -27,8 +27,13 @@ pub static BUNDLED: &[Bundled] = &[
         jsonl: include_str!("../../data/multi.jsonl"),
     },
     Bundled {
+        name: "chats",
+        summary: "hand-written chats of 5 or 6 turns with standing rules, some of them revoked, for real models",
+        jsonl: include_str!("../../data/chats.jsonl"),
+    },
+    Bundled {
         name: "chats-small",
-        summary: "chats of 8 turns that ask for facts and forms which the system turn states, for small real models",
+        summary: "chats of 8 turns that ask for facts which the system turn states, or have a language, for small real models",
         jsonl: include_str!("../../data/chats-small.jsonl"),
     },
     Bundled {

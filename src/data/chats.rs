@@ -20,21 +20,21 @@ use crate::{Error, Result};
 pub enum Kind {
     /// Facts, one of which is asked for in each turn.
     Facts,
-    /// The form of every answer: a title, bullet points, a language.
-    Format,
+    /// The language of every answer, which is revoked in the end.
+    Language,
     /// Rules in the language of the embedded model.
     Demo,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 3] = [Kind::Facts, Kind::Format, Kind::Demo];
+    pub const ALL: [Kind; 3] = [Kind::Facts, Kind::Language, Kind::Demo];
 
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Facts => "facts",
-            Kind::Format => "format",
+            Kind::Language => "language",
             Kind::Demo => "demo",
         }
     }
@@ -155,13 +155,8 @@ const SMALL_TALK: [&str; 24] = [
     "The flowers outside are beautiful.",
     "I heard music from the street.",
 ];
-/// How an answer is to look, and the rule that checks it. Of a language also how it is revoked.
-const FORMS: [(&str, &str, Option<&str>); 4] = [
-    ("Give every answer a title in double angular brackets such as <<title>>.", "detectable_format:title", None),
-    ("Answer in bullet points that begin with *.", "kvllama:starts_with", None),
-    ("Answer only in Spanish.", "language:response_language", Some("es")),
-    ("Answer only in German.", "language:response_language", Some("de")),
-];
+/// Languages of answers: how they are asked for, and their names for the rule.
+const LANGUAGES: [(&str, &str); 2] = [("Answer only in Spanish.", "es"), ("Answer only in German.", "de")];
 const QUESTIONS: [&str; 28] = [
     "Tell me about owls.",
     "What is a good breakfast?",
@@ -232,7 +227,7 @@ impl Chats {
         let mut rng = ChaCha8Rng::from_seed(seed.finalize().into());
         let chat = match kind {
             Kind::Facts => self.facts(&mut rng),
-            Kind::Format => self.format(index / self.kinds.len(), &mut rng),
+            Kind::Language => self.language(index / self.kinds.len(), &mut rng),
             Kind::Demo => self.demo(&mut rng),
         };
         let system = Message { role: Role::System, content: chat.system };
@@ -269,23 +264,20 @@ impl Chats {
         chat
     }
 
-    fn format(&self, index: usize, rng: &mut ChaCha8Rng) -> Chat {
-        let (text, rule, language) = FORMS[index % FORMS.len()];
+    fn language(&self, index: usize, rng: &mut ChaCha8Rng) -> Chat {
+        const RULE: &str = "language:response_language";
+        const REVOKED: &str = "From now on answer in English again.";
+        let (text, language) = LANGUAGES[index % LANGUAGES.len()];
         let mut chat = Chat::new(format!("You are a helpful assistant. {text}"));
         let questions = shuffled(rng, QUESTIONS.len(), QUESTIONS.len()).into_iter().cycle().take(self.turns);
         chat.user.extend(questions.map(|at| QUESTIONS[at].to_owned()));
-        let kwargs = match (language, rule) {
-            (Some(language), _) => json!({"language": language}),
-            (None, "kvllama:starts_with") => json!({"text": "*"}),
-            _ => json!({}),
-        };
-        // A language is revoked for the last third of a long chat.
-        let revoked = language.is_some().then(|| self.turns - self.turns / 3).filter(|_| self.turns > 3);
-        chat.ask(rule, kwargs, text, revoked.map(|turn| Turns { first: 0, end: Some(turn) }));
+        // It is revoked for the last third of a long chat.
+        let revoked = Some(self.turns - self.turns / 3).filter(|_| self.turns > 3);
+        let until = revoked.map(|turn| Turns { first: 0, end: Some(turn) });
+        chat.ask(RULE, json!({"language": language}), text, until);
         if let Some(turn) = revoked {
-            const REVOKED: &str = "From now on answer in English again.";
             chat.user[turn] = format!("{REVOKED} {}", chat.user[turn]);
-            chat.ask(rule, json!({"language": "en"}), REVOKED, Some(Turns { first: turn, end: None }));
+            chat.ask(RULE, json!({"language": "en"}), REVOKED, Some(Turns { first: turn, end: None }));
         }
         chat
     }
@@ -398,7 +390,7 @@ mod tests {
     #[test]
     fn bundled_sets_are_made_by_this_generator() {
         for (name, kinds, turns) in
-            [("chats-small", vec![Kind::Facts, Kind::Facts, Kind::Format], 8), ("chats-demo", vec![Kind::Demo], 6)]
+            [("chats-small", vec![Kind::Facts, Kind::Facts, Kind::Language], 8), ("chats-demo", vec![Kind::Demo], 6)]
         {
             let made = generate(&Chats { kinds, turns, seed: 1 }, 60).unwrap();
             assert_eq!(bundled::find(name).unwrap().examples().unwrap(), made, "{name}");
