@@ -270,6 +270,15 @@ fn killed_fifty_times_no_row_is_lost_torn_or_doubled() {
 
 #[test]
 fn ctrl_c_leaves_whole_rows_and_a_rerun_goes_on() {
+    a_signal_leaves_whole_rows("-INT");
+}
+
+#[test]
+fn the_signal_before_a_preemption_does_too() {
+    a_signal_leaves_whole_rows("-USR1");
+}
+
+fn a_signal_leaves_whole_rows(signal: &str) {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("run");
     let arguments = ["exp", "--ratio=0.5", "--limit=12", "--n-predict=64", "--out", out.to_str().unwrap()];
@@ -281,7 +290,7 @@ fn ctrl_c_leaves_whole_rows_and_a_rerun_goes_on() {
     // A second process is refused while the first holds the directory.
     let refused = run(2, &arguments);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("another process is writing"));
-    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let kill = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

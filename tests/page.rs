@@ -142,13 +142,13 @@ fn the_page_sorts_filters_and_shows_the_right_example() {
     assert_eq!(browser.text("#comparisons-shown"), "0 of 5 shown");
 
     // The example browser, by keyboard: the second example under the largest cost, which is chosen at first.
-    assert!(browser.text("#verdict").starts_with("e1 under random (text) at 0.5: score 0.50"));
+    assert!(browser.text("#verdict").starts_with("e1 under Random (text) at 0.5: score 0.50"));
     browser.press("#example", DOWN);
     assert!(
-        browser.text("#verdict").starts_with("e2 under random (text) at 0.5: score 0.00; under the full cache: 1.00")
+        browser.text("#verdict").starts_with("e2 under Random (text) at 0.5: score 0.00; under the full cache: 1.00")
     );
-    browser.press("#condition", "random at");
-    assert_eq!(browser.text("#answers article:last-child h4"), "random at 0.5");
+    browser.press("#condition", "Random at");
+    assert_eq!(browser.text("#answers article:last-child h4"), "Random at 0.5");
     let hostile = "</script><script>document.title=\"owned\"</script><img src=x onerror=\"document.title='owned'\">\n\
                    <!-- & \"quotes\", commas";
     assert_eq!(browser.text("#answers article:last-child .text"), hostile);
@@ -174,7 +174,7 @@ fn the_page_sorts_filters_and_shows_the_right_example() {
     browser.press("#find-example", "e4");
     assert_eq!(browser.ask("return document.getElementById('example').length"), 1);
     browser.click("#next");
-    assert!(browser.text("#verdict").starts_with("e4 under random at 0.5: score 0.50"));
+    assert!(browser.text("#verdict").starts_with("e4 under Random at 0.5: score 0.50"));
 
     // A search reads types and prompts; a filter leaves the examples where an instruction was followed before and not after.
     let found = "return [...document.getElementById('example').options].map((one) => one.textContent.split(' ')[0])";

@@ -90,7 +90,7 @@ fn numbers_are_those_worked_out_by_hand() {
     close(&memory["p_permutation"], 0.5);
     let sentence = random["sentence"].as_str().unwrap();
     assert!(
-        sentence.starts_with("random at 0.5 costs 0.50 [") && sentence.ends_with("p(Holm) = 1.000; n = 5 examples")
+        sentence.starts_with("Random at 0.5 costs 0.50 [") && sentence.ends_with("p(Holm) = 1.000; n = 5 examples")
     );
 }
 
@@ -107,7 +107,7 @@ fn why_it_forgot_is_counted_by_type_place_and_survival() {
     close(&places[0]["scores"][0]["point"], 5.0 / 6.0);
     close(&places[1]["scores"][0]["point"], 1.0);
     let random = &stats["survival"][0];
-    assert_eq!((&random["name"], &random["n"]), (&"random".into(), &10.into()));
+    assert_eq!((&random["name"], &random["n"]), (&"Random".into(), &10.into()));
     let bin = &random["bins"][1];
     assert_eq!([bin["from"].as_f64(), bin["to"].as_f64()], [Some(0.6), Some(0.8)]);
     close(&bin["followed"]["point"], 0.4);
@@ -271,7 +271,7 @@ fn the_page_holds_an_answer_as_text_only() {
     let written: Value = serde_json::from_slice(&std::fs::read(out.join("stats.json")).unwrap()).unwrap();
     assert_eq!(written, stats(&[&fixture()]), "the same numbers every time");
     let screen = String::from_utf8(shown.stdout).unwrap();
-    let row = screen.lines().find(|line| line.starts_with("random at 0.5  ") && line.contains(" + "));
+    let row = screen.lines().find(|line| line.starts_with("Random at 0.5  ") && line.contains(" + "));
     assert!(row.is_some_and(|row| row.contains("−0.50 [")) && screen.contains("warning: 1 trial failed"), "{screen}");
     assert!(!fixture().join("report.html").exists());
 }
@@ -310,7 +310,7 @@ fn methods_say_what_was_done() {
     for part in [
         "tiny (0.0 MB, tiny 1M F32, SHA-256 aaaaaaaaaaaa)",
         "6 examples of the data set hand",
-        "the full cache, random at 0.5, streaming at 0.5 and random (text) at 0.5",
+        "the full cache; Random at 0.5; StreamingLLM at 0.5; Random (text) at 0.5",
         "at most 16 tokens were generated greedily",
         "1 trial failed and is excluded",
         "Holm's correction over all 5 comparisons",

@@ -1,8 +1,9 @@
 //! The statistics against SciPy and statsmodels (`scripts/stats-goldens.py`), and by simulation.
 
 use kvllama::stats::{
-    ConfidenceSequence, Life, Observations, clustered_proportion, cohens_kappa, compare, examples_needed, holm,
-    kaplan_meier, log_rank, logistic, mean_bca, mean_interval, minimum_detectable_difference, sign_flip, wilcoxon,
+    ConfidenceSequence, Life, Observations, any_dose_test, clustered_proportion, cohens_kappa, compare,
+    examples_needed, holm, kaplan_meier, log_rank, logistic, mean_bca, mean_interval, minimum_detectable_difference,
+    sign_flip, slope_test, wilcoxon,
 };
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
@@ -324,5 +325,60 @@ fn curves_and_log_rank_tests_equal_lifelines() {
         } else {
             assert_eq!((chi_square, p), (0.0, 1.0));
         }
+    }
+}
+
+/// Every p-value of the test of any dose by going through all orders of all examples.
+fn exact_any_dose(values: &[Vec<f64>]) -> f64 {
+    let statistic = |values: &[&[f64]]| {
+        (1..values[0].len())
+            .map(|dose| {
+                let differences: Vec<f64> = values.iter().map(|values| values[dose] - values[0]).collect();
+                let squares: f64 = differences.iter().map(|difference| difference.powi(2)).sum();
+                if squares > 0.0 { differences.iter().sum::<f64>().abs() / squares.sqrt() } else { 0.0 }
+            })
+            .fold(0.0, f64::max)
+    };
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    let observed = statistic(&values.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let all = 6usize.pow(values.len() as u32);
+    let as_large = |&code: &usize| {
+        let order = |at: usize| orders[code / 6usize.pow(at as u32) % 6];
+        let permuted: Vec<Vec<f64>> =
+            values.iter().enumerate().map(|(at, values)| order(at).map(|place| values[place]).to_vec()).collect();
+        statistic(&permuted.iter().map(Vec::as_slice).collect::<Vec<_>>()) >= observed - 1e-12
+    };
+    (0..all).filter(as_large).count() as f64 / all as f64
+}
+
+#[test]
+fn the_test_of_any_dose_equals_its_definition_and_finds_a_dip() {
+    let values = [[0.5, 0.25, 0.0], [1.0, 0.5, 0.75], [0.75, 0.5, 0.25], [0.25, 0.0, 0.5], [1.0, 0.75, 0.0]];
+    let values = values.map(Vec::from);
+    let found = any_dose_test(&values, 1);
+    close(found.p, exact_any_dose(&values), 0.01);
+    assert_eq!(found.at, 1, "all five fall at the second dose");
+    // A curve that falls and rises again has no slope, but a dose that matters.
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let dip: Vec<Vec<f64>> =
+        (0..30).map(|_| [0.8, 0.5, 0.5, 0.8].iter().map(|&p| score(&mut rng, p, 4)).collect()).collect();
+    assert!(any_dose_test(&dip, 1).p < 0.01 && slope_test(&dip, &[0.0, 0.25, 0.5, 0.75], 1) > 0.05);
+    assert_eq!(any_dose_test(&vec![vec![0.5; 3]; 9], 1).p, 1.0);
+}
+
+#[test]
+fn the_test_of_any_dose_is_wrong_in_at_most_five_and_a_half_percent_of_null_runs() {
+    // Few instructions, of which most are always or never followed: few differences are not 0.
+    for (n, runs) in [(10, 1_500), (40, 500)] {
+        let mut rng = ChaCha8Rng::seed_from_u64(n as u64);
+        let mut wrong = 0;
+        for run in 0..runs {
+            let difficulty: Vec<f64> = (0..n).map(|_| (uniform(&mut rng) * 1.6 - 0.3).clamp(0.0, 1.0)).collect();
+            let doses = |&p: &f64| (0..4).map(|_| score(&mut rng, p, 2)).collect();
+            let values: Vec<Vec<f64>> = difficulty.iter().map(doses).collect();
+            wrong += usize::from(any_dose_test(&values, run).p <= 0.05);
+        }
+        let rate = wrong as f64 / runs as f64;
+        assert!(rate <= 0.055, "n = {n}: {rate}");
     }
 }

@@ -114,6 +114,14 @@ impl Axis for Budget {
     fn check(&self, condition: &Condition) -> Result<()> {
         let Some(rolling) = self.rolling() else { return Ok(()) };
         condition.check_cut_again("--rolling")?;
+        if let (true, Some(keep)) = (condition.policy.policy().moves(), condition.sinks()) {
+            let half = rolling.budget.saturating_sub(keep) / 2;
+            return Err(Error::input(format!(
+                "`{condition}`: with --rolling, context-shift is streaming that evicts half at once; write --policy \
+                 streaming:sinks={keep} --rolling {} --every {half} --positions compact",
+                rolling.budget
+            )));
+        }
         if condition.memory != Default::default() {
             return Err(Error::input("--rolling goes with --memory kv alone"));
         }
@@ -164,5 +172,22 @@ impl Axis for Budget {
 
     fn words(&self) -> Option<String> {
         None
+    }
+
+    fn methods(&self, _condition: &Condition) -> Option<String> {
+        match self {
+            Budget::All => None,
+            Budget::Ratio(_) => Some(
+                "\"At r\" evicts the fraction r of the cached positions (floor(L(1 - r)) of L survive), the last of which always \
+                 survives."
+                    .to_owned(),
+            ),
+            Budget::Window { .. } => Some("\"At a+b\" keeps the first a and the last b cached positions.".to_owned()),
+            Budget::Rolling(_) => Some(
+                "\"Rolling b\" limits the cache to b positions from the end of the prompt on; whenever it is full, one position \
+                 is evicted, or as many at once as \"by\" says."
+                    .to_owned(),
+            ),
+        }
     }
 }

@@ -15,6 +15,7 @@
 //! ```
 
 mod aggregate;
+mod as_published;
 mod block;
 mod budget;
 mod fair;
@@ -29,6 +30,7 @@ mod positions;
 mod protect;
 mod scope;
 
+pub use as_published::{AsPublished, PUBLISHED, Published};
 pub use block::Block;
 pub use fair::Fair;
 pub use grid::Grid;
@@ -175,7 +177,7 @@ macro_rules! axes {
             }
 
             /// The words of a report for everything that differs from the defaults.
-            fn details(&self) -> Vec<String> {
+            pub fn details(&self) -> Vec<String> {
                 [$(<$axis as Axis>::words(&self.$field),)+].into_iter().flatten().collect()
             }
 
@@ -264,6 +266,8 @@ axes! {
     protect: Protect,
     /// Element types of keys and values.
     kv_type: KvTypes,
+    /// Whether the policy runs as its paper ran it.
+    as_published: AsPublished,
 }
 
 impl Condition {
@@ -324,16 +328,29 @@ impl Condition {
         self.score().is_some_and(|score| score.needs(1).keys)
     }
 
-    /// The policy and, in parentheses, everything that differs from the defaults: the name of a curve in reports.
+    /// The policy as its paper writes it and, in parentheses, everything that differs from the defaults: the name of a
+    /// curve in reports.
     pub fn series(&self) -> String {
-        let name = if self.is_full() { "the full cache".to_owned() } else { self.policy.to_string() };
+        if !self.is_full() {
+            return self.policy.title_with(self.details());
+        }
         let details = self.details();
+        let name = "the full cache".to_owned();
         if details.is_empty() { name } else { format!("{name} ({})", details.join(", ")) }
     }
 
-    /// The name in sentences: `random at 0.5`, `streaming (compact) at 100+100`.
+    /// The name in sentences: `SnapKV (window 16) at 0.5`, `StreamingLLM (compact) at 100+100`.
     pub fn words(&self) -> String {
         if self.budget == Budget::All { self.series() } else { format!("{} at {}", self.series(), self.budget.words()) }
+    }
+
+    /// Whether two conditions save memory by other means and are alike in everything else: other element types of the KV
+    /// cache, and another budget (or, for one of them, none).
+    pub fn trades_bits(&self, other: &Self) -> bool {
+        let differences = self.differences(other);
+        let differ_in = |name| differences.iter().any(|axis| axis.name == name);
+        let alike = differences.len() == 2 || self.is_full() != other.is_full();
+        self.frees() && other.frees() && differ_in(KvTypes::NAME) && differ_in(<Budget as Axis>::NAME) && alike
     }
 
     /// The only axis on which two conditions of the same budget differ; `None` if there is no such axis or it is not
@@ -342,6 +359,10 @@ impl Condition {
         let mut found = self.differences(other);
         if found.first().is_some_and(|first| first.name == PolicySpec::NAME) {
             found.retain(|axis| !axis.of_policy);
+            if self.as_published == AsPublished::Yes && other.as_published == AsPublished::Yes {
+                // Each paper has its own; they belong to the policy.
+                found.retain(|axis| ![Granularity::NAME, Positions::NAME].contains(&axis.name));
+            }
         }
         match found.as_slice() {
             [only] if only.compared => Some(only),

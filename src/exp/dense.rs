@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Plan, kept_at_most};
+use super::{Generation, Plan, kept_at_most};
 use crate::condition::{Condition, Memory, Positions, Scope};
 use crate::llama::{ContextSettings, Model, Prompt};
 
@@ -55,18 +55,27 @@ impl DenseSizes {
     }
 }
 
+impl Dense {
+    /// Whether some conditions may answer in dense lanes, given the longest prompt.
+    pub fn applies(self, generation: &Generation, longest_prompt: usize) -> bool {
+        match self {
+            Dense::On => true,
+            Dense::Off => false,
+            Dense::Auto => longest_prompt >= WORTHWHILE_FROM && (generation.parallel > 1 || generation.measure_speed),
+        }
+    }
+}
+
 impl Plan {
     /// Number of cells of each dense lane, and the number of conditions that answer there; `None` if there are none.
     pub fn dense(&self) -> Option<(u32, usize)> {
         let generation = &self.settings.generation;
         let longest = self.longest_prompt();
-        let is_dense: Vec<bool> = match generation.dense {
-            Dense::Off => return None,
-            Dense::On => self.dense.kept.iter().map(Option::is_some).collect(),
-            Dense::Auto if longest < WORTHWHILE_FROM => return None,
-            Dense::Auto if generation.parallel == 1 && !generation.measure_speed => return None,
-            Dense::Auto => self.dense.kept.iter().map(|kept| kept.is_some_and(|kept| 2 * kept <= longest)).collect(),
-        };
+        if !generation.dense.applies(generation, longest) {
+            return None;
+        }
+        let small = |kept: usize| generation.dense == Dense::On || 2 * kept <= longest;
+        let is_dense: Vec<bool> = self.dense.kept.iter().map(|kept| kept.is_some_and(small)).collect();
         if !is_dense.contains(&true) {
             return None;
         }

@@ -16,6 +16,9 @@ use crate::{Error, Result, files, score};
 
 pub use super::cache::Spent;
 
+/// The file that says which judge's scores are in the rows.
+const RECORD: &str = "judge.json";
+
 /// What to judge, and how much it may cost.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
@@ -170,8 +173,23 @@ pub fn run(directory: &Path, judge: &mut dyn Judge, options: &Options, observer:
         "unjudged": outcome.unjudged,
         "spent": outcome.spent_in_all,
     });
-    files::write_atomically(&directory.join("judge.json"), format!("{record:#}\n").as_bytes())?;
+    files::write_atomically(&directory.join(RECORD), format!("{record:#}\n").as_bytes())?;
     asked.map(|_| outcome)
+}
+
+/// The fingerprint of the judge whose scores are in the rows of a run; `None` if no judge was asked.
+///
+/// # Errors
+/// If the file that says so cannot be read.
+pub fn judge_of(directory: &Path) -> Result<Option<String>> {
+    let path = directory.join(RECORD);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(&path).map_err(Error::io("cannot read", &path))?;
+    let record: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| Error::input(format!("{}: {error}", path.display())))?;
+    Ok(record["judge"].as_str().map(str::to_owned))
 }
 
 /// One instruction of one trial that can be judged.

@@ -96,8 +96,8 @@ static PAPERS: &[Paper] = &[
     paper(
         "2502.03805",
         "feng2025criticalkv",
-        "Feng, Yuan and Lv, Junlin and Cao, Yukun and Xie, Xike and Zhou, S. Kevin",
-        "Identify Critical KV Cache in LLM Inference from an Output Perturbation Perspective",
+        "Feng, Yuan and Lv, Junlin and Guo, Haoyu and Cao, Yukun and Zhou, S. Kevin and Xie, Xike",
+        "CriticalKV: Optimizing KV Cache Eviction from an Output Perturbation Perspective",
     ),
     paper(
         "2503.02812",
@@ -162,10 +162,14 @@ pub fn entries(runs: &[Run]) -> String {
     llama_cpp.dedup();
     let mut kvllama: Vec<&str> = runs.iter().map(|run| run.manifest.build().kvllama.as_str()).collect();
     kvllama.dedup();
+    let mut commits: Vec<&str> = runs.iter().map(|run| run.manifest.build().git_commit.as_str()).collect();
+    commits.dedup();
     let software = [
         format!(
-            "@software{{kvllama,\n  author = {{{{The kvllama authors}}}},\n  title = {{{{kvllama}}}},\n  version = {{{}}}\n}}\n",
-            kvllama.join(", ")
+            "@software{{kvllama,\n  author = {{{{The kvllama authors}}}},\n  title = {{{{kvllama}}}},\n  version = {{{}}},\n  \
+             note = {{git commit {}}}\n}}\n",
+            kvllama.join(", "),
+            commits.join(", ")
         ),
         format!(
             "@software{{llamacpp,\n  author = {{Gerganov, Georgi and {{the llama.cpp contributors}}}},\n  title = \

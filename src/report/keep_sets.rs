@@ -127,14 +127,14 @@ mod tests {
         let equal = warnings("knorm", "1..3,4..8", "1..3,4..8");
         assert_eq!(equal.len(), 1, "{equal:?}");
         assert!(
-            equal[0].starts_with("equal_keep_sets: ") && equal[0].contains("random at 0.5 and knorm at 0.5 (100%)")
+            equal[0].starts_with("equal_keep_sets: ") && equal[0].contains("Random at 0.5 and Key norm at 0.5 (100%)")
         );
         let recent = warnings("knorm", "1..3,4..8", "0..6");
-        assert!(recent[0].starts_with("recency: ") && recent[0].contains("knorm at 0.5 (100%)"), "{recent:?}");
-        assert!(recent[1].starts_with("sink_evicted: ") && !recent[1].contains("random"), "{recent:?}");
+        assert!(recent[0].starts_with("recency: ") && recent[0].contains("Key norm at 0.5 (100%)"), "{recent:?}");
+        assert!(recent[1].starts_with("sink_evicted: ") && !recent[1].contains("Random"), "{recent:?}");
         // A prompt of 11 positions: 5 survive, and the window is 5 of them.
         let filled = warnings("snapkv", "1..3,4..8", "1..7");
-        assert!(filled[0].starts_with("window_fills_budget: ") && filled[0].contains("snapkv at 0.5"), "{filled:?}");
+        assert!(filled[0].starts_with("window_fills_budget: ") && filled[0].contains("SnapKV at 0.5"), "{filled:?}");
         assert_eq!(warnings("snapkv:window=2", "1..3,4..8", "1..7"), Vec::<String>::new());
     }
 }

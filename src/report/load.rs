@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::exp::stop::Stopping;
 use crate::exp::{self, INSTRUCTIONS, InstructionRow, MANIFEST, Manifest, PromptRow, TRIALS, TrialRow, read_prompts};
+use crate::judge::stage;
 use crate::{Error, Result};
 
 /// The content of a run directory.
@@ -25,6 +26,8 @@ pub struct Run {
     pub instructions: Vec<InstructionRow>,
     /// The prompts; `None` if the run has none.
     pub prompts: Option<Vec<PromptRow>>,
+    /// The judge whose scores are in the rows, if one was asked.
+    pub judge: Option<String>,
     /// The stopping rule of the run, if it has one.
     pub stopping: Option<Stopping>,
     /// Files whose last line is torn or still being written.
@@ -72,6 +75,7 @@ fn read(directory: &Path) -> Result<Run> {
         trials: rows(directory, TRIALS, &mut torn)?,
         instructions: rows(directory, INSTRUCTIONS, &mut torn)?,
         prompts: read_prompts(directory)?,
+        judge: stage::judge_of(directory)?,
         stopping: Stopping::read(directory)?,
         directory: directory.to_owned(),
         torn,

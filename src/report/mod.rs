@@ -15,10 +15,19 @@ mod load;
 pub mod methods;
 pub mod table;
 pub mod terminal;
+mod warning;
 mod warnings;
 mod words;
 
-pub use analysis::{Analysis, analyze};
+pub use analysis::Analysis;
 pub use load::{Run, load};
 pub use table::Table;
-pub use warnings::Warning;
+pub use warning::Warning;
+
+/// Computes all numbers of a report, and the warnings that limit them.
+pub fn analyze(runs: &[Run], level: f64, seed: u64) -> Analysis {
+    let table = Table::new(runs);
+    let mut analysis = analysis::of(&table, level, seed);
+    analysis.warnings = warnings::find(&table, &analysis);
+    analysis
+}

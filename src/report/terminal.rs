@@ -16,6 +16,9 @@ const WARN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Y
 /// Largest number of comparisons of one kind on the screen; the page and `stats.json` have all.
 const SHOWN: usize = 10;
 
+/// A share of fewer instructions than these says little.
+const FEW_INSTRUCTIONS: usize = 10;
+
 /// Renders everything for a terminal of this width.
 pub fn render(analysis: &Analysis, width: usize) -> String {
     let width = width.clamp(60, 120);
@@ -187,17 +190,29 @@ fn table_of_comparisons(out: &mut String, analysis: &Analysis, compared: &[&Comp
     let earned = compared.iter().any(|comparison| comparison.earned.is_some());
     let breakdown = compared.iter().any(|comparison| comparison.breakdown.is_some());
     let named = |comparison: &Comparison| {
-        let (a, b) = (&analysis.conditions[comparison.a].words, &analysis.conditions[comparison.b].words);
-        if comparison.question == Question::Baseline { b.clone() } else { format!("{b} against {a}") }
+        let (a, b) = (&analysis.conditions[comparison.a], &analysis.conditions[comparison.b]);
+        match comparison.question {
+            Question::Baseline => b.words.clone(),
+            // Both have the same budget, which is named once.
+            Question::Axis(_) => format!("{} against {}", b.series, a.words),
+            Question::Bytes | Question::Run => format!("{} against {}", b.words, a.words),
+        }
     };
     let names: Vec<String> = compared.iter().map(|comparison| named(comparison)).collect();
     let longest = names.iter().map(|name| display_width(name)).max().unwrap_or(0);
     let title = format!("{}{}", first.question.title(), exploratory(analysis));
-    let name_width = longest.max(display_width(&title)).min(width / 2);
+    // A title that is too long gets a line of its own.
+    let name_width = if 2 * display_width(&title) > width { longest } else { longest.max(display_width(&title)) };
+    let name_width = name_width.min(width / 2);
+    let title = if display_width(&title) > name_width {
+        format!("{title}\n{}", pad("", name_width))
+    } else {
+        pad(&title, name_width)
+    };
     let _ = writeln!(
         out,
         "\n{HEAD}{}  {}  p(Holm)  {}  n{HEAD:#}",
-        pad(&title, name_width),
+        title,
         pad(&format!("{} [{}]", if earned { "earned score" } else { "score" }, words::percent(analysis.level)), 21),
         if breakdown { "broken + sound  " } else { "" },
     );
@@ -295,12 +310,20 @@ fn survival(out: &mut String, analysis: &Analysis, width: usize) {
     };
     let ranges: Vec<String> = bins.iter().map(range).collect();
     let cells = |cells: &[String]| cells.iter().map(|cell| format!(" {cell:>7}")).collect::<String>();
-    let _ = writeln!(out, "\n{HEAD}{}{}{HEAD:#}", pad("survival", name_width), cells(&ranges));
+    let _ = writeln!(out, "\n{HEAD}{}{}       n{HEAD:#}", pad("survival", name_width), cells(&ranges));
     for curve in curves {
         let rates = bins.iter().map(|&(from, to)| {
             let bin = curve.bins.iter().find(|bin| (bin.from, bin.to) == (from, to));
-            bin.map_or(String::new(), |bin| words::number(bin.followed.point))
+            bin.map_or(String::new(), |bin| match words::number(bin.followed.point) {
+                rate if bin.followed.n < FEW_INSTRUCTIONS => format!("({rate})"),
+                rate => rate,
+            })
         });
-        let _ = writeln!(out, "{}{}", pad(&curve.name, name_width), cells(&rates.collect::<Vec<_>>()));
+        let rates = cells(&rates.collect::<Vec<_>>());
+        let _ = writeln!(out, "{}{rates} {:>7}", pad(&curve.name, name_width), words::thousands(curve.n));
     }
+    let caption = format!(
+        "share of instructions followed, by how much of their own text survived; in parentheses: of fewer than {FEW_INSTRUCTIONS}"
+    );
+    paragraph(out, &format!("{DIM}{caption}{DIM:#}"), width, "");
 }

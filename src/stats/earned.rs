@@ -194,7 +194,9 @@ pub fn contrast(conditions: &[Shares], weights: &[f64]) -> Option<Contrast> {
     if conditions.iter().any(|condition| condition.score().is_none()) {
         return None;
     }
-    let part = |condition: &Shares, k: usize| (1.0 - q) * condition.own[k] - (1.0 - p) * condition.given[k];
+    // Conditions with equal answers differ by nothing, not by the last bits of sums.
+    let round = |value: f64| (value * 1e12).round() / 1e12;
+    let part = |condition: &Shares, k: usize| round((1.0 - q) * condition.own[k] - (1.0 - p) * condition.given[k]);
     let parts: Vec<Vec<f64>> =
         (0..n).map(|k| conditions.iter().map(|condition| part(condition, k)).collect()).collect();
     let scaled: Vec<f64> = conditions
@@ -206,12 +208,12 @@ pub fn contrast(conditions: &[Shares], weights: &[f64]) -> Option<Contrast> {
         .iter()
         .map(|parts| {
             let middle = mean(parts);
-            parts.iter().zip(&scaled).map(|(part, weight)| weight * (part - middle)).sum()
+            round(parts.iter().zip(&scaled).map(|(part, weight)| weight * (part - middle)).sum())
         })
         .collect();
     let common = (1.0 - q).powi(2);
     let parts: Vec<Vec<f64>> =
         parts.into_iter().map(|parts| parts.into_iter().map(|part| part / common).collect()).collect();
-    let weighted = |parts: &Vec<f64>| parts.iter().zip(weights).map(|(part, weight)| part * weight).sum();
+    let weighted = |parts: &Vec<f64>| round(parts.iter().zip(weights).map(|(part, weight)| part * weight).sum());
     Some(Contrast { by_example, tested: parts.iter().map(weighted).collect(), parts })
 }

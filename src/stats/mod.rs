@@ -4,6 +4,7 @@
 //! examples (clusters), never trials. Comparisons are paired by example. Random draws are seeded, so that a report
 //! always gives the same numbers.
 
+mod any;
 mod bootstrap;
 mod earned;
 mod gate;
@@ -20,6 +21,7 @@ mod student;
 mod tally;
 mod wilcoxon;
 
+pub use any::{AnyDose, any_dose_test};
 pub use bootstrap::mean_bca;
 pub use earned::{Asked, Contrast, Earned, Shares, Verdicts, contrast, shares};
 pub use gate::holm_gated;

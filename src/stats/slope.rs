@@ -42,22 +42,31 @@ pub fn slope_test(values: &[Vec<f64>], doses: &[f64], seed: u64) -> f64 {
     // An example whose values do not change with the labels adds nothing.
     let mut values: Vec<Vec<f64>> =
         values.iter().filter(|values| values.iter().any(|value| *value != values[0])).cloned().collect();
-    let steps = values.len() * doses.len();
-    let permutations = STEPS.checked_div(steps).unwrap_or(PERMUTATIONS).clamp(FEWEST, PERMUTATIONS);
+    let permutations = permutations(values.len() * doses.len());
     let threshold = observed.abs() * (1.0 - 1e-12);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut hits = 1usize;
     for _ in 0..permutations {
         let mut sum = 0.0;
         for values in &mut values {
-            for last in (1..values.len()).rev() {
-                values.swap(last, below(&mut rng, last as u64 + 1));
-            }
+            shuffle(values, &mut rng);
             sum += weighted(values);
         }
         hits += usize::from(sum.abs() >= threshold);
     }
     hits as f64 / (permutations + 1) as f64
+}
+
+/// The number of permutations of a Monte Carlo test, each of so many steps.
+pub(super) fn permutations(steps: usize) -> usize {
+    STEPS.checked_div(steps).unwrap_or(PERMUTATIONS).clamp(FEWEST, PERMUTATIONS)
+}
+
+/// Brings the values into a random order.
+pub(super) fn shuffle(values: &mut [f64], rng: &mut ChaCha8Rng) {
+    for last in (1..values.len()).rev() {
+        values.swap(last, below(rng, last as u64 + 1));
+    }
 }
 
 fn is_symmetric(doses: &[f64]) -> bool {

@@ -57,15 +57,20 @@ impl Tally {
     /// The sum of the values, each with a random sign.
     pub fn flipped_sum(&self, rng: &mut ChaCha8Rng) -> f64 {
         let flipped = |&(value, count): &(f64, u64)| value * (2.0 * heads(rng, count) as f64 - count as f64);
-        let mut sum: f64 = self.frequent.iter().map(flipped).sum();
+        let frequent: f64 = self.frequent.iter().map(flipped).sum();
+        // Several sums, so that an addition need not wait for the one before.
+        let mut sums = [0.0; 8];
         for chunk in self.rare.chunks(64) {
-            let signs = rng.next_u64();
-            for (index, value) in chunk.iter().enumerate() {
-                // Flips the sign bit without a branch.
-                sum += f64::from_bits(value.to_bits() ^ (((signs >> index) & 1) << 63));
+            let mut signs = rng.next_u64();
+            for eight in chunk.chunks(8) {
+                for (index, (value, sum)) in eight.iter().zip(&mut sums).enumerate() {
+                    // Flips the sign bit without a branch.
+                    *sum += f64::from_bits(value.to_bits() ^ ((signs << (63 - index)) & (1 << 63)));
+                }
+                signs >>= 8;
             }
         }
-        sum
+        frequent + sums.iter().sum::<f64>()
     }
 }
 

@@ -9,7 +9,7 @@ use super::chance::Chance;
 use super::earned::{self, EarnedDifference};
 use super::{Condition, Resampling, fidelity, parallel, stopping, survival};
 use crate::condition::{AXES, Axis, AxisFacts};
-use crate::report::table::Column;
+use crate::report::table::{Column, mean};
 use crate::report::{Table, words};
 use crate::stats::{self, Estimate};
 
@@ -20,6 +20,9 @@ const POWER: f64 = 0.8;
 /// The difference assumed in [`Comparison::examples_needed`].
 const TARGET: f64 = 0.1;
 
+/// Largest share by which bytes of keys and values may differ and still count as equal: types have no round sizes.
+const EQUAL_BYTES: f64 = 0.15;
+
 /// The question of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
@@ -27,16 +30,19 @@ pub enum Question {
     Baseline,
     /// Does the value on this axis matter, at the same budget?
     Axis(&'static AxisFacts),
+    /// Is it better to keep fewer positions or fewer bits, at about equal bytes?
+    Bytes,
     /// Do two runs differ under the same condition?
     Run,
 }
 
 impl Question {
-    /// A short name: `baseline`, the axis's name, or `run`.
+    /// A short name: `baseline`, the axis's name, `bytes`, or `run`.
     pub fn id(self) -> &'static str {
         match self {
             Question::Baseline => "baseline",
             Question::Axis(axis) => axis.name,
+            Question::Bytes => "bytes",
             Question::Run => "run",
         }
     }
@@ -46,6 +52,7 @@ impl Question {
         match self {
             Question::Baseline => "against the full cache",
             Question::Axis(axis) => axis.question,
+            Question::Bytes => "fewer positions against fewer bits, at equal bytes",
             Question::Run => "runs under the same condition",
         }
     }
@@ -60,6 +67,7 @@ impl Question {
         match self {
             Question::Baseline => 0,
             Question::Axis(axis) => 1 + AXES.iter().position(|other| other == axis).unwrap_or(AXES.len()),
+            Question::Bytes => AXES.len() + 2,
             Question::Run => usize::MAX,
         }
     }
@@ -232,6 +240,7 @@ fn pairs(table: &Table) -> Vec<(Question, usize, usize)> {
         for (b, second) in columns.iter().enumerate().skip(a + 1) {
             let question = if first.run == second.run {
                 only_difference(&first.condition, &second.condition)
+                    .or_else(|| trade_bits(first, second).then_some(Question::Bytes))
             } else {
                 (first.condition == second.condition).then_some(Question::Run)
             };
@@ -246,6 +255,13 @@ fn pairs(table: &Table) -> Vec<(Question, usize, usize)> {
 /// The only axis in which two evictions of the same budget differ, or two full caches.
 pub(super) fn only_difference(a: &crate::condition::Condition, b: &crate::condition::Condition) -> Option<Question> {
     if a.is_full() != b.is_full() { None } else { a.only_difference(b).map(Question::Axis) }
+}
+
+/// Whether two columns spend about equal bytes on other numbers of positions and bits.
+fn trade_bits(a: &Column, b: &Column) -> bool {
+    let bytes = |column: &Column| mean(column.finished().map(|trial| trial.row.kv_bytes_kept as f64)).unwrap_or(0.0);
+    let (a_bytes, b_bytes) = (bytes(a), bytes(b));
+    a.condition.trades_bits(&b.condition) && (a_bytes - b_bytes).abs() <= EQUAL_BYTES * a_bytes.max(b_bytes)
 }
 
 /// Counts single instructions of the first repeat, so that repeats do not count as new evidence.
@@ -304,14 +320,17 @@ pub(super) fn claim(comparison: &Comparison, conditions: &[Condition], earned: b
         let shown = if loss { words::negated(anytime) } else { *anytime };
         size.push_str(&format!(" (anytime {})", words::interval(&shown)));
     }
-    let side = if loss { "below" } else { "above" };
-    // Both have the same budget and run, so these are named once.
-    let name = if comparison.question == Question::Run { b.words.clone() } else { b.condition.series() };
+    // The one that scores more comes first. Both have the same budget and run, so these are named once.
+    let (more, less) = if loss { (a, b) } else { (b, a) };
+    let name = match comparison.question {
+        Question::Bytes | Question::Run => more.words.clone(),
+        _ => more.condition.series(),
+    };
     match (comparison.question, score) {
         (Question::Baseline, _) if loss => format!("{} costs {size} of the {score}", b.words),
         (Question::Baseline, "score") => format!("{} gains {size} over the full cache", b.words),
         (Question::Baseline, _) => format!("{} gains {size} of the {score} over the full cache", b.words),
-        (_, "score") => format!("{name} scores {size} {side} {}", a.words),
-        _ => format!("{name} has an {score} {size} {side} that of {}", a.words),
+        (_, "score") => format!("{name} scores {size} above {}", less.words),
+        _ => format!("{name} has an {score} {size} above that of {}", less.words),
     }
 }

@@ -137,10 +137,11 @@ fn followed_all(trial: &Trial) -> Option<f64> {
     followed.filter(|all| !all.is_empty()).map(|all| if all.iter().all(|followed| *followed) { 1.0 } else { 0.0 })
 }
 
-/// Mean of the values that exist, with its interval over examples.
+/// Mean of the scores that exist, with its interval over examples, which ends at 0 and 1 as scores do.
 pub(super) fn estimate(by_example: &[Option<f64>], resampling: Resampling) -> Option<Estimate> {
     let values: Vec<f64> = by_example.iter().flatten().copied().collect();
-    mean_interval(&values, resampling.level, resampling.seed)
+    let estimate = mean_interval(&values, resampling.level, resampling.seed)?;
+    Some(Estimate { low: estimate.low.max(0.0), high: estimate.high.min(1.0), ..estimate })
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {

@@ -43,10 +43,23 @@ pub struct Response {
     /// The same without correction; 1 where nothing was lost.
     #[serde(skip)]
     raw_ratios: Vec<(f64, f64)>,
+    /// Whether the score differs from the full cache's at any fraction.
+    pub any: AnyRatio,
     /// The smallest fraction from which on all costs are certain.
     pub certain_from: Option<f64>,
     /// Mean score over the fractions, as the area under the curve: a description.
     pub area: f64,
+}
+
+/// A test over all fractions of a curve at once. It also finds a curve that falls and rises again.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct AnyRatio {
+    /// The fraction whose score differs most from the full cache's, measured in its own spread.
+    pub ratio: f64,
+    /// Two-sided max-T permutation test.
+    pub p_permutation: f64,
+    /// The same after Holm's correction over all curves: a family of its own.
+    pub p_holm: f64,
 }
 
 impl Dose {
@@ -153,7 +166,8 @@ pub(super) fn responses(known: &Known) -> Vec<Dose> {
     for dose in &mut doses {
         let response = dose.decides();
         let p = words::p_value("p(Holm)", response.p_holm);
-        dose.sentence = sentence(dose, &known.curves[dose.curve].name, &p, response.certain_from);
+        let then = certain_or_any(response);
+        dose.sentence = sentence(dose, &known.curves[dose.curve].name, &p, &then);
     }
     doses
 }
@@ -196,6 +210,7 @@ fn response(
         Some((ratio, if difference < 0.0 { p } else { 1.0 }))
     };
     let p_ratios: Vec<_> = columns.iter().zip(&ratios).rev().filter_map(of_ratio).collect();
+    let any = stats::any_dose_test(values, seed);
     Some(Response {
         n: slopes.len(),
         slope: stats::mean_interval(slopes, level, seed)?,
@@ -203,6 +218,7 @@ fn response(
         p_holm: 1.0,
         raw_ratios: p_ratios.clone(),
         p_ratios,
+        any: AnyRatio { ratio: ratios[any.at], p_permutation: any.p, p_holm: 1.0 },
         certain_from: None,
         area: area_weights(&ratios).iter().zip(means).map(|(weight, mean)| weight * mean).sum(),
     })
@@ -219,12 +235,15 @@ fn weighted(values: &[Vec<f64>], weights: &[f64]) -> Vec<f64> {
     values.iter().map(|values| values.iter().zip(weights).map(|(value, weight)| value * weight).sum()).collect()
 }
 
-/// Corrects one family: the slopes, and after each slope its ratios from the largest down.
+/// Corrects one family: the slopes, and after each slope its ratios from the largest down. The tests of any ratio are
+/// another.
 fn correct(mut responses: Vec<&mut Response>) {
     let chain = |response: &&mut Response| {
         std::iter::once(response.p_permutation).chain(response.p_ratios.iter().map(|(_, p)| *p)).collect()
     };
     let chains: Vec<Vec<f64>> = responses.iter().map(chain).collect();
+    let any: Vec<f64> = responses.iter().map(|response| response.any.p_permutation).collect();
+    responses.iter_mut().zip(stats::holm(&any)).for_each(|(response, p)| response.any.p_holm = p);
     for (response, corrected) in responses.iter_mut().zip(stats::holm_gated(&chains)) {
         response.p_holm = corrected[0];
         response.p_ratios.iter_mut().zip(&corrected[1..]).for_each(|((_, p), corrected)| *p = *corrected);
@@ -240,22 +259,33 @@ pub(super) fn alone(dose: &Dose, name: &str, p: &str, significant: bool) -> Stri
     let mut only = response.clone();
     only.p_ratios.clone_from(&response.raw_ratios);
     correct(vec![&mut only]);
-    sentence(dose, name, p, only.certain_from.filter(|_| significant))
+    sentence(dose, name, p, &certain(only.certain_from.filter(|_| significant)))
 }
 
-fn sentence(dose: &Dose, name: &str, p: &str, certain_from: Option<f64>) -> String {
+/// `then` says what is certain besides the slope.
+fn sentence(dose: &Dose, name: &str, p: &str, then: &str) -> String {
     let response = dose.decides();
     let (size, loss) = per_tenth(&response.slope);
-    let certain = match certain_from {
-        Some(ratio) => format!(", certain from {ratio} on"),
-        None => String::new(),
-    };
     format!(
-        "{name} {} {size} of the {} per tenth evicted ({p}, n = {}){certain}",
+        "{name} {} {size} of the {} per tenth evicted ({p}, n = {}){then}",
         if loss { "costs" } else { "gains" },
         score(dose.earned.is_some()),
         response.n
     )
+}
+
+/// Where losses begin.
+fn certain(from: Option<f64>) -> String {
+    from.map_or(String::new(), |ratio| format!(", certain from {ratio} on"))
+}
+
+/// Where losses begin; without a certain slope, whether any fraction matters: a curve may fall and rise again.
+fn certain_or_any(response: &Response) -> String {
+    let AnyRatio { ratio, p_holm, .. } = response.any;
+    if response.is_significant() || p_holm >= ALPHA {
+        return certain(response.certain_from);
+    }
+    format!("; some fraction matters, most of all {ratio} ({})", words::p_value("p(Holm)", p_holm))
 }
 
 /// A slope as the change for another tenth evicted, and whether this is a loss.
@@ -299,14 +329,18 @@ pub(super) fn comparisons(known: &Known) -> Vec<CurveComparison> {
 
 /// The sentence of a comparison of curves.
 pub(super) fn claim(one: &CurveComparison, curves: &[Curve], p: &str) -> String {
-    let (difference, less) = (one.decides().difference, one.decides().difference.point <= 0.0);
+    let difference = one.decides().difference;
+    // The one that keeps more comes first.
+    let (more, less, difference) = match difference.point < 0.0 {
+        true => (one.a, one.b, words::negated(&difference)),
+        false => (one.b, one.a, difference),
+    };
     format!(
-        "{} keeps {} {} of the {} than {}, averaged up to {} ({p}, n = {})",
-        curves[one.b].name,
-        words::estimate(&if less { words::negated(&difference) } else { difference }),
-        if less { "less" } else { "more" },
+        "{} keeps {} more of the {} than {}, averaged up to {} ({p}, n = {})",
+        curves[more].name,
+        words::estimate(&difference),
         score(one.earned.is_some()),
-        curves[one.a].name,
+        curves[less].name,
         one.ratios[one.ratios.len() - 1],
         one.decides().n
     )

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::Resampling;
 use super::survival::followed;
-use super::{Condition, Resampling};
 use crate::evict::Target;
 use crate::report::table::{Column, Trial};
 use crate::report::{Table, words};
@@ -31,7 +31,7 @@ pub struct Forgotten {
 /// By example: instructions still followed, and all of them.
 type Counts = BTreeMap<usize, (usize, usize)>;
 
-pub(super) fn matrix(table: &Table, conditions: &[Condition], resampling: Resampling) -> Vec<Forgotten> {
+pub(super) fn matrix(table: &Table, resampling: Resampling) -> Vec<Forgotten> {
     let mut found: Vec<Forgotten> = Vec::new();
     for (index, column) in table.columns.iter().enumerate() {
         let (Some(target), Some(baseline)) = (column.condition.target(), table.baseline_of(index)) else { continue };
@@ -40,8 +40,7 @@ pub(super) fn matrix(table: &Table, conditions: &[Condition], resampling: Resamp
             let clusters: Vec<(usize, usize)> = counts.into_values().collect();
             (!clusters.is_empty()).then(|| clustered_proportion(&clusters, resampling.level))
         };
-        let policy = column.condition.policy.to_string();
-        let name = conditions[index].series.replace(&policy, "").trim().trim_matches(['(', ')']).to_owned();
+        let name = column.condition.details().join(", ");
         let place = found.iter().position(|one| one.run == column.run && one.name == name).unwrap_or_else(|| {
             found.push(Forgotten { run: column.run, name, own: None, others: None, filler: None });
             found.len() - 1

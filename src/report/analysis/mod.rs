@@ -33,7 +33,7 @@ use self::chance::Chance;
 use serde::Serialize;
 
 use super::words::{count, decimals};
-use super::{Run, Table, Warning, warnings};
+use super::{Run, Table, Warning};
 use crate::exp::Mixed;
 
 /// Version of the layout of `stats.json`.
@@ -137,17 +137,16 @@ pub struct Curve {
     pub conditions: Vec<usize>,
 }
 
-/// Computes everything.
-pub fn analyze(runs: &[Run], level: f64, seed: u64) -> Analysis {
-    let table = Table::new(runs);
-    let facts: Vec<RunFacts> = runs.iter().map(RunFacts::of).collect();
+/// Computes everything but the warnings.
+pub(super) fn of(table: &Table, level: f64, seed: u64) -> Analysis {
+    let facts: Vec<RunFacts> = table.runs.iter().map(RunFacts::of).collect();
     let resampling = Resampling { level, seed };
-    let chance = Chance::of(&table, seed);
-    let conditions = conditions::conditions(&table, &facts, &chance, resampling);
-    let curves = curves(&table, &conditions);
-    let comparisons = compare::comparisons(&table, &conditions, &chance, resampling);
+    let chance = Chance::of(table, seed);
+    let conditions = conditions::conditions(table, &facts, &chance, resampling);
+    let curves = curves(table, &conditions);
+    let comparisons = compare::comparisons(table, &conditions, &chance, resampling);
     let known = dose::Known {
-        table: &table,
+        table,
         conditions: &conditions,
         curves: &curves,
         comparisons: &comparisons,
@@ -156,7 +155,7 @@ pub fn analyze(runs: &[Run], level: f64, seed: u64) -> Analysis {
     };
     let (doses, curve_comparisons) = (dose::responses(&known), dose::comparisons(&known));
     let primaries = primary::results(&primary::Known {
-        table: &table,
+        table,
         conditions: &conditions,
         curves: &curves,
         doses: &doses,
@@ -177,19 +176,18 @@ pub fn analyze(runs: &[Run], level: f64, seed: u64) -> Analysis {
         doses,
         curve_comparisons,
         comparisons,
-        stopping: stopping::stops(&table),
-        noise_floor: why::noise_floor(&table),
-        types: why::types(&table, resampling),
-        places: why::places(&table, resampling),
-        survival: survival::curves(&table, &conditions, level),
-        forgotten: forgotten::matrix(&table, &conditions, resampling),
-        turns: Some(turns::turns(&table, &conditions, resampling)).filter(|turns| turns.chats > 0),
-        agreement: why::agreement(&table),
+        stopping: stopping::stops(table),
+        noise_floor: why::noise_floor(table),
+        types: why::types(table, resampling),
+        places: why::places(table, resampling),
+        survival: survival::curves(table, &conditions, level),
+        forgotten: forgotten::matrix(table, resampling),
+        turns: Some(turns::turns(table, &conditions, resampling)).filter(|turns| turns.chats > 0),
+        agreement: why::agreement(table),
         chance: chance.facts,
         conditions,
     };
     analysis.summary = summary::sentences(&analysis);
-    analysis.warnings = warnings::find(&table, &analysis);
     analysis
 }
 

@@ -20,6 +20,9 @@ pub struct PrimaryResult {
     pub named: Primary,
     /// Whether it is about whole curves, not single conditions.
     pub of_curves: bool,
+    /// The curve, if it is about the response of one.
+    #[serde(skip)]
+    pub(super) curve: Option<usize>,
     /// When the run was started.
     pub started: String,
     /// The result in words.
@@ -93,7 +96,11 @@ pub(super) fn results(known: &Known) -> Vec<PrimaryResult> {
             };
             let sentence = format!("Primary comparison, named before the first trial: {text}.");
             let of_curves = known.condition(run, &primary.of).is_none();
-            PrimaryResult { run, named: primary, of_curves, started, sentence, result }
+            let curve = match found {
+                Some(Found::Dose(dose)) => Some(dose.curve),
+                _ => None,
+            };
+            PrimaryResult { run, named: primary, of_curves, curve, started, sentence, result }
         })
         .collect()
 }

@@ -1,6 +1,6 @@
 //! The result in a few sentences.
 
-use super::{Analysis, Comparison, CurveComparison, Forgotten, Question, compare, primary};
+use super::{Analysis, Comparison, CurveComparison, Dose, Forgotten, Question, compare, primary};
 use crate::condition::Memory;
 use crate::evict::PolicySpec;
 use crate::report::words::{self, capitalized};
@@ -16,7 +16,7 @@ pub(super) fn sentences(analysis: &Analysis) -> Vec<String> {
     if analysis.doses.is_empty() {
         sentences.extend(largest_cost(analysis));
     } else {
-        sentences.extend(analysis.doses.iter().take(DOSES).map(|dose| format!("{}.", capitalized(&dose.sentence))));
+        sentences.extend(doses(analysis));
     }
     sentences.extend(analysis.forgotten.iter().filter_map(Forgotten::sentence));
     let mut baselines = Vec::new();
@@ -35,6 +35,10 @@ pub(super) fn sentences(analysis: &Analysis) -> Vec<String> {
     for (asked, none) in [
         (Question::is_of::<PolicySpec> as fn(Question) -> bool, "No two policies differ detectably at equal budget."),
         (Question::is_of::<Memory>, "Having heard and forgotten does not differ detectably from never having heard."),
+        (
+            |question| question == Question::Bytes,
+            "Fewer positions and fewer bits do not differ detectably at equal bytes.",
+        ),
         (|question| question == Question::Run, "The runs do not differ detectably under the same condition."),
     ] {
         let compared: Vec<_> = analysis.comparisons.iter().filter(|comparison| asked(comparison.question)).collect();
@@ -48,6 +52,23 @@ pub(super) fn sentences(analysis: &Analysis) -> Vec<String> {
     }
     if sentences.is_empty() {
         sentences.push("No answer is scored yet.".to_owned());
+    }
+    sentences
+}
+
+/// The responses of the curves: the certain ones first, then the largest losses.
+fn doses(analysis: &Analysis) -> Vec<String> {
+    // A primary comparison has been told already.
+    let is_primary = |dose: &&Dose| analysis.primaries.iter().any(|primary| primary.curve == Some(dose.curve));
+    let mut doses: Vec<&Dose> = analysis.doses.iter().filter(|dose| !is_primary(dose)).collect();
+    doses.sort_by(|a, b| {
+        let (a, b) = (a.decides(), b.decides());
+        b.is_significant().cmp(&a.is_significant()).then(a.slope.point.total_cmp(&b.slope.point))
+    });
+    let mut sentences: Vec<String> =
+        doses.iter().take(DOSES).map(|dose| format!("{}.", capitalized(&dose.sentence))).collect();
+    if doses.len() > DOSES {
+        sentences.push(format!("The other {} are in the table of slopes.", words::count(doses.len() - DOSES, "curve")));
     }
     sentences
 }

@@ -32,7 +32,7 @@ pub struct Standing {
     /// By turn: the mean fraction of the text of these rules that is in the cache.
     pub survival: Vec<Option<f64>>,
     /// By turn: the fraction of chats in which no standing rule was broken up to that turn (Kaplan-Meier; `n` chats at
-    /// risk).
+    /// risk). It ends with the last chat at risk.
     pub unbroken: Vec<Estimate>,
 }
 
@@ -60,6 +60,8 @@ type Rules<'a> = HashMap<&'a str, HashSet<usize>>;
 
 pub(super) fn turns(table: &Table, conditions: &[Condition], resampling: Resampling) -> Turns {
     let rules: Rules = table.runs.iter().flat_map(|run| run.prompts.iter().flatten()).filter_map(standing).collect();
+    let prompts = table.runs.iter().flat_map(|run| run.prompts.iter().flatten());
+    let n_turns = prompts.map(|prompt| prompt.turns.len()).max().unwrap_or(0);
     if rules.is_empty() {
         return Turns::default();
     }
@@ -80,8 +82,8 @@ pub(super) fn turns(table: &Table, conditions: &[Condition], resampling: Resampl
         let survival = |turn| mean(by_turn(&|row| row.survival, turn).into_iter());
         Standing {
             condition: index,
-            scores: (0..unbroken.len()).map(score).collect(),
-            survival: (0..unbroken.len()).map(survival).collect(),
+            scores: (0..n_turns).map(score).collect(),
+            survival: (0..n_turns).map(survival).collect(),
             unbroken,
         }
     };

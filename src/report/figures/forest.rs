@@ -21,9 +21,10 @@ const ROW: f64 = 24.0;
 pub fn forest(rows: &[Difference], axis: &str, width: f64) -> Svg {
     let widest = rows.iter().map(|row| text_width(&row.label, 12.5)).fold(0.0, f64::max);
     let narrow = width < 560.0;
-    // A narrow figure has its labels above the intervals; the numbers are only in the table.
-    let (left, right, row) =
-        if narrow { (12.0, 12.0, ROW + 16.0) } else { (widest.min(0.4 * width) + 18.0, 226.0, ROW) };
+    // Long labels are above the intervals. A narrow figure has no numbers; they are in the table.
+    let above = narrow || widest > 0.4 * width;
+    let (left, row) = if above { (12.0, ROW + 16.0) } else { (widest + 18.0, ROW) };
+    let right = if narrow { 12.0 } else { 226.0 };
     let (head, foot) = (8.0, 46.0);
     let mut svg = Svg::new(width, head + row * rows.len() as f64 + foot);
     let reach = rows.iter().flat_map(|row| [row.value.low.abs(), row.value.high.abs()]).fold(0.05, f64::max);
@@ -45,10 +46,12 @@ pub fn forest(rows: &[Difference], axis: &str, width: f64) -> Svg {
         let top = head + row * index as f64;
         let y = top + row - ROW / 2.0;
         let (size, p) = (words::estimate(&difference.value), words::p_value("p", difference.p));
-        if narrow {
+        if above {
             svg.text((left, top + 14.0), Anchor::Start, "small", &difference.label);
         } else {
             svg.text((left - 12.0, y + 4.0), Anchor::End, "", &difference.label);
+        }
+        if !narrow {
             svg.text((width - 84.0, y + 4.0), Anchor::End, "small", &size);
             svg.text((width - 8.0, y + 4.0), Anchor::End, "small muted", &p);
         }

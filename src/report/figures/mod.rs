@@ -24,12 +24,57 @@ use crate::{Error, Result};
 /// Width of a figure in a paper or on a screen, and of one on a phone.
 const WIDE: f64 = 820.0;
 const NARROW: f64 = 380.0;
+/// Largest number of curves of several runs in one plot; more are drawn policy by policy.
+const MOST: usize = 8;
+/// Largest number of differences in one figure.
+const MOST_DIFFERENCES: usize = 60;
+
+/// What a figure shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Score against the fraction evicted.
+    Score,
+    /// Earned score against the fraction evicted.
+    Earned,
+    /// Paired differences of one question.
+    Differences(Question),
+    /// Score by type of instruction.
+    Types,
+    /// Score by place in the prompt.
+    Places,
+    /// Fraction followed against survival.
+    Survival,
+    /// Score against the divergence of predictions.
+    Fidelity,
+    /// Score against the bytes that were kept.
+    Memory,
+    /// Score against the speed of answering.
+    Speed,
+}
+
+impl Content {
+    /// The name of its file without extension.
+    pub fn file_name(self) -> String {
+        let name = match self {
+            Content::Score => "score-by-ratio",
+            Content::Earned => "earned-by-ratio",
+            Content::Differences(question) => return format!("differences-{}", question.id()),
+            Content::Types => "score-by-type",
+            Content::Places => "score-by-place",
+            Content::Survival => "followed-by-survival",
+            Content::Fidelity => "score-by-divergence",
+            Content::Memory => "score-by-memory",
+            Content::Speed => "score-by-speed",
+        };
+        name.to_owned()
+    }
+}
 
 /// One figure.
 #[derive(Debug, Clone)]
 pub struct Figure {
-    /// Its file name without extension.
-    pub name: String,
+    /// What it shows.
+    pub content: Content,
     /// A description for people who cannot see it.
     pub title: String,
     /// What is drawn and how to read it.
@@ -52,6 +97,8 @@ pub fn figures(analysis: &Analysis) -> Vec<Figure> {
     figures.extend(by_turn(analysis, &styles));
     figures.extend(survival(analysis, &styles));
     figures.extend(fidelity(analysis, &styles));
+    figures.extend(memory(analysis, &styles));
+    figures.extend(speed(analysis, &styles));
     figures
 }
 
@@ -66,7 +113,7 @@ pub fn write(analysis: &Analysis, directory: &Path) -> Result<Vec<PathBuf>> {
         let text = figure.wide.standalone(&figure.title);
         let image = png::render(&text)?;
         for (extension, bytes) in [("svg", text.as_bytes()), ("png", image.as_slice())] {
-            let path = directory.join(format!("{}.{extension}", figure.name));
+            let path = directory.join(format!("{}.{extension}", figure.content.file_name()));
             crate::files::write_atomically(&path, bytes)?;
             files.push(path);
         }
@@ -107,7 +154,7 @@ fn point(x: f64, y: Estimate, what: &str) -> Point {
 
 /// The content of a figure of curves.
 struct Shown {
-    name: &'static str,
+    content: Content,
     title: &'static str,
     label: &'static str,
     value: fn(&Condition) -> Option<Estimate>,
@@ -116,7 +163,7 @@ struct Shown {
 }
 
 const RAW: Shown = Shown {
-    name: "score-by-ratio",
+    content: Content::Score,
     title: "Score against the fraction of the prompt's cache that was evicted",
     label: "score (fraction of instructions followed)",
     value: |condition| condition.score,
@@ -124,7 +171,7 @@ const RAW: Shown = Shown {
 };
 
 const EARNED: Shown = Shown {
-    name: "earned-by-ratio",
+    content: Content::Earned,
     title: "Earned score against the fraction of the prompt's cache that was evicted",
     label: "earned score (followed beyond luck)",
     value: |condition| condition.earned.map(|earned| earned.earned),
@@ -177,18 +224,24 @@ fn curves(analysis: &Analysis, styles: &Styles, what: &Shown) -> Option<Figure> 
     } else {
         ""
     };
-    let plot = Plot {
-        title: String::new(),
-        x_label: "fraction of the cached prompt evicted".to_owned(),
-        y_label: what.label.to_owned(),
-        x_max: (x_max * 1.02).min(1.0),
-        series,
-        dodge: true,
-        reference,
+    let x_max = (x_max * 1.02).min(1.0);
+    let (wide, narrow) = if analysis.runs.len() > 1 && series.len() > MOST {
+        let panels = panels(analysis, what, x_max);
+        both(|width| grid(&panels, width))
+    } else {
+        let plot = Plot {
+            title: String::new(),
+            x_label: "fraction of the cached prompt evicted".to_owned(),
+            y_label: what.label.to_owned(),
+            x_max,
+            series,
+            dodge: true,
+            reference,
+        };
+        both(|width| single(&plot, width, if width < WIDE { 360.0 } else { 400.0 }))
     };
-    let (wide, narrow) = both(|width| single(&plot, width, if width < WIDE { 360.0 } else { 400.0 }));
     Some(Figure {
-        name: what.name.to_owned(),
+        content: what.content,
         title: what.title.to_owned(),
         caption: format!(
             "Mean over examples with {} intervals. Intervals of two curves may overlap where their paired difference is \
@@ -200,12 +253,43 @@ fn curves(analysis: &Analysis, styles: &Styles, what: &Shown) -> Option<Figure> 
     })
 }
 
+/// One panel per policy with the curves of all runs.
+fn panels(analysis: &Analysis, what: &Shown, x_max: f64) -> Vec<Plot> {
+    let mut panels: Vec<Plot> = Vec::new();
+    for curve in &analysis.curves {
+        let Some(&last) = curve.conditions.last() else { continue };
+        let title = analysis.conditions[last].condition.series();
+        let at = panels.iter().position(|panel| panel.title == title).unwrap_or_else(|| {
+            panels.push(Plot {
+                title,
+                x_label: "fraction evicted".to_owned(),
+                y_label: what.label.split(" (").next().unwrap_or_default().to_owned(),
+                x_max,
+                series: Vec::new(),
+                dodge: false,
+                reference: None,
+            });
+            panels.len() - 1
+        });
+        let points = of(analysis, &curve.conditions, |condition| Some((condition.ratio?, (what.value)(condition)?)));
+        panels[at].series.push(Series {
+            name: analysis.runs[curve.run].name.clone(),
+            style: curve.run,
+            points,
+            joined: true,
+            fit: Vec::new(),
+        });
+    }
+    panels
+}
+
 fn of(analysis: &Analysis, conditions: &[usize], value: impl Fn(&Condition) -> Option<(f64, Estimate)>) -> Vec<Point> {
     let conditions = conditions.iter().map(|&index| &analysis.conditions[index]);
     conditions.filter_map(|condition| value(condition).map(|(x, y)| point(x, y, &condition.words))).collect()
 }
 
 fn single(plot: &Plot, width: f64, height: f64) -> Svg {
+    let height = plot.height(width, height);
     let mut svg = Svg::new(width, height);
     plot.draw(&mut svg, (0.0, 0.0), (width, height));
     svg
@@ -225,6 +309,17 @@ fn differences(analysis: &Analysis, styles: &Styles) -> Vec<Figure> {
                 let evicted = |comparison: &&Comparison| analysis.conditions[comparison.a].ratio.unwrap_or(f64::INFINITY);
                 compared.sort_by(|a, b| evicted(a).total_cmp(&evicted(b)));
             }
+            let all = compared.len();
+            let mut p: Vec<f64> = compared.iter().map(|comparison| comparison.decides().1).collect();
+            p.sort_by(f64::total_cmp);
+            if let Some(&limit) = p.get(MOST_DIFFERENCES) {
+                compared.retain(|comparison| comparison.decides().1 <= limit);
+                compared.truncate(MOST_DIFFERENCES);
+            }
+            let only = match compared.len() {
+                shown if shown < all => format!(" The {shown} most certain of {all}; the table has all."),
+                _ => String::new(),
+            };
             let rows: Vec<Difference> = compared
                 .into_iter()
                 .map(|comparison| {
@@ -232,7 +327,7 @@ fn differences(analysis: &Analysis, styles: &Styles) -> Vec<Figure> {
                     Difference {
                         label: match question {
                             Question::Baseline => b.words.clone(),
-                            Question::Run => format!("{} − {}", b.words, a.words),
+                            Question::Bytes | Question::Run => format!("{} − {}", b.words, a.words),
                             _ => format!("{} − {}", b.condition.series(), a.words),
                         },
                         style: styles.of(&b.series),
@@ -248,13 +343,12 @@ fn differences(analysis: &Analysis, styles: &Styles) -> Vec<Figure> {
                 _ => format!("paired difference ({score})"),
             };
             let (wide, narrow) = both(|width| forest(&rows, &axis, width));
-            let name = serde_json::to_value(question).expect("plain data");
             Figure {
-                name: format!("differences-{}", name.as_str().unwrap_or_default()),
+                content: Content::Differences(question),
                 title: format!("Paired differences: {}", question.title()),
                 caption: format!(
                     "Paired difference of the {score} over examples with {} intervals; p by sign-flip permutation, Holm-corrected \
-                     over all {} of this report.",
+                     over all {} of this report.{only}",
                     level(analysis),
                     words::count(analysis.comparisons.len(), "comparison")
                 ),
@@ -272,7 +366,7 @@ fn types(analysis: &Analysis) -> Option<Figure> {
     (!rows.is_empty()).then(|| {
         let svg = heatmap::heatmap(&rows, &columns);
         Figure {
-            name: "score-by-type".to_owned(),
+            content: Content::Types,
             title: "Score by type of instruction and condition".to_owned(),
             caption: format!(
                 "Mean over the examples that have such an instruction, and its {} interval.",
@@ -326,7 +420,7 @@ fn places(analysis: &Analysis) -> Option<Figure> {
     }
     let (wide, narrow) = both(|width| grid(&panels, width));
     Some(Figure {
-        name: "score-by-place".to_owned(),
+        content: Content::Places,
         title: "Score of the first, the middle and the last instruction of the prompt".to_owned(),
         caption: format!("By where an instruction stands in its prompt; {} intervals over examples.", level(analysis)),
         wide,
@@ -435,7 +529,7 @@ fn survival(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
         };
         let (wide, narrow) = both(|width| single(&plot, width, 360.0));
         Figure {
-            name: "followed-by-survival".to_owned(),
+            content: Content::Survival,
             title: "Instructions followed against how much of their own text survived".to_owned(),
             caption: format!(
                 "Pass rates where nothing of an instruction survived, by fifths, and where everything did, with {} \
@@ -477,9 +571,86 @@ fn fidelity(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
         };
         let (wide, narrow) = both(|width| single(&plot, width, 360.0));
         Figure {
-            name: "score-by-divergence".to_owned(),
+            content: Content::Fidelity,
             title: "Score against the divergence of the predictions from those under the full cache".to_owned(),
             caption: format!("One point a condition; {} intervals of the score.", level(analysis)),
+            wide,
+            narrow,
+        }
+    })
+}
+
+/// Score against the bytes of keys and values that were kept.
+fn memory(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
+    let most = analysis.conditions.iter().map(|condition| condition.cost.kv_bytes_kept).fold(0.0, f64::max);
+    let (unit, bytes) = if most < 1e6 { ("kB", 1e3) } else { ("MB", 1e6) };
+    against_cost(
+        analysis,
+        styles,
+        Cost {
+            content: Content::Memory,
+            title: "Score against the memory that the kept keys and values take",
+            label: format!("{unit} of keys and values kept (mean over trials)"),
+            value: &|condition| Some(condition.cost.kv_bytes_kept / bytes),
+            caption: "Bytes after the eviction; the rightmost point of a curve is the full cache",
+        },
+    )
+}
+
+/// Score against the speed of answering, if it varies.
+fn speed(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
+    let speeds = || analysis.conditions.iter().filter_map(|condition| condition.cost.tokens_per_s);
+    if speeds().fold(0.0, f64::max) < 1.1 * speeds().fold(f64::INFINITY, f64::min) {
+        return None;
+    }
+    against_cost(
+        analysis,
+        styles,
+        Cost {
+            content: Content::Speed,
+            title: "Score against the speed of answering",
+            label: "tokens per second of an answer (median)".to_owned(),
+            value: &|condition| condition.cost.tokens_per_s,
+            caption: "Conditions that answer side by side share the machine",
+        },
+    )
+}
+
+/// The content of a figure of costs.
+struct Cost<'a> {
+    content: Content,
+    title: &'static str,
+    label: String,
+    value: &'a dyn Fn(&Condition) -> Option<f64>,
+    caption: &'static str,
+}
+
+fn against_cost(analysis: &Analysis, styles: &Styles, cost: Cost) -> Option<Figure> {
+    let xy = |condition: &Condition| Some(((cost.value)(condition)?, condition.score?));
+    let series = analysis.curves.iter().map(|curve| Series {
+        name: curve.name.clone(),
+        style: styles.of(&curve.name),
+        points: of(analysis, &curve.conditions, xy),
+        joined: true,
+        fit: Vec::new(),
+    });
+    let series: Vec<Series> = series.filter(|series| series.points.len() > 1).collect();
+    let x_max = series.iter().flat_map(|series| &series.points).map(|point| point.x).fold(0.0, f64::max);
+    (x_max > 0.0).then(|| {
+        let plot = Plot {
+            title: String::new(),
+            x_label: cost.label.clone(),
+            y_label: "score (fraction of instructions followed)".to_owned(),
+            x_max: x_max * 1.02,
+            series,
+            dodge: false,
+            reference: None,
+        };
+        let (wide, narrow) = both(|width| single(&plot, width, 360.0));
+        Figure {
+            content: cost.content,
+            title: cost.title.to_owned(),
+            caption: format!("{}; {} intervals of the score.", cost.caption, level(analysis)),
             wide,
             narrow,
         }

@@ -1,5 +1,6 @@
 //! Scores against a fraction: axes, bands, whiskers, labels that do not collide.
 
+use super::heatmap::is_everything;
 use super::svg::{Anchor, Svg, text_width};
 use crate::stats::Estimate;
 
@@ -45,19 +46,27 @@ pub struct Plot {
 const LEFT: f64 = 52.0;
 const BOTTOM: f64 = 46.0;
 const LINE: f64 = 15.0;
+/// Room for a mark and between columns of names.
+const GAP: f64 = 30.0;
+/// More names than these do not fit beside the curves.
+const MOST_BESIDE: usize = 18;
+
+/// Where the names of the series are: beside the curves if they fit there, else above them in columns.
+struct Names {
+    widest: f64,
+    beside: bool,
+    columns: usize,
+    /// What they take above the axes.
+    height: f64,
+}
 
 impl Plot {
     /// Draws it into a box.
     pub fn draw(&self, svg: &mut Svg, (left, top): (f64, f64), (width, height): (f64, f64)) {
-        // Names are bold, and some systems have wide letters.
-        let names = self.series.iter().map(|series| 1.2 * text_width(&series.name, 12.5));
-        let widest = names.fold(0.0, f64::max);
-        // If names do not fit beside the curves, they are above them.
-        let beside = widest + 14.0 < 0.34 * width;
-        let legend = if beside { 0.0 } else { LINE * self.series.len() as f64 + 4.0 };
+        let Names { widest, beside, columns, height: legend } = self.names(width);
         let head = if self.title.is_empty() { 8.0 } else { 26.0 } + legend;
         let dodge = if self.dodge { DODGE * self.series.len() as f64 / 2.0 } else { 0.0 };
-        let right = if beside { widest + 14.0 } else { 14.0 } + dodge;
+        let right = if beside { widest + 26.0 } else { 14.0 } + dodge;
         let label = wrapped(&self.x_label, width - 20.0);
         let bottom = BOTTOM + LINE * (label.len() - 1) as f64;
         let area = Area {
@@ -84,6 +93,11 @@ impl Plot {
             svg.open(series.style);
             let upper = series.points.iter().map(|point| (area.x(point.x), area.y(point.y.high)));
             let lower = series.points.iter().rev().map(|point| (area.x(point.x), area.y(point.y.low)));
+            // A band from 0 to 1 says that nothing is known.
+            if series.points.iter().all(|point| is_everything(&point.y)) {
+                svg.close();
+                continue;
+            }
             let class = if self.series.len() > 4 { "band faint" } else { "band" };
             svg.polygon(&upper.chain(lower).collect::<Vec<_>>(), class);
             svg.close();
@@ -96,14 +110,27 @@ impl Plot {
         if beside {
             self.names_beside(svg, &area);
         } else {
-            for (row, series) in self.series.iter().enumerate() {
-                let y = area.y1 - legend + LINE * row as f64 + 6.0;
-                svg.open(series.style);
-                svg.mark(series.style, (area.x0 + 6.0, y - 4.0), &series.name);
-                svg.text((area.x0 + 16.0, y), Anchor::Start, "label", &series.name);
-                svg.close();
+            let rows = self.series.len().div_ceil(columns);
+            for (index, series) in self.series.iter().enumerate() {
+                let x = area.x0 + (index / rows) as f64 * (widest + GAP);
+                let y = area.y1 - legend + LINE * (index % rows) as f64 + 6.0;
+                series.draw_name(svg, (x, y));
             }
         }
+    }
+
+    /// The height at which the axes have a height of about `least`, whatever the names take.
+    pub fn height(&self, width: f64, least: f64) -> f64 {
+        least + (self.names(width).height - 4.0 * LINE).max(0.0)
+    }
+
+    fn names(&self, width: f64) -> Names {
+        // Names are bold, and some systems have wide letters.
+        let widest = self.series.iter().map(|series| 1.2 * text_width(&series.name, 12.5)).fold(0.0, f64::max);
+        let beside = widest + 26.0 < 0.34 * width && self.series.len() <= MOST_BESIDE;
+        let columns = (((width - LEFT) / (widest + GAP)) as usize).clamp(1, self.series.len().max(1));
+        let rows = self.series.len().div_ceil(columns);
+        Names { widest, beside, columns, height: if beside { 0.0 } else { LINE * rows as f64 + 4.0 } }
     }
 
     fn axes(&self, svg: &mut Svg, area: &Area, left: f64, bottom: f64, label: &[&str]) {
@@ -150,15 +177,21 @@ impl Plot {
         }
         for (index, y) in places {
             let series = &self.series[index];
-            svg.open(series.style);
             let dodge = if self.dodge { DODGE * (self.series.len() - 1) as f64 / 2.0 } else { 0.0 };
-            svg.text((area.x1 + 10.0 + dodge, y), Anchor::Start, "label", &series.name);
-            svg.close();
+            series.draw_name(svg, (area.x1 + 8.0 + dodge, y));
         }
     }
 }
 
 impl Series {
+    /// Its mark and name.
+    fn draw_name(&self, svg: &mut Svg, (x, y): (f64, f64)) {
+        svg.open(self.style);
+        svg.mark(self.style, (x + 6.0, y - 4.0), &self.name);
+        svg.text((x + 16.0, y), Anchor::Start, "label", &self.name);
+        svg.close();
+    }
+
     /// `dodge` moves points and whiskers aside.
     fn draw(&self, svg: &mut Svg, area: &Area, dodge: f64) {
         svg.open(self.style);

@@ -103,7 +103,8 @@ impl Svg {
         let polygon = |points: &[(f64, f64)]| -> String {
             points.iter().map(|(dx, dy)| format!("{:.1},{:.1} ", x + dx, y + dy)).collect()
         };
-        let points = match series % 4 {
+        // Series that share a colour have different marks.
+        let points = match (series + series / SERIES) % 4 {
             0 => {
                 self.push(format_args!(
                     "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" class=\"mark\"><title>{tip}</title></circle>"

@@ -16,7 +16,9 @@ use crate::score::{self, Checker};
 use crate::{Error, Result};
 
 /// The data that the browser needs before an example is chosen.
-pub fn index(table: &Table, analysis: &Analysis) -> String {
+///
+/// Only the first `shown` examples can be chosen.
+pub fn index(table: &Table, analysis: &Analysis, shown: usize) -> String {
     let conditions: Vec<_> = analysis
         .conditions
         .iter()
@@ -32,6 +34,7 @@ pub fn index(table: &Table, analysis: &Analysis) -> String {
         .examples
         .iter()
         .enumerate()
+        .take(shown)
         .map(|(example, id)| {
             let score = |column: &crate::report::table::Column| {
                 mean(column.trials[example].iter().filter_map(|trial| trial.row.mean_score)).map(rounded)
@@ -55,17 +58,24 @@ pub fn index(table: &Table, analysis: &Analysis) -> String {
 /// The prompts of a run, by example.
 type Prompts<'a> = HashMap<&'a str, &'a PromptRow>;
 
-/// Appends the elements that hold the examples, one per example.
+/// The elements that hold the examples, one per example, and their number: examples are added until they take `most`
+/// bytes.
 ///
 /// # Errors
 /// If a row's evicted ranges cannot be read.
-pub fn examples(table: &Table, page: &mut String) -> Result<()> {
+pub fn examples(table: &Table, most: usize) -> Result<(String, usize)> {
     let prompts: Vec<Prompts> = table
         .runs
         .iter()
         .map(|run| run.prompts.iter().flatten().map(|row| (row.example_id.as_str(), row)).collect())
         .collect();
-    (0..table.examples.len()).try_for_each(|at| example(table, &prompts, at, page))
+    let mut elements = String::new();
+    let mut shown = 0;
+    while shown < table.examples.len() && elements.len() < most {
+        example(table, &prompts, shown, &mut elements)?;
+        shown += 1;
+    }
+    Ok((elements, shown))
 }
 
 fn example(table: &Table, prompts: &[Prompts], example: usize, page: &mut String) -> Result<()> {
@@ -161,7 +171,8 @@ impl Reasons {
 
 /// An instruction's index, survival, strict and loose pass, judge's score and reason, score, and the rule's reason: a
 /// tuple, because a page may hold hundreds of thousands.
-type Verdict = (usize, Option<f64>, Option<u8>, Option<u8>, Option<f64>, Option<usize>, Option<f64>, Option<usize>);
+type VerdictCells =
+    (usize, Option<f64>, Option<u8>, Option<u8>, Option<f64>, Option<usize>, Option<f64>, Option<usize>);
 
 /// A trial as the page's script reads it.
 #[derive(Serialize)]
@@ -175,7 +186,7 @@ struct Shown {
     tokens: usize,
     /// Lengths of runs of positions: kept, evicted, kept, ...
     runs: Vec<usize>,
-    verdicts: Vec<Verdict>,
+    verdicts: Vec<VerdictCells>,
 }
 
 impl Shown {

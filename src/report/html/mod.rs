@@ -16,10 +16,13 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::analysis::{Analysis, Question};
-use super::figures::{self, Figure};
+use super::figures::{self, Content, Figure};
 use super::words::{self, percent, thousands};
 use super::{Run, Table, Warning, methods};
 use crate::{Error, Result};
+
+/// Bytes of examples after which no further ones are added: a browser needs seconds to read a larger page.
+const MOST: usize = 64 << 20;
 
 const TEMPLATE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -31,8 +34,9 @@ const SCRIPT: &str = include_str!("page.js");
 /// If the file cannot be written, or a row's evicted ranges cannot be read.
 pub fn write(runs: &[Run], analysis: &Analysis, path: &Path) -> Result<()> {
     let table = Table::new(runs);
-    let mut page = frame(runs, &table, analysis)?;
-    data::examples(&table, &mut page)?;
+    let (examples, shown) = data::examples(&table, MOST)?;
+    let mut page = frame(runs, &table, analysis, shown)?;
+    page.push_str(&examples);
     page.push_str(&format!("<script>{SCRIPT}</script>\n</body>\n</html>\n"));
     crate::files::write_atomically(path, page.as_bytes())
 }
@@ -40,7 +44,8 @@ pub fn write(runs: &[Run], analysis: &Analysis, path: &Path) -> Result<()> {
 /// A figure in the page.
 #[derive(Serialize)]
 struct Drawn {
-    heading: String,
+    /// The question of a figure of differences.
+    heading: Option<String>,
     caption: String,
     wide: String,
     narrow: String,
@@ -49,7 +54,10 @@ struct Drawn {
 impl Drawn {
     fn new(figure: &Figure) -> Self {
         Drawn {
-            heading: figure.title.rsplit(": ").next().map(words::capitalized).unwrap_or_default(),
+            heading: match figure.content {
+                Content::Differences(question) => Some(words::capitalized(question.title())),
+                _ => None,
+            },
             caption: figure.caption.clone(),
             wide: figure.wide.inline("wide", &figure.title),
             narrow: figure.narrow.inline("narrow", &figure.title),
@@ -93,17 +101,16 @@ struct Context<'a> {
     sections: Vec<Section>,
     curves: Option<Drawn>,
     earned_curves: Option<Drawn>,
-    dose_headings: Vec<tables::Heading>,
-    doses: Vec<tables::DoseRow>,
-    curve_comparisons: Vec<String>,
+    doses: Option<tables::Table>,
+    curve_comparisons: Option<tables::Table>,
     differences: Vec<Drawn>,
     places: Option<Drawn>,
     survival: Option<Drawn>,
     fidelity: Option<Drawn>,
+    costs: Vec<Drawn>,
     questions: Vec<Asked>,
-    comparison_headings: Vec<tables::Heading>,
-    comparisons: Vec<tables::ComparisonRow>,
-    condition_tables: Vec<tables::ConditionTable>,
+    comparisons: Option<tables::Table>,
+    conditions: Vec<(&'static str, tables::Table)>,
     chance: Option<String>,
     noise: Option<String>,
     heat_columns: Vec<&'a str>,
@@ -112,18 +119,20 @@ struct Context<'a> {
     forgotten: Vec<tables::ForgottenRow>,
     turns: Option<Drawn>,
     first_broken: Vec<String>,
+    left_out: Option<String>,
     methods: Vec<String>,
     index: String,
 }
 
 /// The page up to the data of the examples.
-fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
+fn frame(runs: &[Run], table: &Table, analysis: &Analysis, shown: usize) -> Result<String> {
     let figures = figures::figures(analysis);
-    let figure = |name: &str| figures.iter().find(|figure| figure.name == name).map(Drawn::new);
+    let figure = |content: Content| figures.iter().find(|figure| figure.content == content).map(Drawn::new);
     let differences: Vec<Drawn> =
-        figures.iter().filter(|figure| figure.name.starts_with("differences-")).map(Drawn::new).collect();
-    let (curves, places) = (figure("score-by-ratio"), figure("score-by-place"));
-    let (survival, fidelity) = (figure("followed-by-survival"), figure("score-by-divergence"));
+        figures.iter().filter(|figure| matches!(figure.content, Content::Differences(_))).map(Drawn::new).collect();
+    let (curves, places) = (figure(Content::Score), figure(Content::Places));
+    let costs: Vec<Drawn> = [Content::Memory, Content::Speed].into_iter().filter_map(figure).collect();
+    let (survival, fidelity) = (figure(Content::Survival), figure(Content::Fidelity));
     let sections = [
         (curves.is_some(), "curves", "Curves"),
         (!analysis.comparisons.is_empty(), "comparisons", "Comparisons"),
@@ -134,6 +143,7 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
         (!analysis.forgotten.is_empty(), "forgotten", "One forgotten"),
         (survival.is_some(), "survival", "Survival"),
         (fidelity.is_some(), "fidelity", "Fidelity"),
+        (!costs.is_empty(), "costs", "Memory and speed"),
         (true, "browser", "Examples"),
         (true, "methods", "Methods"),
     ];
@@ -157,18 +167,17 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
         facts: facts(analysis),
         sections,
         curves,
-        earned_curves: figure("earned-by-ratio"),
-        dose_headings: tables::dose_headings(),
-        doses: tables::doses(analysis),
-        curve_comparisons: analysis.curve_comparisons.iter().map(|one| words::capitalized(&one.sentence)).collect(),
+        earned_curves: figure(Content::Earned),
+        doses: (!analysis.doses.is_empty()).then(|| tables::doses(analysis)),
+        curve_comparisons: (!analysis.curve_comparisons.is_empty()).then(|| tables::curves(analysis)),
         differences,
         places,
         survival,
         fidelity,
+        costs,
         questions: questions(analysis),
-        comparison_headings: tables::comparison_headings(analysis),
-        comparisons: tables::comparisons(analysis),
-        condition_tables: tables::conditions(analysis),
+        comparisons: (!analysis.comparisons.is_empty()).then(|| tables::comparisons(analysis)),
+        conditions: tables::conditions(analysis),
         chance: analysis.chance_sentence(),
         noise: analysis.noise_sentence(),
         heat_columns: analysis.conditions.iter().map(|condition| condition.words.as_str()).collect(),
@@ -177,8 +186,15 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis) -> Result<String> {
         forgotten: tables::forgotten(analysis),
         turns: figure("standing-by-turn"),
         first_broken: analysis.turns.iter().flat_map(|turns| turns.sentences(&analysis.conditions)).collect(),
+        left_out: (shown < table.examples.len()).then(|| {
+            format!(
+                "The first {} of {} are here; more would make this page too large for a browser. All are in trials.csv.",
+                thousands(shown),
+                words::count(table.examples.len(), "example")
+            )
+        }),
         methods: methods::paragraphs(runs, analysis),
-        index: data::index(table, analysis),
+        index: data::index(table, analysis, shown),
     };
     let page = template.render(Serde(&context));
     page.map_err(|error| Error::failed(format!("cannot make the page: {error:#}")))

@@ -1,0 +1,165 @@
+//! The page's tables: cells and their sort keys.
+
+mod comparisons;
+mod conditions;
+mod curves;
+mod doses;
+
+pub use comparisons::comparisons;
+pub use conditions::conditions;
+pub use curves::curves;
+pub use doses::doses;
+
+use serde::Serialize;
+
+use crate::report::analysis::{Analysis, Forgotten, Question, shown};
+use crate::report::figures::{is_everything, shade};
+use crate::report::words::{decimals, interval, number, thousands};
+use crate::stats::Estimate;
+
+/// A table that a click on a heading sorts.
+#[derive(Serialize)]
+pub struct Table {
+    id: &'static str,
+    /// For people who cannot see it.
+    caption: String,
+    /// Whether it may be wider than the text.
+    broad: bool,
+    headings: Vec<Heading>,
+    rows: Vec<Row>,
+}
+
+/// A row: its name, what is written below the name, and the other cells.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    sub: String,
+    /// What a row of comparisons asks, and its deciding p: the page filters by them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked: Option<(Question, f64)>,
+    cells: Vec<Cell>,
+}
+
+/// The heading of a column.
+#[derive(Serialize)]
+pub struct Heading {
+    name: &'static str,
+    hint: &'static str,
+}
+
+fn headings(headings: &[(&'static str, &'static str)]) -> Vec<Heading> {
+    headings.iter().map(|&(name, hint)| Heading { name, hint }).collect()
+}
+
+/// A cell.
+#[derive(Serialize)]
+pub struct Cell {
+    text: String,
+    /// A second line.
+    sub: String,
+    /// The sort key; empty sorts last.
+    value: String,
+    /// Whether the reader's eye should find it.
+    strong: bool,
+}
+
+impl Cell {
+    fn new(text: String, value: Option<f64>) -> Self {
+        let value = value.filter(|value| value.is_finite()).map_or(String::new(), |value| value.to_string());
+        Cell { text, sub: String::new(), value, strong: false }
+    }
+
+    /// A number, or a dash.
+    fn number(value: Option<f64>, show: impl Fn(f64) -> String) -> Self {
+        Cell::new(value.map_or("–".to_owned(), show), value)
+    }
+
+    /// A dash.
+    fn none() -> Self {
+        Cell::new("–".to_owned(), None)
+    }
+
+    fn with(mut self, sub: String) -> Self {
+        self.sub = sub;
+        self
+    }
+
+    fn strong_if(mut self, strong: bool) -> Self {
+        self.strong = strong;
+        self
+    }
+
+    /// A p-value, or a dash.
+    fn p(p: Option<f64>) -> Self {
+        Cell::number(p, |p| if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") })
+    }
+
+    /// An estimate with two decimals and, below, its interval; or a dash.
+    fn estimate(estimate: Option<Estimate>) -> Self {
+        Cell::number(estimate.map(|estimate| estimate.point), number)
+            .with(estimate.map_or(String::new(), |estimate| interval(&estimate)))
+    }
+
+    /// The same with three decimals.
+    fn fine(estimate: Option<Estimate>) -> Self {
+        let value = |value: f64| decimals(value, 3);
+        let ends = |estimate: Estimate| format!("[{}, {}]", value(estimate.low), value(estimate.high));
+        Cell::number(estimate.map(|estimate| estimate.point), value).with(estimate.map_or(String::new(), ends))
+    }
+}
+
+/// A row of the table of single forgotten instructions.
+#[derive(Serialize)]
+pub struct ForgottenRow {
+    name: String,
+    cells: Vec<Cell>,
+}
+
+/// Rows of the table of single forgotten instructions: the instruction itself, the others, and all after filler.
+pub fn forgotten(analysis: &Analysis) -> Vec<ForgottenRow> {
+    let cell = |share: &Option<Estimate>| match share {
+        Some(share) => Cell::new(shown(share), Some(share.point)).with(format!("of {}", thousands(share.n))),
+        None => Cell::none(),
+    };
+    let row = |one: &Forgotten| {
+        let name =
+            if one.name.is_empty() { "still followed".to_owned() } else { format!("still followed ({})", one.name) };
+        ForgottenRow { name, cells: [&one.own, &one.others, &one.filler].map(cell).into() }
+    };
+    analysis.forgotten.iter().map(row).collect()
+}
+
+/// A row of the heat map.
+#[derive(Serialize)]
+pub struct HeatRow {
+    name: String,
+    cells: Vec<Option<HeatCell>>,
+}
+
+/// A cell of the heat map.
+#[derive(Serialize)]
+pub struct HeatCell {
+    shade: usize,
+    text: String,
+    range: String,
+    n: usize,
+}
+
+/// Types by conditions.
+pub fn heat(analysis: &Analysis) -> Vec<HeatRow> {
+    let cell = |score: &crate::stats::Estimate| HeatCell {
+        shade: shade(score.point),
+        text: number(score.point),
+        range: if is_everything(score) {
+            String::new()
+        } else {
+            format!("{}–{}", number(score.low.max(0.0)), number(score.high.min(1.0)))
+        },
+        n: score.n,
+    };
+    let row = |row: &crate::report::analysis::Row<String>| HeatRow {
+        name: row.name.clone(),
+        cells: row.scores.iter().map(|score| score.as_ref().map(cell)).collect(),
+    };
+    analysis.types.iter().map(row).collect()
+}
