@@ -284,22 +284,22 @@ fn the_report_follows_standing_rules_turn_by_turn() {
         stats["conditions"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
     for (index, name) in names.iter().enumerate() {
         let standing = &turns["conditions"][index];
-        let mut whole: BTreeMap<&str, bool> = BTreeMap::new();
+        let mut whole: BTreeMap<(&str, &str), bool> = BTreeMap::new();
         for turn in 0..6 {
-            let here: Vec<(&str, f64)> = verdicts
+            let here: Vec<((&str, &str), f64)> = verdicts
                 .iter()
                 .filter(|(of, _)| of[1] == *name && of[3] == turn.to_string() && of[4].parse::<usize>().unwrap() < 3)
-                .map(|(of, row)| (of[0].as_str(), row["score"].parse().unwrap()))
+                .map(|(of, row)| ((of[0].as_str(), of[4].as_str()), row["score"].parse().unwrap()))
                 .collect();
             assert_eq!(here.len(), 15);
             let mean = here.iter().map(|(_, score)| score).sum::<f64>() / 15.0;
             assert!((standing["scores"][turn]["point"].as_f64().unwrap() - mean).abs() < 1e-9, "{name}, turn {turn}");
-            for (chat, score) in here {
-                *whole.entry(chat).or_insert(true) &= score >= 0.5;
+            for (rule, score) in here {
+                *whole.entry(rule).or_insert(true) &= score >= 0.5;
             }
-            let unbroken = whole.values().filter(|&&whole| whole).count() as f64 / 5.0;
+            let unbroken = whole.values().filter(|&&whole| whole).count() as f64 / 15.0;
             let found = standing["unbroken"].get(turn).map(|one| one["point"].as_f64().unwrap());
-            // The curve ends with the last chat at risk.
+            // The curve ends with the last rule at risk.
             assert!((found.unwrap_or(0.0) - unbroken).abs() < 1e-9, "{name}, turn {turn}: {found:?}, not {unbroken}");
         }
     }

@@ -308,7 +308,7 @@ fn curves_and_log_rank_tests_equal_lifelines() {
             case[name].as_array().unwrap().iter().map(life).collect()
         };
         let (a, b) = (lives("a"), lives("b"));
-        let curve = kaplan_meier(&a, 0.95);
+        let curve = kaplan_meier(&a.iter().map(|&life| vec![life]).collect::<Vec<_>>(), 0.95);
         assert_eq!(curve.len(), case["whole"].as_array().unwrap().len());
         for (time, ours) in curve.iter().enumerate() {
             close(ours.point, case["whole"][time].as_f64().unwrap(), 1e-9);

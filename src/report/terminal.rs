@@ -260,7 +260,7 @@ fn forgotten(out: &mut String, analysis: &Analysis) {
     }
 }
 
-/// The standing rules of chats by turn, and in how many chats none of them was broken.
+/// The standing rules of chats by turn, and how many of them were never broken.
 fn turns(out: &mut String, analysis: &Analysis, width: usize) {
     let Some(turns) = &analysis.turns else { return };
     /// Turns in a table; of a longer chat these are spread over it.
@@ -274,7 +274,7 @@ fn turns(out: &mut String, analysis: &Analysis, width: usize) {
     let name_width = names.iter().map(|name| display_width(name)).max().unwrap_or(0).clamp(14, width / 3);
     let cells = |cells: Vec<String>| cells.into_iter().map(|cell| format!(" {cell:>5}")).collect::<String>();
     let head = cells(shown.iter().map(ToString::to_string).collect());
-    let kept = "no rule broken";
+    let kept = "never broken";
     let _ = writeln!(out, "\n{HEAD}{}{head}  {kept}{HEAD:#}", pad("standing rules", name_width));
     for standing in &turns.conditions {
         let score = |&turn: &usize| standing.scores.get(turn).copied().flatten();
@@ -284,8 +284,7 @@ fn turns(out: &mut String, analysis: &Analysis, width: usize) {
         let _ = writeln!(out, "{name}{}  {unbroken}", cells(scores.collect()));
     }
     let note = format!(
-        "Mean score of the rules of the system turn, by turn, and the fraction of {} in which none of them was broken \
-         to the end.",
+        "Mean score of the rules of the system turn, by turn, and the fraction of these rules that were never broken, in {}.",
         count(turns.chats, "chat")
     );
     paragraph(out, &format!("{DIM}{note}{DIM:#}"), width, "");

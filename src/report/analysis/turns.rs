@@ -1,6 +1,6 @@
-//! What chats forget: the standing rules turn by turn, and the turn at which the first of them was broken.
+//! What chats forget: the standing rules turn by turn, and the turn at which each of them was first broken.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
@@ -31,12 +31,12 @@ pub struct Standing {
     pub scores: Vec<Option<Estimate>>,
     /// By turn: the mean fraction of the text of these rules that is in the cache.
     pub survival: Vec<Option<f64>>,
-    /// By turn: the fraction of chats in which no standing rule was broken up to that turn (Kaplan-Meier; `n` chats at
-    /// risk). It ends with the last chat at risk.
+    /// By turn: the fraction of the rules that were never broken up to that turn (Kaplan-Meier, with intervals over chats;
+    /// `n` rules at risk). It ends with the last rule at risk.
     pub unbroken: Vec<Estimate>,
 }
 
-/// Two conditions, by the turn at which a chat's first standing rule was broken.
+/// Two conditions, by the turn at which each standing rule was first broken.
 #[derive(Debug, Clone, Serialize)]
 pub struct FirstBroken {
     /// Index of the full cache.
@@ -49,14 +49,14 @@ pub struct FirstBroken {
     pub chi_square: f64,
     /// Its p-value; chats are pairs, so `p` is the one to go by.
     pub p_unpaired: f64,
-    /// The p-value of the log-rank test in which the two lives of a chat are exchanged.
+    /// The p-value of the log-rank test in which the two courses of a chat are exchanged.
     pub p: f64,
     /// The same after Holm's correction.
     pub p_holm: f64,
 }
 
-/// By example: the instructions that are standing rules, and the number of turns.
-type Rules<'a> = HashMap<&'a str, HashSet<usize>>;
+/// By example: the instructions that are standing rules, each with the place of its text. Those of one text are one rule.
+type Rules<'a> = HashMap<&'a str, HashMap<usize, usize>>;
 
 pub(super) fn turns(table: &Table, conditions: &[Condition], resampling: Resampling) -> Turns {
     let rules: Rules = table.runs.iter().flat_map(|run| run.prompts.iter().flatten()).filter_map(standing).collect();
@@ -65,15 +65,15 @@ pub(super) fn turns(table: &Table, conditions: &[Condition], resampling: Resampl
     if rules.is_empty() {
         return Turns::default();
     }
-    let lives: Vec<Vec<Option<Life>>> = table.columns.iter().map(|column| lives(column, table, &rules)).collect();
+    let lives: Vec<Vec<Option<Vec<Life>>>> = table.columns.iter().map(|column| lives(column, table, &rules)).collect();
     let standing = |(index, column): (usize, &Column)| {
-        let known: Vec<Life> = lives[index].iter().copied().flatten().collect();
+        let known: Vec<Vec<Life>> = lives[index].iter().flatten().cloned().collect();
         let unbroken = kaplan_meier(&known, resampling.level);
         let by_turn = |value: &dyn Fn(&InstructionRow) -> Option<f64>, turn: usize| -> Vec<f64> {
             let values = column.trials.iter().enumerate().filter_map(|(example, trials)| {
                 let rules = rules.get(table.examples[example])?;
                 let rows = trials.iter().flat_map(|trial| &trial.instructions);
-                let here = rows.filter(|row| row.turn as usize == turn && rules.contains(&row.instruction));
+                let here = rows.filter(|row| row.turn as usize == turn && rules.contains_key(&row.instruction));
                 mean(here.filter_map(|row| value(row)))
             });
             values.collect()
@@ -91,12 +91,12 @@ pub(super) fn turns(table: &Table, conditions: &[Condition], resampling: Resampl
     let mut comparisons: Vec<FirstBroken> = Vec::new();
     for b in 0..table.columns.len() {
         let Some(a) = table.baseline_of(b).filter(|&a| a != b && !conditions[b].is_baseline()) else { continue };
-        let pairs = lives[a].iter().zip(&lives[b]).filter_map(|(a, b)| Some(((*a)?, (*b)?)));
-        let (before, after): (Vec<Life>, Vec<Life>) = pairs.unzip();
+        let pairs = lives[a].iter().zip(&lives[b]).filter_map(|(a, b)| Some((a.clone()?, b.clone()?)));
+        let (before, after): (Vec<Vec<Life>>, Vec<Vec<Life>>) = pairs.unzip();
         if before.is_empty() {
             continue;
         }
-        let (chi_square, p_unpaired) = log_rank(&before, &after);
+        let (chi_square, p_unpaired) = log_rank(&before.concat(), &after.concat());
         let p = paired_log_rank(&before, &after, resampling.seed);
         comparisons.push(FirstBroken { a, b, n: before.len(), chi_square, p_unpaired, p, p_holm: p });
     }
@@ -113,7 +113,7 @@ impl Turns {
             let last = |condition: usize| self.conditions.get(condition)?.unbroken.last();
             let kept = |condition| last(condition).map_or("–".to_owned(), words::estimate);
             format!(
-                "{} against {}: no standing rule broken to the end in {} of the chats against {}; log-rank {}, n = {}",
+                "{} against {}: of the standing rules {} were never broken against {}; log-rank {}, n = {}",
                 conditions[one.b].words,
                 conditions[one.a].words,
                 kept(one.b),
@@ -132,30 +132,36 @@ impl Turns {
 }
 
 /// The standing rules of an example, if it is a chat that has any.
-fn standing(prompt: &PromptRow) -> Option<(&str, HashSet<usize>)> {
+fn standing(prompt: &PromptRow) -> Option<(&str, HashMap<usize, usize>)> {
     let system = prompt.spans.iter().find(|span| span.label == Label::System)?;
     let rules = prompt.spans.iter().filter_map(|span| match span.label {
-        Label::Instruction(index) if system.start <= span.start && span.end <= system.end => Some(index),
+        Label::Instruction(index) if system.start <= span.start && span.end <= system.end => Some((index, span.start)),
         _ => None,
     });
-    let rules: HashSet<usize> = rules.collect();
+    let rules: HashMap<usize, usize> = rules.collect();
     (!prompt.turns.is_empty() && !rules.is_empty()).then_some((prompt.example_id.as_str(), rules))
 }
 
-/// By example: the turn at which the first standing rule was broken, in the first repeat alone, so that repeats do not
-/// count as new evidence; `None` if nothing was scored.
-fn lives(column: &Column, table: &Table, rules: &Rules) -> Vec<Option<Life>> {
-    let life = |(example, trials): (usize, &Vec<crate::report::table::Trial>)| {
+/// By example: for each of its rules the turn at which it was first broken, in the first repeat alone, so that repeats do
+/// not count as new evidence; `None` if nothing was scored.
+fn lives(column: &Column, table: &Table, rules: &Rules) -> Vec<Option<Vec<Life>>> {
+    let of_chat = |(example, trials): (usize, &Vec<crate::report::table::Trial>)| {
         let rules = rules.get(table.examples[example])?;
         let first = trials.iter().map(|trial| trial.row.repeat).min()?;
         let rows = trials.iter().filter(|trial| trial.row.repeat == first).flat_map(|trial| &trial.instructions);
-        let mut checked: Vec<(usize, bool)> = rows
-            .filter(|row| rules.contains(&row.instruction))
-            .filter_map(|row| Some((row.turn as usize, super::survival::followed(row)?)))
-            .collect();
-        checked.sort_unstable();
-        let broken = checked.iter().find(|(_, followed)| !followed);
-        broken.or(checked.last()).map(|&(time, followed)| Life { time, ended: !followed })
+        let mut checked: BTreeMap<usize, Vec<(usize, bool)>> = BTreeMap::new();
+        for row in rows {
+            if let (Some(&rule), Some(followed)) = (rules.get(&row.instruction), super::survival::followed(row)) {
+                checked.entry(rule).or_default().push((row.turn as usize, followed));
+            }
+        }
+        let life = |mut checked: Vec<(usize, bool)>| {
+            checked.sort_unstable();
+            let broken = checked.iter().find(|(_, followed)| !followed);
+            broken.or(checked.last()).map(|&(time, followed)| Life { time, ended: !followed })
+        };
+        let lives: Vec<Life> = checked.into_values().filter_map(life).collect();
+        (!lives.is_empty()).then_some(lives)
     };
-    column.trials.iter().enumerate().map(life).collect()
+    column.trials.iter().enumerate().map(of_chat).collect()
 }

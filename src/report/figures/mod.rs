@@ -46,6 +46,8 @@ pub enum Content {
     Survival,
     /// Score against the divergence of predictions.
     Fidelity,
+    /// The standing rules of chats by turn.
+    Turns,
     /// Score against the bytes that were kept.
     Memory,
     /// Score against the speed of answering.
@@ -63,6 +65,7 @@ impl Content {
             Content::Places => "score-by-place",
             Content::Survival => "followed-by-survival",
             Content::Fidelity => "score-by-divergence",
+            Content::Turns => "standing-by-turn",
             Content::Memory => "score-by-memory",
             Content::Speed => "score-by-speed",
         };
@@ -94,7 +97,7 @@ pub fn figures(analysis: &Analysis) -> Vec<Figure> {
     figures.extend(differences(analysis, &styles));
     figures.extend(types(analysis));
     figures.extend(places(analysis));
-    figures.extend(by_turn(analysis, &styles));
+    figures.extend(by_turn(analysis));
     figures.extend(survival(analysis, &styles));
     figures.extend(fidelity(analysis, &styles));
     figures.extend(memory(analysis, &styles));
@@ -441,11 +444,19 @@ fn grid(panels: &[Plot], width: f64) -> Svg {
     svg
 }
 
-/// The standing rules of chats: their score by turn, and the chats in which none of them was broken.
-fn by_turn(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
+/// The standing rules of chats: their score by turn, and how many were never broken.
+fn by_turn(analysis: &Analysis) -> Option<Figure> {
+    /// The number of colours.
+    const MOST: usize = 8;
     let turns = analysis.turns.as_ref()?;
+    let mut shown: Vec<&Standing> = turns.conditions.iter().collect();
+    if shown.len() > MOST {
+        // Of the budgets of each policy the middle one.
+        let series = |standing: &Standing| &analysis.conditions[standing.condition].series;
+        shown = shown.chunk_by(|a, b| series(a) == series(b)).map(|same| same[same.len() / 2]).take(MOST).collect();
+    }
     let series = |value: &dyn Fn(&Standing, usize) -> Option<Estimate>| -> Vec<Series> {
-        let of_condition = turns.conditions.iter().map(|standing| {
+        let of_condition = shown.iter().enumerate().map(|(style, standing)| {
             let condition = &analysis.conditions[standing.condition];
             let points = (0..standing.scores.len()).filter_map(|turn| {
                 Some(point(turn as f64, value(standing, turn)?, &format!("{}, turn {turn}", condition.words)))
@@ -453,7 +464,7 @@ fn by_turn(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
             Series {
                 name: condition.words.clone(),
                 // Conditions of one policy need colours of their own here.
-                style: if condition.is_baseline() { styles.0.len() } else { styles.of(&condition.series) },
+                style,
                 points: points.collect(),
                 joined: true,
                 fit: Vec::new(),
@@ -473,18 +484,18 @@ fn by_turn(analysis: &Analysis, styles: &Styles) -> Option<Figure> {
     let panels = [
         panel("Score by turn", "mean score", series(&|standing, turn| standing.scores[turn])),
         panel(
-            "No rule broken yet",
-            "fraction of chats",
+            "Never broken so far",
+            "fraction of rules",
             series(&|standing, turn| standing.unbroken.get(turn).copied()),
         ),
     ];
     let (wide, narrow) = both(|width| grid(&panels, width));
     Some(Figure {
-        name: "standing-by-turn".to_owned(),
+        content: Content::Turns,
         title: "Chats: the rules of the system turn, turn by turn".to_owned(),
         caption: format!(
-            "Left: mean score of the rules that the system turn states. Right: the fraction of {} in which none of them was \
-             broken so far (Kaplan-Meier). {} intervals over chats.",
+            "Mean score of the rules that the system turn states, and the fraction of these rules that were never broken so far \
+             (Kaplan-Meier), in {}; {} intervals over chats.",
             words::count(turns.chats, "chat"),
             level(analysis)
         ),

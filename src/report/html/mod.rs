@@ -184,7 +184,7 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis, shown: usize) -> Resu
         heat: tables::heat(analysis),
         odds: odds(analysis),
         forgotten: tables::forgotten(analysis),
-        turns: figure("standing-by-turn"),
+        turns: figure(Content::Turns),
         first_broken: analysis.turns.iter().flat_map(|turns| turns.sentences(&analysis.conditions)).collect(),
         left_out: (shown < table.examples.len()).then(|| {
             format!(
