@@ -166,6 +166,21 @@ impl Axis for Budget {
         ]
     }
 
+    fn options(&self, _condition: &Condition) -> Vec<String> {
+        let option = |name: &str, value: String| [name.to_owned(), value];
+        let number = |name: &str, value: usize| option(name, value.to_string());
+        match *self {
+            Budget::All => Vec::new(),
+            Budget::Ratio(ratio) => option("--ratio", ratio.to_string()).to_vec(),
+            Budget::Window { keep_first, keep_last } => {
+                [number("--keep-first", keep_first), number("--keep-last", keep_last)].concat()
+            }
+            Budget::Rolling(RollingBudget { budget, every }) => {
+                [number("--rolling", budget), number("--every", every)].concat()
+            }
+        }
+    }
+
     fn suffix(&self, _condition: &Condition) -> Option<String> {
         (*self != Budget::All).then(|| format!("@{self}"))
     }

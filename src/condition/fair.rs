@@ -50,6 +50,10 @@ impl Axis for Fair {
         }
     }
 
+    fn options(&self, _condition: &Condition) -> Vec<String> {
+        self.0.then(|| "--fair".to_owned()).into_iter().collect()
+    }
+
     fn suffix(&self, _condition: &Condition) -> Option<String> {
         self.0.then(|| "/fair".to_owned())
     }

@@ -140,6 +140,27 @@ mod tests {
     }
 
     #[test]
+    fn the_options_of_a_condition_give_it_again() {
+        for grid in [
+            "--policy random,streaming --ratio 0.5 --block 8 --positions keep,compact --memory kv,text --protect bos,sink:4",
+            "--policy streaming --keep-first 100 --keep-last 50 --scope system",
+            "--policy snapkv:window=16,sinks+random --ratio 0.5 --granularity token,head --layers global --fair \
+             --aggregate rank-mean",
+            "--policy random,streaming,h2o --rolling 64",
+            "--ratio 0.5 --kv-type f16,q8_0/q4_0",
+            "--policy forget:instruction,forget:filler --memory kv,text",
+            "--policy streaming,snapkv:kernel=9,h2o --ratio 0.5 --as-published=no,yes",
+            "--policy context-shift:keep=8,discard=16 --ratio 0.5",
+        ] {
+            for condition in Grid::parse(grid).unwrap().conditions().unwrap() {
+                let options = condition.options().join(" ");
+                let again = Grid { baseline: false, ..Grid::parse(&options).unwrap() }.conditions();
+                assert_eq!(again.unwrap(), [condition], "{options}");
+            }
+        }
+    }
+
+    #[test]
     fn as_published_sets_modes_and_parameters_and_is_never_compared_with_the_defaults() {
         let options = "--policy streaming,snapkv:kernel=9,adakv+snapkv,random --ratio 0.5 --as-published=no,yes";
         assert!(refused(options).contains("--granularity head"), "adakv cannot run with the defaults");

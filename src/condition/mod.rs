@@ -98,6 +98,14 @@ pub trait Axis:
         vec![self.to_string()]
     }
 
+    /// The options that give a condition this value; none for the default.
+    fn options(&self, _condition: &Condition) -> Vec<String> {
+        match *self == Self::default() {
+            true => Vec::new(),
+            false => vec![format!("--{}={self}", Self::NAME.replace('_', "-"))],
+        }
+    }
+
     /// Its part of the condition's name; `None` for the default.
     fn suffix(&self, _condition: &Condition) -> Option<String> {
         (*self != Self::default()).then(|| format!("/{}={self}", Self::NAME))
@@ -160,6 +168,21 @@ macro_rules! axes {
                 let mut cells = Vec::new();
                 $(cells.extend(self.$field.cells(self));)+
                 cells
+            }
+
+            /// The options of `kvllama probe` and `kvllama exp` that give this condition.
+            ///
+            /// ```
+            /// use kvllama::condition::Condition;
+            ///
+            /// let condition = Condition { policy: "snapkv".parse()?, budget: "0.5".parse()?, ..Condition::default() };
+            /// assert_eq!(condition.options(), ["--policy", "snapkv", "--ratio", "0.5"]);
+            /// # Ok::<(), kvllama::Error>(())
+            /// ```
+            pub fn options(&self) -> Vec<String> {
+                let mut options = Vec::new();
+                $(options.extend(self.$field.options(self));)+
+                options
             }
 
             /// The part of the name that comes from each axis.

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::json;
 
+use super::probe;
 use crate::data::Instruction;
 use crate::evict::parse_ranges;
 use crate::exp::{InstructionRow, PromptRow};
@@ -27,7 +28,10 @@ pub fn index(table: &Table, analysis: &Analysis, shown: usize) -> String {
                 1 => condition.name.clone(),
                 _ => format!("{}:{}", analysis.runs[condition.run].name, condition.name),
             };
-            json!({"words": condition.words, "key": key, "run": condition.run})
+            json!({
+                "words": condition.words, "key": key, "run": condition.run,
+                "options": probe::of_condition(&condition.condition),
+            })
         })
         .collect();
     let examples: Vec<_> = table
@@ -52,6 +56,7 @@ pub fn index(table: &Table, analysis: &Analysis, shown: usize) -> String {
         "conditions": conditions, "examples": examples, "repeats": repeats.unwrap_or(1),
         "turns": turns.unwrap_or(1),
         "against": against, "condition": condition,
+        "probes": table.runs.iter().map(|run| probe::of_run(&run.manifest)).collect::<Vec<_>>(),
     }))
 }
 
@@ -180,8 +185,12 @@ struct Shown {
     condition: usize,
     repeat: u32,
     turn: u32,
+    seed: u64,
     response: usize,
     score: Option<f64>,
+    /// KL divergence from the full cache per token, if it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kl: Option<f64>,
     stop: String,
     tokens: usize,
     /// Lengths of runs of positions: kept, evicted, kept, ...
@@ -210,6 +219,8 @@ impl Shown {
             condition,
             repeat: row.repeat,
             turn: row.turn,
+            seed: row.seed,
+            kl: row.kl_mean,
             score: row.mean_score.map(rounded),
             stop: row.stop_reason.clone(),
             tokens: row.n_generated,
