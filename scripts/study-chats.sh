@@ -21,7 +21,7 @@ keep() { # keep NAME: what is worth keeping of a run
     local out=results/study/$1
     "$kvllama" report "$dir/$1" --figures "$dir/$1/figures" > "$dir/$1.txt"
     mkdir -p "$out/figures"
-    cp "$dir/$1"/{summary.csv,stats.json,manifest.json} "$out"
+    cp "$dir/$1"/{summary.csv,stats.json} "$out"
     cp "$dir/$1"/figures/*.svg "$out/figures"
     cp "$dir/$1.txt" "$out/report.txt"
 }

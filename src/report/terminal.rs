@@ -271,7 +271,7 @@ fn turns(out: &mut String, analysis: &Analysis, width: usize) {
         false => (0..COLUMNS).map(|column| column * last / (COLUMNS - 1)).collect(),
     };
     let names: Vec<&str> = analysis.conditions.iter().map(|condition| condition.words.as_str()).collect();
-    let name_width = names.iter().map(|name| display_width(name)).max().unwrap_or(0).clamp(14, width / 3);
+    let name_width = names.iter().map(|name| display_width(name)).max().unwrap_or(0).clamp(14, width / 2);
     let cells = |cells: Vec<String>| cells.into_iter().map(|cell| format!(" {cell:>5}")).collect::<String>();
     let head = cells(shown.iter().map(ToString::to_string).collect());
     let kept = "never broken";

@@ -44,7 +44,9 @@ pub fn kaplan_meier(groups: &[Vec<Life>], level: f64) -> Vec<Estimate> {
         let (low, high) = if whole >= 1.0 {
             (edge, 1.0)
         } else if whole <= 0.0 {
-            (0.0, 1.0 - edge)
+            // It cannot be more than before.
+            let before = curve.last().map_or(1.0, |before: &Estimate| before.high);
+            (0.0, (1.0 - edge).min(before))
         } else {
             let variance: f64 = influence.iter().map(|sum| sum * sum).sum();
             let spread = z * variance.sqrt() / whole.ln().abs();
