@@ -44,6 +44,8 @@ pub fn render(analysis: &Analysis, width: usize) -> String {
     }
     doses(&mut out, analysis, width);
     comparisons(&mut out, analysis, width);
+    turns(&mut out, analysis, width);
+    speeds(&mut out, analysis, width);
     forgotten(&mut out, analysis);
     survival(&mut out, analysis, width);
     if !analysis.warnings.is_empty() {
@@ -136,6 +138,35 @@ fn earned(out: &mut String, analysis: &Analysis, width: usize) {
         );
     }
     paragraph(out, &format!("{DIM}{rests_on}{DIM:#}"), width, "");
+}
+
+/// What each condition gains in speed, where it was measured.
+fn speeds(out: &mut String, analysis: &Analysis, width: usize) {
+    let measured: Vec<_> =
+        analysis.conditions.iter().filter_map(|condition| Some((condition, condition.speed?))).collect();
+    if measured.is_empty() {
+        return;
+    }
+    let names = measured.iter().map(|(condition, _)| display_width(&condition.words));
+    let name_width = names.max().unwrap_or(0).clamp(9, width / 2);
+    let _ = writeln!(
+        out,
+        "\n{HEAD}{}  tokens/s  {}  first token  KV kept{HEAD:#}",
+        pad("speed", name_width),
+        pad("times full cache", 19)
+    );
+    for (condition, speed) in measured {
+        let cost = &condition.cost;
+        let _ = writeln!(
+            out,
+            "{}  {:>8}  {}  {:>9} s  {:>7}",
+            pad(&condition.words, name_width),
+            words::decimals(speed.tokens_per_s.point, 1),
+            pad(&speed.times_full.as_ref().map_or_else(String::new, estimate), 19),
+            words::decimals(speed.first_token_ms.point / 1e3, 2),
+            words::percent(cost.kv_bytes_kept / cost.kv_bytes_full)
+        );
+    }
 }
 
 /// `     ├───●──┤    ` on an axis from 0 to 1.
@@ -256,6 +287,40 @@ fn forgotten(out: &mut String, analysis: &Analysis) {
         let cells = [&one.own, &one.others, &one.filler]
             .map(|share| pad(&share.as_ref().map_or("–".to_owned(), analysis::shown), 20));
         let _ = writeln!(out, "{}  {}", pad(name, 14), cells.join("  ").trim_end());
+    }
+}
+
+/// The standing rules of chats by turn, and how many of them were never broken.
+fn turns(out: &mut String, analysis: &Analysis, width: usize) {
+    let Some(turns) = &analysis.turns else { return };
+    /// Turns in a table; of a longer chat these are spread over it.
+    const COLUMNS: usize = 10;
+    let last = turns.n_turns() - 1;
+    let shown: Vec<usize> = match last < COLUMNS {
+        true => (0..=last).collect(),
+        false => (0..COLUMNS).map(|column| column * last / (COLUMNS - 1)).collect(),
+    };
+    let names: Vec<&str> = analysis.conditions.iter().map(|condition| condition.words.as_str()).collect();
+    let name_width = names.iter().map(|name| display_width(name)).max().unwrap_or(0).clamp(14, width / 2);
+    let cells = |cells: Vec<String>| cells.into_iter().map(|cell| format!(" {cell:>5}")).collect::<String>();
+    let head = cells(shown.iter().map(ToString::to_string).collect());
+    let kept = "never broken";
+    let _ = writeln!(out, "\n{HEAD}{}{head}  {kept}{HEAD:#}", pad("standing rules", name_width));
+    for standing in &turns.conditions {
+        let score = |&turn: &usize| standing.scores.get(turn).copied().flatten();
+        let scores = shown.iter().map(|turn| score(turn).map_or("–".to_owned(), |score| words::number(score.point)));
+        let unbroken = standing.unbroken.last().map_or(String::new(), estimate);
+        let name = pad(names[standing.condition], name_width);
+        let _ = writeln!(out, "{name}{}  {unbroken}", cells(scores.collect()));
+    }
+    let note = format!(
+        "Mean score of the rules of the system turn, by turn, and the fraction of these rules that were never broken, in {}.",
+        count(turns.chats, "chat")
+    );
+    paragraph(out, &format!("{DIM}{note}{DIM:#}"), width, "");
+    for (one, sentence) in turns.comparisons.iter().zip(turns.sentences(&analysis.conditions)).take(SHOWN) {
+        let style = if one.p_holm < 1.0 - analysis.level { Style::new() } else { DIM };
+        paragraph(out, &format!("{style}{sentence}{style:#}"), width, "    ");
     }
 }
 

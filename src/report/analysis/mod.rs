@@ -9,9 +9,11 @@ mod earned;
 mod fidelity;
 mod forgotten;
 mod primary;
+mod speed;
 mod stopping;
 mod summary;
 mod survival;
+mod turns;
 mod why;
 
 pub use breakdown::Breakdown;
@@ -23,8 +25,10 @@ pub use earned::EarnedDifference;
 pub use fidelity::Fidelity;
 pub use forgotten::{Forgotten, shown};
 pub use primary::{PrimaryResult, Tested};
+pub use speed::Speed;
 pub use stopping::EarlyStop;
 pub use survival::{Bin, SurvivalCurve};
+pub use turns::{FirstBroken, Standing, Turns};
 pub use why::{Agreement, NoiseFloor, Place, Row};
 
 use self::chance::Chance;
@@ -83,6 +87,8 @@ pub struct Analysis {
     pub survival: Vec<SurvivalCurve>,
     /// One instruction forgotten at a time: what `forget:instruction` and `forget:filler` found.
     pub forgotten: Vec<Forgotten>,
+    /// The standing rules of chats, turn by turn; `None` without chats.
+    pub turns: Option<Turns>,
     /// Agreement of rules and judge on instructions that both scored.
     pub agreement: Option<Agreement>,
 }
@@ -178,6 +184,7 @@ pub(super) fn of(table: &Table, level: f64, seed: u64) -> Analysis {
         places: why::places(table, resampling),
         survival: survival::curves(table, &conditions, level),
         forgotten: forgotten::matrix(table, resampling),
+        turns: Some(turns::turns(table, &conditions, resampling)).filter(|turns| turns.chats > 0),
         agreement: why::agreement(table),
         chance: chance.facts,
         conditions,
