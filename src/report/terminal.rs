@@ -44,6 +44,7 @@ pub fn render(analysis: &Analysis, width: usize) -> String {
     }
     doses(&mut out, analysis, width);
     comparisons(&mut out, analysis, width);
+    speeds(&mut out, analysis, width);
     forgotten(&mut out, analysis);
     survival(&mut out, analysis, width);
     if !analysis.warnings.is_empty() {
@@ -136,6 +137,35 @@ fn earned(out: &mut String, analysis: &Analysis, width: usize) {
         );
     }
     paragraph(out, &format!("{DIM}{rests_on}{DIM:#}"), width, "");
+}
+
+/// What each condition gains in speed, where it was measured.
+fn speeds(out: &mut String, analysis: &Analysis, width: usize) {
+    let measured: Vec<_> =
+        analysis.conditions.iter().filter_map(|condition| Some((condition, condition.speed?))).collect();
+    if measured.is_empty() {
+        return;
+    }
+    let names = measured.iter().map(|(condition, _)| display_width(&condition.words));
+    let name_width = names.max().unwrap_or(0).clamp(9, width / 2);
+    let _ = writeln!(
+        out,
+        "\n{HEAD}{}  tokens/s  {}  first token  KV kept{HEAD:#}",
+        pad("speed", name_width),
+        pad("times full cache", 19)
+    );
+    for (condition, speed) in measured {
+        let cost = &condition.cost;
+        let _ = writeln!(
+            out,
+            "{}  {:>8}  {}  {:>9} s  {:>7}",
+            pad(&condition.words, name_width),
+            words::decimals(speed.tokens_per_s.point, 1),
+            pad(&speed.times_full.as_ref().map_or_else(String::new, estimate), 19),
+            words::decimals(speed.first_token_ms.point / 1e3, 2),
+            words::percent(cost.kv_bytes_kept / cost.kv_bytes_full)
+        );
+    }
 }
 
 /// `     ├───●──┤    ` on an axis from 0 to 1.
