@@ -38,6 +38,7 @@ pub fn render(analysis: &Analysis, width: usize) -> String {
     paragraph(&mut out, &analysis.summary.join(" "), width, "");
     scores(&mut out, analysis, width);
     earned(&mut out, analysis, width);
+    predictions(&mut out, analysis, width);
     if let Some(noise) = analysis.noise_sentence() {
         out.push('\n');
         paragraph(&mut out, &format!("{DIM}{noise}{DIM:#}"), width, "");
@@ -136,6 +137,40 @@ fn earned(out: &mut String, analysis: &Analysis, width: usize) {
         );
     }
     paragraph(out, &format!("{DIM}{rests_on}{DIM:#}"), width, "");
+}
+
+/// How far predictions moved, if it was measured.
+fn predictions(out: &mut String, analysis: &Analysis, width: usize) {
+    let measured: Vec<_> =
+        analysis.conditions.iter().filter(|one| one.fidelity.kl.is_some() || one.fidelity.flips.is_some()).collect();
+    if measured.is_empty() {
+        return;
+    }
+    let name_width = measured.iter().map(|one| display_width(&one.words)).max().unwrap_or(0).clamp(11, width / 2);
+    let level = words::percent(analysis.level);
+    let _ = writeln!(
+        out,
+        "\n{HEAD}{}  {}  × floor  flips   NLL{HEAD:#}",
+        pad("predictions", name_width),
+        pad(&format!("KL [{level} interval]"), 22)
+    );
+    let cell =
+        |value: Option<f64>, places: usize| value.map_or("–".to_owned(), |value| words::decimals(value, places));
+    for one in measured {
+        let moved = &one.fidelity;
+        let flips = moved.flips.map_or("–".to_owned(), |flips| words::percent(flips.point));
+        let _ = writeln!(
+            out,
+            "{}  {}  {:>7}  {flips:>5}  {:>5}",
+            pad(&one.words, name_width),
+            pad(&moved.kl.as_ref().map_or("–".to_owned(), words::fine_estimate), 22),
+            cell(moved.times_floor.map(|times| times.point), 1),
+            cell(moved.nll_difference.map(|nll| nll.point), 2)
+        );
+    }
+    let caption = "KL divergence from the full cache (nats per token, geometric mean), as a multiple of the full cache's own; share of \
+                   tokens whose most likely successor changed; change of the answer's negative log-likelihood";
+    paragraph(out, &format!("{DIM}{caption}{DIM:#}"), width, "");
 }
 
 /// `     ├───●──┤    ` on an axis from 0 to 1.

@@ -10,6 +10,7 @@ mod earned;
 mod gate;
 mod kappa;
 mod logistic;
+mod monte_carlo;
 mod multiple;
 mod paired;
 mod power;

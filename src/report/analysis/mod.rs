@@ -8,6 +8,7 @@ mod dose;
 mod earned;
 mod fidelity;
 mod forgotten;
+mod layers;
 mod primary;
 mod stopping;
 mod summary;
@@ -22,6 +23,7 @@ pub use dose::{AreaDifference, CurveComparison, Dose, Response};
 pub use earned::EarnedDifference;
 pub use fidelity::Fidelity;
 pub use forgotten::{Forgotten, shown};
+pub use layers::LayerRow;
 pub use primary::{PrimaryResult, Tested};
 pub use stopping::EarlyStop;
 pub use survival::{Bin, SurvivalCurve};
@@ -83,6 +85,8 @@ pub struct Analysis {
     pub survival: Vec<SurvivalCurve>,
     /// One instruction forgotten at a time: what `forget:instruction` and `forget:filler` found.
     pub forgotten: Vec<Forgotten>,
+    /// Conditions that evict in one layer alone.
+    pub layers: Vec<LayerRow>,
     /// Agreement of rules and judge on instructions that both scored.
     pub agreement: Option<Agreement>,
 }
@@ -178,6 +182,7 @@ pub(super) fn of(table: &Table, level: f64, seed: u64) -> Analysis {
         places: why::places(table, resampling),
         survival: survival::curves(table, &conditions, level),
         forgotten: forgotten::matrix(table, resampling),
+        layers: layers::rows(&conditions),
         agreement: why::agreement(table),
         chance: chance.facts,
         conditions,
@@ -272,7 +277,8 @@ fn parameters(manifest: &crate::exp::Manifest) -> String {
 fn curves(table: &Table, conditions: &[Condition]) -> Vec<Curve> {
     let mut curves: Vec<Curve> = Vec::new();
     for (index, condition) in conditions.iter().enumerate() {
-        if condition.is_baseline() || condition.ratio.is_none() {
+        // A layer alone has its place in the map of layers.
+        if condition.is_baseline() || condition.ratio.is_none() || condition.condition.one_layer().is_some() {
             continue;
         }
         let name = condition.series.clone();
