@@ -64,6 +64,8 @@
 //! - [`data`]: examples and their instructions: bundled, loaded, checked, imported, generated.
 //! - [`score`]: rules that say whether an instruction was followed.
 //! - [`report`]: the results of runs: terminal, page, figures.
+//! - [`export`]: runs in the formats of other tools: Parquet, CSV, inspect_ai, kvpress, Every Eval Ever.
+//! - [`live`]: a page on this machine that follows a run while it goes on.
 //! - [`stats`]: intervals and tests over examples. Pure functions.
 //! - [`models`]: the embedded model, the models known by name, and their download.
 //! - [`condition`]: the columns of an experiment: one file per axis, and the grid that combines the axes.
@@ -91,10 +93,12 @@ pub mod engine;
 pub mod error;
 pub mod evict;
 pub mod exp;
+pub mod export;
 mod files;
 pub mod interrupt;
 pub mod judge;
 mod lines;
+pub mod live;
 pub mod llama;
 pub mod models;
 pub mod own;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::run;
+use common::{kvllama, run};
 use serde_json::{Value, json};
 
 /// A browser driven over the WebDriver protocol.
@@ -64,8 +64,12 @@ impl Browser {
     }
 
     fn open(&self, page: &Path, place: &str) {
+        self.visit(&format!("file://{}{place}", page.display()));
+    }
+
+    fn visit(&self, address: &str) {
         self.call("/url", json!({"url": "about:blank"}));
-        self.call("/url", json!({"url": format!("file://{}{place}", page.display())}));
+        self.call("/url", json!({"url": address}));
     }
 
     /// What a piece of JavaScript returns.
@@ -108,14 +112,15 @@ impl Drop for Browser {
     }
 }
 
+fn skip() {
+    let _ = std::io::stderr().write_all(b"SKIPPED: the page was not opened, because there is no chromedriver\n");
+}
+
 const DOWN: &str = "\u{e015}";
 
 #[test]
 fn the_page_sorts_filters_and_shows_the_right_example() {
-    let Some(browser) = Browser::start() else {
-        let _ = std::io::stderr().write_all(b"SKIPPED: the page was not opened, because there is no chromedriver\n");
-        return;
-    };
+    let Some(browser) = Browser::start() else { return skip() };
     let directory = tempfile::tempdir().unwrap();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/run");
     run(0, &["report", fixture.to_str().unwrap(), "--out", directory.path().to_str().unwrap()]);
@@ -202,5 +207,91 @@ fn the_page_sorts_filters_and_shows_the_right_example() {
                     !one.labels?.length && !one.textContent.trim() && !one.getAttribute('aria-label')).map((one) => one.id)";
     assert_eq!(browser.ask(nameless), json!([]));
     assert_ne!(browser.ask("return document.title"), "owned");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+/// A run of two long prompts, with its report.
+fn recall(directory: &Path) -> std::path::PathBuf {
+    let out = directory.to_str().unwrap();
+    let options = "exp -q --threads 1 --data recall --policy random,forget:instruction --ratio 0.75 --limit 2 --n-predict 8 \
+                   --parallel 1 --fidelity --out";
+    run(0, &options.split_whitespace().chain([out]).collect::<Vec<_>>());
+    run(0, &["report", out]);
+    directory.join("report.html")
+}
+
+#[test]
+fn the_shown_command_repeats_the_trial_and_long_prompts_are_folded() {
+    let Some(browser) = Browser::start() else { return skip() };
+    let directory = tempfile::tempdir().unwrap();
+    let page = recall(directory.path());
+    for (condition, option) in [("random@0.75", "--ratio 0.75"), ("forget:instruction", "--evict ")] {
+        browser.open(&page, &format!("#example=recall-001-single&against=none&condition={condition}"));
+        let command = browser.text("#probe-command");
+        assert!(command.contains(option) && command.contains("--data recall"), "{command}");
+        let arguments = shlex::split(&command).unwrap();
+        let output = kvllama(&arguments[1..]).args(["--json", "--threads", "1"]).output().unwrap();
+        let repeated: Value = serde_json::from_slice(&output.stdout).expect(&command);
+        assert_eq!(browser.text("#answers article:last-child .text"), repeated["text"].as_str().unwrap(), "{command}");
+        assert!(browser.text("#answers article:last-child .hint").contains(" · KL "), "{command}");
+    }
+    browser.click("#copy-probe");
+    assert!(["copied", "selected"].contains(&browser.text("#copied").as_str()));
+
+    // The prompt opens at its first instruction; long evicted runs are folded, and open with a click.
+    let seen = browser.ask(
+        "const box = document.getElementById('prompt').getBoundingClientRect(); \
+         const first = document.querySelector('#prompt .instruction').getBoundingClientRect(); \
+         return first.top >= box.top && first.top < box.bottom",
+    );
+    assert_eq!(seen, true);
+    browser.open(&page, "#example=recall-001-single&against=none&condition=random@0.75");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+/// Where `npm install --prefix target/axe axe-core` puts it.
+const AXE: &str = "target/axe/node_modules/axe-core/axe.min.js";
+
+#[test]
+fn axe_finds_no_serious_violation() {
+    let Some(browser) = Browser::start() else { return skip() };
+    let Ok(axe) = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(AXE)) else {
+        let _ = std::io::stderr().write_all(b"SKIPPED: axe-core is not in target/axe\n");
+        return;
+    };
+    let violations = || {
+        browser.ask(&axe);
+        let found = browser.call(
+            "/execute/async",
+            json!({"script": format!("{axe}; const done = arguments[0]; axe.run().then((found) => done(found.violations \
+                    .filter((one) => ['serious', 'critical'].includes(one.impact)) \
+                    .map((one) => one.id + ': ' + one.nodes.map((node) => node.html.slice(0, 200)).join(' | '))))"),
+                   "args": []}),
+        );
+        found.as_array().unwrap().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let page = recall(directory.path());
+    browser.open(&page, "");
+    assert_eq!(violations(), Vec::<String>::new(), "the report");
+    browser.call("/window/rect", json!({"width": 390, "height": 844}));
+    assert_eq!(violations(), Vec::<String>::new(), "the report on a phone");
+
+    // The live page of the same run, which is finished and stays for a few seconds.
+    let mut watch =
+        kvllama(["report", "--watch", directory.path().to_str().unwrap()]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = std::io::BufRead::lines(std::io::BufReader::new(watch.stdout.take().unwrap()));
+    let address = said.next().unwrap().unwrap().trim_start_matches("watch: ").to_owned();
+    browser.visit(&address);
+    let until = std::time::Instant::now() + Duration::from_secs(4);
+    while !browser.text("#state").starts_with("Done: ") && std::time::Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(browser.text("#state").starts_with("Done: 6 trials"), "{}", browser.text("#state"));
+    assert_eq!(browser.ask("return document.querySelectorAll('#conditions tr').length"), 3);
+    assert_eq!(browser.ask("return document.querySelectorAll('#curves path').length"), 1);
+    assert_eq!(browser.ask("return document.querySelectorAll('#last article').length"), 6);
+    assert_eq!(violations(), Vec::<String>::new(), "the live page");
+    assert!(watch.wait().unwrap().success());
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::exp::ModelFile;
+use crate::data::Example;
+use crate::exp::{self, ModelFile};
 use crate::llama::{ContextSettings, FlashAttn, LoadSettings, Model, Template, default_threads};
 use crate::models::{self, ModelSource};
 use crate::{Error, Result};
@@ -54,6 +55,22 @@ pub(super) struct EngineArgs {
 impl EngineArgs {
     pub fn source(&self) -> Result<ModelSource> {
         models::resolve(self.model.as_deref().unwrap_or(models::EMBEDDED), &models::directory())
+    }
+
+    /// The data set that was named, or else the one that suits the model.
+    pub fn data<'a>(&self, named: Option<&'a str>) -> &'a str {
+        let embedded = self.model.as_deref().is_none_or(|name| name == models::EMBEDDED);
+        named.unwrap_or(if embedded { "demo" } else { "multi" })
+    }
+
+    /// The example of a data set with this id.
+    pub fn example(&self, data: Option<&str>, id: &str) -> Result<Example> {
+        let data = self.data(data);
+        let (examples, _) = exp::examples_named(data)?;
+        let nearest = examples.iter().max_by(|a, b| strsim::jaro(&a.id, id).total_cmp(&strsim::jaro(&b.id, id)));
+        let nearest = nearest.map_or_else(String::new, |example| format!(", did you mean `{}`?", example.id));
+        let found = examples.iter().find(|example| example.id == id).cloned();
+        found.ok_or_else(|| Error::input(format!("the data set {data} has no example `{id}`{nearest}")))
     }
 
     pub fn load(&self, dry: bool) -> Result<Arc<Model>> {

@@ -27,7 +27,6 @@ use crate::exp::{
 };
 use crate::judge::stage::Judged;
 use crate::llama::{ContextSettings, MemoryUse, Model, Sampling, peak_memory};
-use crate::models;
 use crate::own;
 use crate::size::Size;
 use crate::{Error, Result};
@@ -405,9 +404,7 @@ impl Args {
     }
 
     fn examples(&self) -> Result<(Vec<Example>, DataFacts)> {
-        let embedded = self.engine.model.as_deref().is_none_or(|name| name == models::EMBEDDED);
-        let name = self.data.as_deref().unwrap_or(if embedded { "demo" } else { "multi" });
-        exp::examples_named(name)
+        exp::examples_named(self.engine.data(self.data.as_deref()))
     }
 
     /// The run directory: the one given, the latest run that matches, or a new one.

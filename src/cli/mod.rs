@@ -1,14 +1,17 @@
 //! The command line: one file per subcommand. It turns arguments into calls of the library and contains no other logic.
 
 mod bench;
+mod completions;
 mod config;
 mod data;
 mod doctor;
 mod engine;
 mod exp;
+mod export;
 mod interrupt;
 mod judge;
 mod judge_view;
+mod man;
 mod means;
 mod merge;
 mod models;
@@ -68,6 +71,7 @@ enum Command {
     Score(score::Args),
     Judge(Box<judge::Args>),
     Report(report::Args),
+    Export(export::Args),
     Merge(merge::Args),
     Pull(pull::Args),
     Models(models::Args),
@@ -75,6 +79,8 @@ enum Command {
     Data(data::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// Runs the command line and returns the process's exit code.
@@ -82,6 +88,7 @@ pub fn main() -> ExitCode {
     if let Err(error) = config::cpu_matches_build() {
         return fail(&error);
     }
+    completions::answer();
     let cli = match config::arguments().and_then(|arguments| Cli::try_parse_from(arguments).map_err(usage)) {
         Ok(cli) => cli,
         Err(error) => return fail(&error),
@@ -93,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Score(args) => score::execute(args),
         Command::Judge(args) => judge::execute(*args, cli.quiet),
         Command::Report(args) => report::execute(args),
+        Command::Export(args) => export::execute(args),
         Command::Merge(args) => merge::execute(args),
         Command::Pull(args) => pull::execute(args, cli.quiet),
         Command::Models(args) => models::execute(args),
@@ -100,6 +108,8 @@ pub fn main() -> ExitCode {
         Command::Data(args) => data::execute(args, cli.quiet),
         Command::Doctor(args) => doctor::execute(args),
         Command::Bench(args) => bench::execute(args),
+        Command::Completions(args) => completions::execute(args),
+        Command::Man(args) => man::execute(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -159,4 +169,69 @@ fn print(text: &str) -> Result<()> {
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).expect("plain data");
     print(&format!("{text}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The command lines in the code blocks of a Markdown file, with continued lines put together.
+    fn command_lines(markdown: &str) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        let (mut inside, mut goes_on) = (false, false);
+        for line in markdown.lines() {
+            if line.trim_start().starts_with("```") {
+                (inside, goes_on) = (!inside, false);
+                continue;
+            }
+            let continued = line.strip_prefix("> ").filter(|_| !lines.is_empty());
+            match (inside, lines.last_mut()) {
+                (true, Some(last)) if goes_on || continued.is_some() => {
+                    *last = format!("{} {}", last.trim_end_matches('\\'), continued.unwrap_or(line).trim_start());
+                }
+                (true, _) => lines.push(line.strip_prefix("$ ").unwrap_or(line).to_owned()),
+                _ => {}
+            }
+            goes_on = inside && line.ends_with('\\');
+        }
+        lines
+    }
+
+    /// The `kvllama` commands of a shell's line, without redirections.
+    fn commands(line: &str) -> Vec<Vec<String>> {
+        let words: Vec<String> = shlex::split(line).unwrap_or_default();
+        let parts = words.split(|word| ["|", "&&", "||", "&"].contains(&word.as_str()) || word.ends_with(';'));
+        let commands = parts.filter_map(|part| {
+            let start = part.iter().position(|word| !word.contains('=') || word.starts_with('-'))?;
+            let part = &part[start..];
+            let part = match part.iter().position(|word| word == "--") {
+                Some(at) if part[0] == "cargo" && part.get(1)? == "run" => &part[at..],
+                _ if part[0] == "kvllama" || part[0].ends_with("/kvllama") => part,
+                _ => return None,
+            };
+            let end = part.iter().position(|word| word.starts_with(['>', '<']) || word == "2>&1").unwrap_or(part.len());
+            let is_pattern = |word: &String| word == "..." || word.contains('$');
+            (!part[..end].iter().any(is_pattern)).then(|| part[..end].to_vec())
+        });
+        commands.collect()
+    }
+
+    #[test]
+    fn every_command_of_the_documentation_is_understood() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+        let others =
+            ["README.md", "data/README.md", "models/README.md", "results/README.md"].map(|name| root.join(name));
+        let mut n = 0;
+        for path in docs.chain(others).filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            for command in command_lines(&text).iter().flat_map(|line| commands(line)) {
+                n += 1;
+                if let Err(error) = Cli::try_parse_from(&command) {
+                    assert!(!error.use_stderr(), "{}: {command:?}: {error}", path.display());
+                }
+            }
+        }
+        assert!(n > 40, "{n} commands were found");
+    }
 }

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{print, print_json};
 use crate::Result;
+use crate::condition::{PUBLISHED, Published};
 use crate::evict::{Family, POLICIES, Parameter, PolicySpec, WRAPPERS, Wrapper, own_policies};
 
 /// List the eviction policies and wrappers: what they keep, what they look at, the paper.
@@ -62,6 +63,21 @@ pub(super) fn execute(args: Args) -> Result<()> {
     for (owner, Parameter { name, default, range, about }) in parameters {
         let range = format!("{} to {}", range.start(), range.end());
         text.push_str(&format!("{owner:<19} {name:<10} [default: {default}, {range}] {about}\n"));
+    }
+    let published: Vec<_> = PUBLISHED
+        .iter()
+        .filter(|published| {
+            let named = policies.iter().any(|policy| policy.family.name == published.name);
+            named || wrappers.iter().any(|wrapper| wrapper.name == published.name)
+        })
+        .collect();
+    if !published.is_empty() {
+        text.push_str("\nwith --as-published\n");
+    }
+    for Published { name, parameters, granularity, positions, source } in published {
+        let parameters: Vec<_> = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let modes = format!("--granularity {granularity} --positions {positions}");
+        text.push_str(&format!("{name:<19} {:<29} {modes} ({source})\n", parameters.join(",")));
     }
     print(&text)
 }

@@ -10,7 +10,7 @@ use super::{interrupt, print, print_json, prompt_view};
 use crate::condition::{AxisArgs, Condition, Grid, Positions};
 use crate::engine::{Forced, Forgetting, Reader};
 use crate::evict::{HeadKeeps, KeepSet, Scores, TrialSeed, parse_ranges};
-use crate::exp::{Demands, Sights, forgetting, read_before, replay_cells, roll};
+use crate::exp::{self, Demands, Sights, forgetting, read_before, replay_cells, roll};
 use crate::llama::{ContextSettings, Model, Prompt, Sampler, Token, Turn};
 use crate::own;
 use crate::span::{Span, labels};
@@ -37,8 +37,17 @@ pub(super) struct Args {
     tokens: Option<Vec<Token>>,
 
     /// A system turn before the prompt.
-    #[arg(long, help_heading = "Prompt", value_name = "TEXT", conflicts_with = "raw")]
+    #[arg(long, help_heading = "Prompt", value_name = "TEXT", conflicts_with_all = ["raw", "example"])]
     system: Option<String>,
+
+    /// The prompt of the example with this id, as `kvllama exp` reads it; with the options of a condition and the `seed` of
+    /// a row it repeats that trial. The report's page shows the command.
+    #[arg(long, help_heading = "Prompt", value_name = "ID", conflicts_with_all = ["prompt", "prompt_file", "tokens"])]
+    example: Option<String>,
+
+    /// The data set of --example: a bundled set or a JSONL file [default: demo for the embedded model, else multi].
+    #[arg(long, help_heading = "Prompt", value_name = "NAME|PATH", requires = "example")]
+    data: Option<String>,
 
     /// Take the prompt as it is: the same as --chat-template raw.
     #[arg(long, help_heading = "Prompt", conflicts_with = "chat_template")]
@@ -96,6 +105,7 @@ const EXCLUDED_BY_RANGES: [&str; 9] =
 const EXAMPLES: &str = "\
 Examples:
   kvllama probe --prompt 'Tell me about the owl for my old uncle. No commas are allowed.' --ratio 0.5
+  kvllama probe --example demo-001 --policy streaming --ratio 0.5
   kvllama probe --prompt-file p.txt --policy streaming --keep-first 4 --keep-last 60 --positions compact
   kvllama probe --tokens 2,105,2364 --evict 1..2 --continue 9,10 --logits out.npy --json";
 
@@ -258,12 +268,17 @@ impl Args {
         if let Some(tokens) = &self.tokens {
             return Prompt::from_tokens(model, tokens.clone());
         }
+        if let Some(id) = &self.example {
+            return exp::prompt_of(model, &self.engine.example(self.data.as_deref(), id)?);
+        }
         let text = match (&self.prompt, &self.prompt_file) {
             (Some(text), _) => text.clone(),
             (None, Some(path)) => std::fs::read_to_string(path)
                 .map_err(|error| Error::input(format!("cannot read the prompt {}: {error}", path.display())))?,
             (None, None) => {
-                return Err(Error::input("give a prompt: --prompt TEXT, --prompt-file FILE or --tokens IDS"));
+                return Err(Error::input(
+                    "give a prompt: --prompt TEXT, --prompt-file FILE, --tokens IDS or --example ID",
+                ));
             }
         };
         if text.trim().is_empty() {

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{print, print_json};
+use super::{interrupt, print, print_json};
+use crate::live::{self, Server, Watched};
 use crate::report::{self, Run, analyze, bibtex, csv, figures, html, methods, terminal};
 use crate::{Error, Result};
 
@@ -46,6 +47,20 @@ pub(super) struct Args {
     /// after the paragraph if both are given. Writes no file but the figures asked for.
     #[arg(long, conflicts_with = "json")]
     bibtex: bool,
+
+    /// Follow a run while it goes on: serve a page on 127.0.0.1 that shows curves, the time to go and the last answers, until
+    /// every planned trial has its row. Shards of a run are shown together. `--level`, `--seed` and files belong to
+    /// the report alone.
+    #[arg(long, conflicts_with_all = ["json", "methods", "bibtex", "figures", "out"])]
+    watch: bool,
+
+    /// The port of --watch; 0 takes a free one.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "watch")]
+    port: u16,
+
+    /// Open the page in the browser.
+    #[arg(long, conflicts_with_all = ["json", "methods", "bibtex"])]
+    open: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -53,6 +68,7 @@ Examples:
   kvllama report results/curve
   kvllama report results/curve --figures paper/figures
   kvllama report results/q4 results/q8             two quantizations on their common examples
+  kvllama report results/curve --watch --open      while the run goes on
   kvllama report results/curve --methods           what was done, in words
   kvllama report results/curve --bibtex > kv.bib   the papers to cite";
 
@@ -62,6 +78,9 @@ pub(super) fn execute(args: Args) -> Result<()> {
             "--level is {}; it is the confidence of the intervals in percent, from 50 to below 100",
             args.level
         )));
+    }
+    if args.watch {
+        return watch(&args);
     }
     let runs = report::load(&args.directories)?;
     let analysis = analyze(&runs, args.level / 100.0, args.seed);
@@ -93,7 +112,43 @@ pub(super) fn execute(args: Args) -> Result<()> {
     if let (Some(files), Some(directory)) = (drawn, &args.figures) {
         text.push_str(&format!("figures: {} files in {}\n", files.len(), directory.display()));
     }
-    print(&text)
+    print(&text)?;
+    if args.open {
+        open(&page.display().to_string());
+    }
+    Ok(())
+}
+
+/// Serves the live page until the run ends or Ctrl-C.
+fn watch(args: &Args) -> Result<()> {
+    let mut watched = Watched::new(&args.directories)?;
+    let server = Server::new(args.port)?;
+    interrupt::install()?;
+    print(&format!("watch: {}\n", server.address()))?;
+    if args.open {
+        open(&server.address());
+    }
+    let state = live::serve(&server, &mut watched, |watched| tracing::info!("{}", watched.sums().line()))?;
+    print(&format!("{state}: {}\n", watched.sums().line()))
+}
+
+/// Opens a file or an address in the browser; without a browser, the message names what to open.
+fn open(what: &str) {
+    let (program, before): (&str, &[&str]) = match std::env::consts::OS {
+        "macos" => ("open", &[]),
+        "windows" => ("cmd", &["/C", "start", ""]),
+        _ => ("xdg-open", &[]),
+    };
+    let started = std::process::Command::new(program)
+        .args(before)
+        .arg(what)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn();
+    if let Err(error) = started {
+        tracing::warn!("cannot start a browser with {program} ({error}); open {what} yourself");
+    }
 }
 
 /// The run's own directory; for several runs a directory beside the first, named after all of them.

@@ -114,6 +114,14 @@ impl Axis for Budget {
     fn check(&self, condition: &Condition) -> Result<()> {
         let Some(rolling) = self.rolling() else { return Ok(()) };
         condition.check_cut_again("--rolling")?;
+        if let (true, Some(keep)) = (condition.policy.policy().moves(), condition.sinks()) {
+            let half = rolling.budget.saturating_sub(keep) / 2;
+            return Err(Error::input(format!(
+                "`{condition}`: with --rolling, context-shift is streaming that evicts half at once; write --policy \
+                 streaming:sinks={keep} --rolling {} --every {half} --positions compact",
+                rolling.budget
+            )));
+        }
         if condition.memory != Default::default() {
             return Err(Error::input("--rolling goes with --memory kv alone"));
         }
@@ -156,6 +164,21 @@ impl Axis for Budget {
             text(rolling.map(|rolling| rolling.budget)),
             text(rolling.map(|rolling| rolling.every)),
         ]
+    }
+
+    fn options(&self, _condition: &Condition) -> Vec<String> {
+        let option = |name: &str, value: String| [name.to_owned(), value];
+        let number = |name: &str, value: usize| option(name, value.to_string());
+        match *self {
+            Budget::All => Vec::new(),
+            Budget::Ratio(ratio) => option("--ratio", ratio.to_string()).to_vec(),
+            Budget::Window { keep_first, keep_last } => {
+                [number("--keep-first", keep_first), number("--keep-last", keep_last)].concat()
+            }
+            Budget::Rolling(RollingBudget { budget, every }) => {
+                [number("--rolling", budget), number("--every", every)].concat()
+            }
+        }
     }
 
     fn suffix(&self, _condition: &Condition) -> Option<String> {

@@ -39,11 +39,19 @@ impl Axis for Fair {
 
     fn check(&self, condition: &Condition) -> Result<()> {
         match condition.budget {
+            _ if self.0 && condition.policy.policy().moves() => Err(Error::input(format!(
+                "--fair shares out a budget, and {} keeps the first and the most recent positions only; leave one of them out",
+                condition.policy
+            ))),
             Budget::Window { .. } if self.0 => {
                 Err(Error::input("--fair shares out a --ratio; it does not go with --keep-last"))
             }
             _ => Ok(()),
         }
+    }
+
+    fn options(&self, _condition: &Condition) -> Vec<String> {
+        self.0.then(|| "--fair".to_owned()).into_iter().collect()
     }
 
     fn suffix(&self, _condition: &Condition) -> Option<String> {

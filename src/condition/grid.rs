@@ -140,6 +140,82 @@ mod tests {
     }
 
     #[test]
+    fn the_options_of_a_condition_give_it_again() {
+        for grid in [
+            "--policy random,streaming --ratio 0.5 --block 8 --positions keep,compact --memory kv,text --protect bos,sink:4",
+            "--policy streaming --keep-first 100 --keep-last 50 --scope system",
+            "--policy snapkv:window=16,sinks+random --ratio 0.5 --granularity token,head --layers global --fair \
+             --aggregate rank-mean",
+            "--policy random,streaming,h2o --rolling 64",
+            "--ratio 0.5 --kv-type f16,q8_0/q4_0",
+            "--policy forget:instruction,forget:filler --memory kv,text",
+            "--policy streaming,snapkv:kernel=9,h2o --ratio 0.5 --as-published=no,yes",
+            "--policy context-shift:keep=8,discard=16 --ratio 0.5",
+        ] {
+            for condition in Grid::parse(grid).unwrap().conditions().unwrap() {
+                let options = condition.options().join(" ");
+                let again = Grid { baseline: false, ..Grid::parse(&options).unwrap() }.conditions();
+                assert_eq!(again.unwrap(), [condition], "{options}");
+            }
+        }
+    }
+
+    #[test]
+    fn as_published_sets_modes_and_parameters_and_is_never_compared_with_the_defaults() {
+        let options = "--policy streaming,snapkv:kernel=9,adakv+snapkv,random --ratio 0.5 --as-published=no,yes";
+        assert!(refused(options).contains("--granularity head"), "adakv cannot run with the defaults");
+        let options = "--policy streaming,snapkv:kernel=9,h2o,random --ratio 0.5 --as-published=no,yes";
+        assert_eq!(
+            names(options)[1..],
+            [
+                "streaming@0.5",
+                "streaming@0.5/compact/as-published",
+                "snapkv:kernel=9@0.5",
+                "snapkv:window=32,kernel=9,maxpool=1@0.5/head/as-published",
+                "h2o@0.5",
+                "h2o:recent=50,sums=1@0.5/head/as-published",
+                "random@0.5"
+            ]
+        );
+        assert_eq!(
+            names("--policy pyramidkv+snapkv,sinks+tova --ratio 0.5 --as-published")[1..],
+            ["pyramidkv+snapkv:window=8,kernel=7,maxpool=1@0.5/head/as-published", "sinks+tova@0.5/layer/as-published"]
+        );
+        let conditions = Grid::parse(options).unwrap().conditions().unwrap();
+        let only = |a: usize, b: usize| conditions[a].only_difference(&conditions[b]).map(|axis| axis.name);
+        assert_eq!((only(2, 4), only(4, 6)), (Some("policy"), Some("policy")));
+        assert_eq!((only(1, 2), only(3, 4), only(1, 4), only(2, 7)), (None, None, None, None));
+        for (options, part) in [
+            ("--policy knorm --ratio 0.5 --as-published", "of knorm ran it is not recorded"),
+            ("--policy random --ratio 0.5 --as-published", "changes nothing here"),
+            ("--policy snapkv --ratio 0.5 --as-published --memory text", "--memory kv alone"),
+        ] {
+            assert!(refused(options).contains(part), "{options}: {}", refused(options));
+        }
+    }
+
+    #[test]
+    fn a_context_shift_always_moves_survivors() {
+        assert_eq!(
+            names("--policy context-shift:keep=8,discard=16,context-shift --ratio 0.5 --positions keep,compact")[1..],
+            ["context-shift:keep=8,discard=16@0.5/compact", "context-shift@0.5/compact"]
+        );
+        assert_eq!(
+            names("--policy context-shift --keep-first 8 --ratio 0.5")[1..],
+            ["context-shift:keep=8@0.5/compact"]
+        );
+        assert_eq!(names("--policy context-shift --keep-first 8 --keep-last 24")[1..], ["context-shift@8+24/compact"]);
+        for (options, part) in [
+            ("--rolling 100", "streaming:sinks=4 --rolling 100 --every 48 --positions compact"),
+            ("--ratio 0.5 --fair", "leave one of them out"),
+            ("--ratio 0.5 --granularity head", "--positions keep"),
+        ] {
+            let said = refused(&format!("--policy context-shift {options}"));
+            assert!(said.contains(part), "{options}: {said}");
+        }
+    }
+
+    #[test]
     fn a_rolling_budget_is_a_budget() {
         assert_eq!(
             names("--policy random,streaming,h2o --rolling 64")[1..],

@@ -15,6 +15,7 @@
 //! ```
 
 mod aggregate;
+mod as_published;
 mod block;
 mod budget;
 mod fair;
@@ -29,6 +30,7 @@ mod positions;
 mod protect;
 mod scope;
 
+pub use as_published::{AsPublished, PUBLISHED, Published};
 pub use block::Block;
 pub use fair::Fair;
 pub use grid::Grid;
@@ -96,6 +98,14 @@ pub trait Axis:
         vec![self.to_string()]
     }
 
+    /// The options that give a condition this value; none for the default.
+    fn options(&self, _condition: &Condition) -> Vec<String> {
+        match *self == Self::default() {
+            true => Vec::new(),
+            false => vec![format!("--{}={self}", Self::NAME.replace('_', "-"))],
+        }
+    }
+
     /// Its part of the condition's name; `None` for the default.
     fn suffix(&self, _condition: &Condition) -> Option<String> {
         (*self != Self::default()).then(|| format!("/{}={self}", Self::NAME))
@@ -158,6 +168,21 @@ macro_rules! axes {
                 let mut cells = Vec::new();
                 $(cells.extend(self.$field.cells(self));)+
                 cells
+            }
+
+            /// The options of `kvllama probe` and `kvllama exp` that give this condition.
+            ///
+            /// ```
+            /// use kvllama::condition::Condition;
+            ///
+            /// let condition = Condition { policy: "snapkv".parse()?, budget: "0.5".parse()?, ..Condition::default() };
+            /// assert_eq!(condition.options(), ["--policy", "snapkv", "--ratio", "0.5"]);
+            /// # Ok::<(), kvllama::Error>(())
+            /// ```
+            pub fn options(&self) -> Vec<String> {
+                let mut options = Vec::new();
+                $(options.extend(self.$field.options(self));)+
+                options
             }
 
             /// The part of the name that comes from each axis.
@@ -264,6 +289,8 @@ axes! {
     protect: Protect,
     /// Element types of keys and values.
     kv_type: KvTypes,
+    /// Whether the policy runs as its paper ran it.
+    as_published: AsPublished,
 }
 
 impl Condition {
@@ -361,6 +388,10 @@ impl Condition {
         let mut found = self.differences(other);
         if found.first().is_some_and(|first| first.name == PolicySpec::NAME) {
             found.retain(|axis| !axis.of_policy);
+            if self.as_published == AsPublished::Yes && other.as_published == AsPublished::Yes {
+                // Each paper has its own; they belong to the policy.
+                found.retain(|axis| ![Granularity::NAME, Positions::NAME].contains(&axis.name));
+            }
         }
         match found.as_slice() {
             [only] if only.compared => Some(only),

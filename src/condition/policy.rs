@@ -45,6 +45,10 @@ impl Axis for PolicySpec {
         Ok(())
     }
 
+    fn options(&self, _condition: &Condition) -> Vec<String> {
+        vec!["--policy".to_owned(), self.to_string()]
+    }
+
     /// The name of a condition starts with its policy.
     fn suffix(&self, _condition: &Condition) -> Option<String> {
         Some(self.to_string())

@@ -33,6 +33,9 @@ impl Axis for Positions {
     }
 
     fn settle(condition: &mut Condition, _args: &AxisArgs) {
+        if condition.policy.policy().moves() {
+            condition.positions = Positions::Compact;
+        }
         // A prompt of what is kept alone has no gaps to close.
         if condition.memory == Memory::Text {
             condition.positions = Positions::Keep;

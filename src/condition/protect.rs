@@ -22,6 +22,10 @@ impl Axis for Protect {
         Ok(vec![args.protect.protect.clone()])
     }
 
+    fn options(&self, _condition: &Condition) -> Vec<String> {
+        if self.is_none() { Vec::new() } else { vec!["--protect".to_owned(), self.items().join(",")] }
+    }
+
     fn words(&self) -> Option<String> {
         (!self.is_none()).then(|| format!("protecting {self}"))
     }

@@ -11,6 +11,7 @@
 //! survive and count inside the budget; a budget too small for them is an error, never silently another ratio.
 
 mod budget;
+mod context_shift;
 mod fair;
 mod forget;
 mod heads;
@@ -114,10 +115,15 @@ pub trait Policy: Send + Sync {
         false
     }
 
-    /// Whether it is defined as keeping first and last positions. Its only parameter is then the number of first
+    /// Whether it is defined as keeping first and last positions. Its first parameter is then the number of first
     /// positions.
     fn is_sinks_and_window(&self) -> bool {
         self.inner().is_some_and(Policy::is_sinks_and_window)
+    }
+
+    /// Whether survivors are always moved together.
+    fn moves(&self) -> bool {
+        self.inner().is_some_and(Policy::moves)
     }
 
     /// Whether it draws from [`View::seed`], so that repeats differ.
@@ -173,6 +179,7 @@ pub trait Policy: Send + Sync {
 pub static POLICIES: &[&Family] = &[
     &none::NONE,
     &streaming::STREAMING,
+    &context_shift::CONTEXT_SHIFT,
     &random::RANDOM,
     &score::KNORM,
     &score::KEYDIFF,

@@ -56,7 +56,7 @@ type Wrapped = (&'static Wrapper, Vec<usize>);
 ///
 /// let spec: PolicySpec = "snapkv:kernel=7,window=64".parse()?;
 /// assert_eq!(spec.to_string(), "snapkv:kernel=7");
-/// assert_eq!(spec.resolved(), "snapkv:window=64,kernel=7");
+/// assert_eq!(spec.resolved(), "snapkv:window=64,kernel=7,maxpool=0");
 /// # Ok::<(), kvllama::Error>(())
 /// ```
 #[derive(Clone)]
@@ -218,6 +218,22 @@ impl PolicySpec {
             None => values[0] = sinks,
         }
         PolicySpec { wrappers, values, ..self.clone() }.made()
+    }
+
+    /// The same policy with other values for parameters that have their defaults; those it does not have are left out.
+    #[must_use]
+    pub fn with_defaults(&self, values: &[(&str, usize)]) -> Self {
+        let mut policy = self.clone();
+        let wrapped = policy.wrappers.iter_mut().map(|(wrapper, values)| (wrapper.parameters, values));
+        let all = wrapped.chain([(policy.family.parameters, &mut policy.values)]);
+        for (parameter, value) in all.flat_map(|(parameters, values)| parameters.iter().zip(values)) {
+            if let Some((_, other)) =
+                values.iter().find(|(name, _)| *name == parameter.name && !is_set(parameter, *value))
+            {
+                *value = *other;
+            }
+        }
+        policy.made()
     }
 
     /// The name with every parameter, defaults included, as a manifest stores it.
@@ -494,7 +510,7 @@ mod tests {
             ]
         );
         let spec: PolicySpec = "sinks+snapkv:window=8".parse().unwrap();
-        assert_eq!(spec.resolved(), "sinks+snapkv:sinks=4,window=8,kernel=5");
+        assert_eq!(spec.resolved(), "sinks+snapkv:sinks=4,window=8,kernel=5,maxpool=0");
         assert_eq!(spec.resolved().parse::<PolicySpec>().unwrap(), spec);
         assert_eq!(spec.with_sinks(2).to_string(), "sinks+snapkv:sinks=2,window=8");
         assert_eq!("random".parse::<PolicySpec>().unwrap().with_sinks(2).to_string(), "random");

@@ -1,27 +1,69 @@
 //! `h2o`: keeps heavy hitters, the positions with the most attention (Zhang et al. 2023, arXiv 2306.14048).
 
-use super::{Family, Heads, Layer, Lowest, Needs, Score};
+use super::{Family, Heads, Layer, Needs, Parameter, Policy, Score, View, lowest};
 
-/// Attention weights summed over all queries, divided by the number of queries that can see the position.
-pub struct H2o;
+/// Attention weights of all queries.
+pub struct Attended {
+    /// Whether weights are only summed. Otherwise the sum is divided by the number of queries that can see the position.
+    pub sums: bool,
+}
 
-/// The name and summary of `h2o`.
+/// Keeps the heavy hitters and the last positions.
+struct H2o {
+    /// Percentage of the budget that goes to the last positions, whatever their scores.
+    recent: usize,
+    attended: Attended,
+}
+
+/// The name, summary and parameters of `h2o`.
 pub(in crate::evict) static H2O: Family = Family {
     name: "h2o",
     title: "H2O",
     summary: "heavy hitters: the mean attention of all queries that saw the position",
     paper: Some("2306.14048"),
-    parameters: &[],
-    make: |_| Box::new(Lowest(H2o)),
+    parameters: &[
+        Parameter {
+            name: "recent",
+            default: 0,
+            range: 0..=100,
+            about: "percentage of the budget that goes to the last positions; 50 in the paper",
+        },
+        Parameter {
+            name: "sums",
+            default: 0,
+            range: 0..=1,
+            about: "1: attention is summed over queries, as in the paper; 0: its mean",
+        },
+    ],
+    make: |values| Box::new(H2o { recent: values[0], attended: Attended { sums: values[1] == 1 } }),
 };
 
-impl Score for H2o {
+impl Policy for H2o {
+    fn score(&self) -> Option<&dyn Score> {
+        Some(&self.attended)
+    }
+
+    fn reserve(&self, view: &View, protected: &mut [bool]) -> bool {
+        let candidates = view.candidates.clone();
+        let survivors =
+            view.survivors.unwrap_or_else(|| view.budget.survivors(candidates.len() + view.gone).min(candidates.len()));
+        protected[candidates.end - survivors * self.recent / 100..candidates.end].fill(true);
+        false
+    }
+
+    fn choose(&self, view: &View, n_evict: usize) -> Vec<usize> {
+        lowest(view, n_evict)
+    }
+}
+
+impl Score for Attended {
     fn needs(&self, _len: usize) -> Needs {
         Needs::attention(0)
     }
 
     fn score(&self, layer: &Layer) -> Heads {
-        let head = |sums: &&[f64]| sums.iter().enumerate().map(|(at, sum)| sum / layer.seen_by(at) as f64).collect();
+        let seen_by = |at| if self.sums { 1.0 } else { layer.seen_by(at) as f64 };
+        let head = |sums: &&[f64]| sums.iter().enumerate().map(|(at, sum)| sum / seen_by(at)).collect();
         layer.attention_from(0).iter().map(head).collect()
     }
 }

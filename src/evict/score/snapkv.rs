@@ -6,13 +6,27 @@ use super::{Family, Heads, Layer, Lowest, Needs, Parameter, Score, keep_last};
 pub struct SnapKv {
     /// Queries of the observation window. For a prompt shorter than twice this number, the window is half the prompt.
     pub window: usize,
-    /// Width of the average pooling.
+    /// Width of the pooling.
     pub kernel: usize,
+    /// Whether a position gets the largest value of its neighbours instead of their mean.
+    pub maxpool: bool,
 }
 
 impl SnapKv {
     fn window(&self, len: usize) -> usize {
         self.window.min(len / 2)
+    }
+
+    /// Pooling over neighbours. The mean has zero padding and always divides by the full kernel width.
+    fn pooled(&self, values: &[f64], at: usize) -> f64 {
+        let start = at.saturating_sub(self.kernel / 2);
+        let end = (at + self.kernel.div_ceil(2)).min(values.len());
+        let neighbours = values[start..end].iter();
+        if self.maxpool {
+            neighbours.copied().fold(0.0, f64::max)
+        } else {
+            neighbours.sum::<f64>() / self.kernel as f64
+        }
     }
 }
 
@@ -29,9 +43,15 @@ pub(in crate::evict) static SNAPKV: Family = Family {
             range: 1..=65_536,
             about: "queries of the observation window; at most half the prompt",
         },
-        Parameter { name: "kernel", default: 5, range: 1..=1_023, about: "width of the average pooling" },
+        Parameter { name: "kernel", default: 5, range: 1..=1_023, about: "width of the pooling" },
+        Parameter {
+            name: "maxpool",
+            default: 0,
+            range: 0..=1,
+            about: "1: the largest of the neighbours, as in the paper's runs; 0: their mean",
+        },
     ],
-    make: |values| Box::new(Lowest(SnapKv { window: values[0], kernel: values[1] })),
+    make: |values| Box::new(Lowest(SnapKv { window: values[0], kernel: values[1], maxpool: values[2] == 1 })),
 };
 
 impl Score for SnapKv {
@@ -44,7 +64,7 @@ impl Score for SnapKv {
         let before = layer.len - window;
         let head = |sums: &&[f64]| {
             let mean: Vec<f64> = sums[..before].iter().map(|sum| sum / window.max(1) as f64).collect();
-            let mut scores: Vec<f64> = (0..before).map(|at| pooled(&mean, at, self.kernel)).collect();
+            let mut scores: Vec<f64> = (0..before).map(|at| self.pooled(&mean, at)).collect();
             scores.resize(layer.len, 0.0);
             scores
         };
@@ -52,11 +72,4 @@ impl Score for SnapKv {
         keep_last(&mut heads, window);
         heads
     }
-}
-
-/// Average pooling with zero padding; always divides by the full kernel width.
-fn pooled(values: &[f64], at: usize, kernel: usize) -> f64 {
-    let start = at.saturating_sub(kernel / 2);
-    let end = (at + kernel.div_ceil(2)).min(values.len());
-    values[start..end].iter().sum::<f64>() / kernel as f64
 }

@@ -1,7 +1,7 @@
 //! Formulas on cases small enough to compute by hand. tests/scores.rs compares the whole chain, including the tap that
 //! reads the tensors, with an independent implementation.
 
-use super::h2o::H2o;
+use super::h2o::Attended;
 use super::keydiff::KeyDiff;
 use super::knorm::KNorm;
 use super::lagkv::LagKv;
@@ -47,13 +47,18 @@ fn keys_are_scored_by_norm_and_by_direction() {
 fn attention_is_summed_normalized_and_pooled() {
     let sums: Vec<f64> = vec![3.0, 1.0, 0.5, 0.25, 0.2, 0.1];
     let attention = |from| vec![Attention { from, sums: vec![&sums], maxima: Vec::new() }];
-    close(&H2o.score(&layer(&[], &[], attention(0), 6))[0], &[0.5, 0.2, 0.125, 0.25 / 3.0, 0.1, 0.1]);
+    close(
+        &Attended { sums: false }.score(&layer(&[], &[], attention(0), 6))[0],
+        &[0.5, 0.2, 0.125, 0.25 / 3.0, 0.1, 0.1],
+    );
     let local = Layer { window: Some(2), ..layer(&[], &[], attention(0), 6) };
-    close(&H2o.score(&local)[0], &[1.5, 0.5, 0.25, 0.125, 0.1, 0.1]);
+    close(&Attended { sums: false }.score(&local)[0], &[1.5, 0.5, 0.25, 0.125, 0.1, 0.1]);
+    let six = layer(&[], &[], attention(0), 6);
+    close(&Attended { sums: true }.score(&six)[0], six.attention_from(0)[0]);
     close(&Tova.score(&layer(&[], &[], attention(5), 6))[0], &[3.0, 1.0, 0.5, 0.25, 0.2, 4.0]);
     // A window of half the prompt: three queries.
     close(
-        &SnapKv { window: 64, kernel: 5 }.score(&layer(&[], &[], attention(3), 6))[0],
+        &SnapKv { window: 64, kernel: 5, maxpool: false }.score(&layer(&[], &[], attention(3), 6))[0],
         &[0.3, 0.3, 0.3, 1.3, 1.3, 1.3],
     );
 }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::json;
 
+use super::probe;
 use crate::data::Instruction;
 use crate::evict::parse_ranges;
 use crate::exp::{InstructionRow, PromptRow};
@@ -27,7 +28,10 @@ pub fn index(table: &Table, analysis: &Analysis, shown: usize) -> String {
                 1 => condition.name.clone(),
                 _ => format!("{}:{}", analysis.runs[condition.run].name, condition.name),
             };
-            json!({"words": condition.words, "key": key, "run": condition.run})
+            json!({
+                "words": condition.words, "key": key, "run": condition.run,
+                "options": probe::of_condition(&condition.condition),
+            })
         })
         .collect();
     let examples: Vec<_> = table
@@ -50,6 +54,7 @@ pub fn index(table: &Table, analysis: &Analysis, shown: usize) -> String {
     script_json(&json!({
         "conditions": conditions, "examples": examples, "repeats": repeats.unwrap_or(1),
         "against": against, "condition": condition,
+        "probes": table.runs.iter().map(|run| probe::of_run(&run.manifest)).collect::<Vec<_>>(),
     }))
 }
 
@@ -177,8 +182,12 @@ type VerdictCells =
 struct Shown {
     condition: usize,
     repeat: u32,
+    seed: u64,
     response: usize,
     score: Option<f64>,
+    /// KL divergence from the full cache per token, if it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kl: Option<f64>,
     stop: String,
     tokens: usize,
     /// Lengths of runs of positions: kept, evicted, kept, ...
@@ -206,6 +215,8 @@ impl Shown {
         Ok(Shown {
             condition,
             repeat: row.repeat,
+            seed: row.seed,
+            kl: row.kl_mean,
             score: row.mean_score.map(rounded),
             stop: row.stop_reason.clone(),
             tokens: row.n_generated,

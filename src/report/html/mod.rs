@@ -4,6 +4,7 @@
 //! without a single `<`, and the content security policy runs our own script only.
 
 mod data;
+mod probe;
 mod prose;
 mod tables;
 
@@ -33,12 +34,20 @@ const SCRIPT: &str = include_str!("page.js");
 /// # Errors
 /// If the file cannot be written, or a row's evicted ranges cannot be read.
 pub fn write(runs: &[Run], analysis: &Analysis, path: &Path) -> Result<()> {
+    crate::files::write_atomically(path, page(runs, analysis)?.as_bytes())
+}
+
+/// The page.
+///
+/// # Errors
+/// If a row's evicted ranges cannot be read.
+pub fn page(runs: &[Run], analysis: &Analysis) -> Result<String> {
     let table = Table::new(runs);
     let (examples, shown) = data::examples(&table, MOST)?;
     let mut page = frame(runs, &table, analysis, shown)?;
     page.push_str(&examples);
     page.push_str(&format!("<script>{SCRIPT}</script>\n</body>\n</html>\n"));
-    crate::files::write_atomically(path, page.as_bytes())
+    Ok(page)
 }
 
 /// A figure in the page.

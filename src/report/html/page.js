@@ -160,6 +160,10 @@
     return evicted;
   };
 
+  // In prompts of more tokens than LONG, evicted runs of more than FOLDED are folded.
+  const LONG = 400;
+  const FOLDED = 24;
+
   const promptView = (data, trial) => {
     const box = byId('prompt');
     const prompt = data.prompts[conditions[state.condition].run];
@@ -199,11 +203,16 @@
           end += 1;
         }
         if (evicted[at]) text = text.replaceAll('\n', '↵\n');
-        into.append(make(evicted[at] ? 'del' : 'span', { class: template[at] ? 'template' : null }, text));
+        const part = make(evicted[at] ? 'del' : 'span', { class: template[at] ? 'template' : null }, text);
+        const fold = evicted[at] && number < 0 && pieces.length > LONG && end - at > FOLDED;
+        into.append(fold ? make('details', { class: 'fold' }, make('summary', {}, `${end - at} tokens evicted`), part) : part);
         at = end;
       }
     }
     box.replaceChildren(fragment);
+    // A long prompt opens at its first instruction.
+    const first = pieces.length > LONG && box.querySelector('.instruction');
+    box.scrollTop = first ? first.getBoundingClientRect().top - box.getBoundingClientRect().top - 48 : 0;
     const lost = evicted.reduce((sum, one) => sum + one, 0);
     byId('legend').textContent = `${lost} of ${pieces.length} tokens evicted: struck out. Instructions are outlined, with the part of them that survived.`;
   };
@@ -237,6 +246,7 @@
     if (trial) {
       text = data.strings[trial.response];
       facts.push(`score ${number(trial.score)}`, `${trial.tokens} tokens`);
+      if (trial.kl !== undefined) facts.push(`KL ${trial.kl.toFixed(3)} per token`);
       if (trial.stop === 'length') facts.push('cut off at the limit');
       if (note) facts.push(note);
     }
@@ -296,6 +306,31 @@
       make('tbody', {}, ...rows));
   };
 
+  // The command that repeats a trial, as a shell takes it.
+  const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
+  const rangesOf = (trial) => {
+    const ranges = [];
+    let at = 0;
+    trial.runs.forEach((run, turn) => {
+      if (turn % 2) ranges.push(`${at}..${at + run}`);
+      at += run;
+    });
+    return ranges.join(',');
+  };
+  const probe = (id, trial) => {
+    const { run, options } = conditions[trial.condition];
+    const eviction = options || ['--evict', rangesOf(trial)];
+    return ['kvllama', 'probe', ...index.probes[run], '--example', id, ...eviction, '--seed', String(trial.seed)].map(quoted).join(' ');
+  };
+  byId('copy-probe').addEventListener('click', () => {
+    const code = byId('probe-command');
+    const say = (text) => { byId('copied').textContent = text; };
+    // Some viewers forbid copying; then the command is at least selected.
+    getSelection().selectAllChildren(code);
+    say('selected');
+    navigator.clipboard?.writeText(code.textContent).then(() => say('copied'), () => {});
+  });
+
   const place = () => {
     const place = new URLSearchParams({ example: index.examples[state.example][0], condition: conditions[state.condition].key, against: conditions[state.against].key });
     if (state.repeat) place.set('repeat', state.repeat);
@@ -314,6 +349,9 @@
       answer(data, state.against, before, '', after),
       answer(data, state.condition, after, same ? 'the same answer, letter by letter' : '', before));
     byId('link').href = `#${place()}`;
+    byId('probe').hidden = !after;
+    byId('probe-command').textContent = after ? probe(id, after) : '';
+    byId('copied').textContent = '';
     verdicts(data, before, after);
     steps();
   };
