@@ -98,12 +98,40 @@ fn heads_with_sets_of_their_own_free_nothing_and_have_fractional_survival() {
 fn fair_shares_leave_every_instruction_its_part() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("run");
-    exp(&out, &["--policy=streaming,snapkv", "--ratio=0.5", "--fair", "--no-baseline", "--limit=6"]);
+    let policies = "--policy=streaming,snapkv,h2o,tova";
+    let trials = exp(&out, &[policies, "--ratio=0.5", "--fair=budget,scores", "--no-baseline", "--limit=6"]);
+    let ranges = |condition: &str| -> Vec<&str> {
+        trials.values().filter(|row| row["condition"] == condition).map(|row| row["evicted_ranges"].as_str()).collect()
+    };
+    for policy in ["snapkv", "h2o", "tova"] {
+        let (budget, scores) = (ranges(&format!("{policy}@0.5/fair")), ranges(&format!("{policy}@0.5/fair=scores")));
+        assert!(budget.len() == 6 && scores.len() == 6 && budget != scores, "{policy}");
+    }
     for row in rows(&out, "instructions.csv").values() {
         let (tokens, survival): (f64, f64) = (row["n_tokens"].parse().unwrap(), row["survival"].parse().unwrap());
         // A part of the prompt misses its quota by less than one position; an instruction may be two parts.
         assert!((survival - 0.5).abs() * tokens <= 2.0, "{row:?}");
     }
+}
+
+#[test]
+fn layers_chosen_by_number_forget_alone_and_all_of_them_together_forget_all() {
+    let answer = |more: &[&str]| {
+        let found =
+            probe(&[&["--policy=knorm", "--ratio=0.5", "--flash-attn=off", "--n-predict=24"], more, &PROMPT].concat());
+        (found["tokens_out"].clone(), found["n_kept"].clone())
+    };
+    let all = answer(&[]);
+    assert_eq!(answer(&["--layers=0-5"]), all);
+    let one = answer(&["--layers=5"]);
+    assert!(one.1 == all.1 && one.0 != all.0);
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("run");
+    let trials = exp(&out, &["--policy=random", "--ratio=0.5", "--layers=each,0+5", "--limit=1", "--n-predict=2"]);
+    let mut layers: Vec<_> = trials.values().map(|row| (row["layers"].as_str(), row["freed"].as_str())).collect();
+    layers.sort_unstable();
+    let hidden = ["0", "0+5", "1", "2", "3", "4", "5"].map(|layer| (layer, "false"));
+    assert_eq!(layers, [&hidden[..], &[("all", "true")]].concat());
 }
 
 #[test]
@@ -173,6 +201,9 @@ fn what_cannot_be_had_is_refused_in_a_sentence() {
         (&["--policy=streaming", "--every=4", "--ratio=0.5"], "--every belongs to --rolling"),
         (&["--policy=streaming", "--keep-first=4", "--keep-last=4", "--fair"], "--fair shares out a --ratio"),
         (&["--policy=random", "--ratio=0.5", "--scores=s.json"], "has no scores to write"),
+        (&["--policy=random", "--ratio=0.5", "--layers=6"], "has no such layers"),
+        (&["--policy=random", "--ratio=0.5", "--layers=each"], "probe looks at one condition"),
+        (&["--policy=random", "--ratio=0.5", "--layers=1", "--flash-attn=on"], "needs flash attention off"),
     ];
     for (arguments, sentence) in cases {
         let output = run(2, &[&["probe"], &PROMPT[..], *arguments].concat());

@@ -221,10 +221,11 @@ impl SamplingArgs {
 pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     let judging = args.judge.check()?;
     let (examples, data) = args.examples()?;
-    let settings = args.settings(&examples)?;
+    let mut settings = args.settings(&examples)?;
     // What is known without the weights is checked first.
     let dry = args.engine.load(true)?;
     dry.template()?;
+    settings.conditions = exp::each_layer(settings.conditions, &dry);
     let mut plan = Plan::new(settings, examples, &dry, args.engine.ctx)?;
     if args.stop_when.is_some() {
         stop::compared(&plan)?;

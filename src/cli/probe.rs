@@ -9,7 +9,7 @@ use super::exp::SamplingArgs;
 use super::{interrupt, print, print_json, prompt_view};
 use crate::condition::{AxisArgs, Condition, Grid, Positions};
 use crate::engine::{Forced, Forgetting, Reader};
-use crate::evict::{HeadKeeps, KeepSet, Scores, TrialSeed, parse_ranges};
+use crate::evict::{HeadKeeps, KeepSet, Layers, Scores, TrialSeed, parse_ranges};
 use crate::exp::{self, Demands, Sights, forgetting, read_before, replay_cells, roll};
 use crate::llama::{ContextSettings, Model, Prompt, Sampler, Token, Turn};
 use crate::own;
@@ -251,6 +251,11 @@ impl Args {
     fn condition(&self) -> Result<Condition> {
         let mut conditions = Grid { axes: self.axes.clone(), baseline: false }.conditions()?;
         own::open(&mut conditions)?;
+        if conditions.iter().any(|condition| condition.layers == Layers::Each) {
+            return Err(Error::input(
+                "probe looks at one condition, and --layers each makes one for each layer; name one of them",
+            ));
+        }
         match <[Condition; 1]>::try_from(conditions) {
             Ok([condition]) => Ok(condition),
             Err(several) => Err(Error::input(format!(
@@ -315,7 +320,7 @@ fn kept_by_head(heads: &HeadKeeps) -> Value {
 /// The content of `--scores`: higher is kept, over the positions that were read before the eviction.
 fn score_file(condition: &Condition, scores: &Scores, model: &Model) -> Value {
     let forgetful: Vec<_> =
-        model.kv_layers().into_iter().filter(|layer| condition.layers.include(layer.local)).collect();
+        model.kv_layers().into_iter().filter(|layer| condition.layers.include(layer.index, layer.local)).collect();
     let aggregate = scores.aggregate(condition.aggregate, |index| forgetful.iter().any(|layer| layer.index == index));
     let per_head = scores.layers.iter().map(|(layer, heads)| (layer.to_string(), json!(heads)));
     json!({"policy": condition.policy.to_string(), "aggregate": aggregate, "per_head": per_head.collect::<Map<_, _>>()})

@@ -4,7 +4,7 @@
 //! they have other windows than kvpress, whose defaults are ours. The two are different claims: the condition's name says
 //! which was run, and they are never compared with each other.
 
-use super::{Axis, AxisArgs, Condition, Positions};
+use super::{Axis, AxisArgs, Condition, FairMode, Positions};
 use crate::evict::{Aggregate, Granularity, PolicySpec, words};
 use crate::{Error, Result};
 
@@ -126,6 +126,9 @@ impl Axis for AsPublished {
             return;
         };
         condition.policy = condition.policy.with_defaults(published.parameters);
+        if condition.fair.is_on() && condition.score().is_some_and(|score| score.needs_in_parts(&[]).is_some()) {
+            condition.fair.mode = FairMode::Scores; // as in the Pitfalls paper
+        }
         condition.granularity = published.granularity;
         condition.positions = published.positions;
         if published.granularity != Granularity::Token {

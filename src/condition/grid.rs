@@ -151,6 +151,7 @@ mod tests {
             "--policy forget:instruction,forget:filler --memory kv,text",
             "--policy streaming,snapkv:kernel=9,h2o --ratio 0.5 --as-published=no,yes",
             "--policy context-shift:keep=8,discard=16 --ratio 0.5",
+            "--policy h2o,random --ratio 0.5 --fair=budget,scores --fair-weight user=3,system=2 --layers all,0-5+9",
         ] {
             for condition in Grid::parse(grid).unwrap().conditions().unwrap() {
                 let options = condition.options().join(" ");
@@ -192,6 +193,53 @@ mod tests {
         ] {
             assert!(refused(options).contains(part), "{options}: {}", refused(options));
         }
+    }
+
+    #[test]
+    fn fairness_is_of_budgets_or_of_scores_and_may_be_weighted() {
+        assert_eq!(
+            names("--policy snapkv,random --ratio 0.5 --fair=no,budget,scores --fair-weight system=2,user=1")[1..],
+            [
+                "snapkv@0.5",
+                "snapkv@0.5/fair:system=2",
+                "snapkv@0.5/fair=scores:system=2",
+                "random@0.5",
+                "random@0.5/fair:system=2"
+            ]
+        );
+        assert_eq!(
+            names("--policy tova,streaming --ratio 0.5 --fair --as-published")[1..],
+            ["tova@0.5/layer/fair=scores/as-published", "streaming@0.5/fair/compact/as-published"]
+        );
+        for (options, part) in [
+            ("--policy knorm --fair=scores", "it is for snapkv, h2o and tova"),
+            ("--policy knorm --fair-weight system=2", "give --fair too"),
+            ("--policy knorm --fair --fair-weight system=0", "`system=0` is no weight"),
+        ] {
+            let said = refused(&format!("{options} --ratio 0.5"));
+            assert!(said.contains(part), "{options}: {said}");
+        }
+        // As earlier versions wrote it.
+        let fair: Condition = serde_json::from_str(r#"{"policy":"random","budget":"0.5","fair":true}"#).unwrap();
+        assert_eq!(fair.to_string(), "random@0.5/fair");
+        let fair =
+            &Grid::parse("--policy h2o --ratio 0.5 --fair=scores --fair-weight user=3").unwrap().conditions().unwrap()
+                [1];
+        let json = serde_json::to_string(fair).unwrap();
+        assert_eq!(serde_json::from_str::<Condition>(&json).unwrap(), *fair, "{json}");
+    }
+
+    #[test]
+    fn layers_are_chosen_by_kind_or_by_number() {
+        assert_eq!(
+            names("--policy knorm --ratio 0.5 --layers all,global,5+0-3,each")[1..],
+            ["knorm@0.5", "knorm@0.5/layers=global", "knorm@0.5/layers=0-3+5", "knorm@0.5/layers=each"]
+        );
+        assert!(refused("--policy knorm --ratio 0.5 --layers 3-1").contains("numbers below 256"));
+        assert!(
+            refused("--policy knorm --ratio 0.5 --layers 3 --positions compact").contains("--layers 3 lets layers")
+        );
+        assert!(refused("--policy random --rolling 64 --layers 3").contains("--layers all"));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use crate::evict::Layers;
 #[derive(Debug, Clone, clap::Args)]
 pub struct LayersArgs {
     /// Layers in which positions are evicted: `all`, or only those without (`global`) or with (`local`) a sliding
-    /// window.
+    /// window; or by number, such as 3, 0-5 or 0-5+9; or `each`: one condition a layer. In layers chosen by number
+    /// positions are hidden without freeing memory.
     #[arg(long, help_heading = "Eviction", value_name = "WHICH,..", value_delimiter = ',', default_value = "all")]
     pub layers: Vec<Layers>,
 }
@@ -23,14 +24,23 @@ impl Axis for Layers {
     }
 
     fn words(&self) -> Option<String> {
-        (*self != Self::default()).then(|| format!("{self} layers"))
+        match self {
+            Layers::All => None,
+            Layers::Only(_) => Some(format!("layers {self}")),
+            _ => Some(format!("{self} layers")),
+        }
     }
 
     fn methods(&self, _condition: &Condition) -> Option<String> {
-        let with = if *self == Layers::Local { "with" } else { "without" };
-        (*self != Self::default()).then(|| {
-            format!("Under conditions named \"{self} layers\" only the layers {with} a sliding window forgot.")
-        })
+        let forgot = match self {
+            Layers::All => return None,
+            Layers::Local => "only the layers with a sliding window forgot",
+            Layers::Global => "only the layers without a sliding window forgot",
+            _ => {
+                "only these layers (counted from 0) forgot: evicted positions were hidden from them, which frees no memory"
+            }
+        };
+        Some(format!("Under conditions named \"{}\" {forgot}.", self.words()?))
     }
 
     fn check(&self, condition: &Condition) -> Result<()> {

@@ -58,7 +58,7 @@ pub fn upgrade_row(cell: impl Fn(&str) -> Option<String>) -> Result<(Condition, 
         fields.extend(filled(axis).map(|text| (axis.to_owned(), json!(text))));
     }
     fields.insert("block".into(), json!(number("block").unwrap_or(1)));
-    fields.insert("fair".into(), json!(filled("fair").as_deref() == Some("true")));
+    fields.insert("fair".into(), json!(filled("fair").as_deref() == Some("true"))); // `budget` today
     let window = json!({"window": {"keep_first": keep_first, "keep_last": number("keep_last")}});
     match (filled("ratio"), number("rolling")) {
         (_, Some(budget)) => {

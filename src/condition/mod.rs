@@ -32,7 +32,7 @@ mod scope;
 
 pub use as_published::{AsPublished, PUBLISHED, Published};
 pub use block::Block;
-pub use fair::Fair;
+pub use fair::{Fair, FairMode};
 pub use grid::Grid;
 pub use kv_type::{KvType, KvTypes};
 pub use legacy::{upgrade, upgrade_row};
@@ -321,7 +321,7 @@ impl Condition {
 
     /// Whether the eviction frees cells of the KV cache.
     pub fn frees(&self) -> bool {
-        self.granularity == Granularity::Token
+        self.granularity == Granularity::Token && self.layers.has_cache()
     }
 
     /// Whether all layers and heads keep the same positions.
@@ -331,7 +331,7 @@ impl Condition {
 
     /// Refuses what cannot be done to one cache again and again, as `what` does it.
     pub fn check_cut_again(&self, what: &str) -> Result<()> {
-        let refused = if !(self.everywhere() && self.scope == Scope::Prompt && !self.fair.0) {
+        let refused = if !(self.everywhere() && self.scope == Scope::Prompt && !self.fair.is_on()) {
             "goes with --granularity token, --layers all and --scope prompt alone, without --fair"
         } else if self.score().is_some_and(|score| score.replay().is_some()) {
             "cannot make the model read everything a second time, as this policy does to score it"

@@ -35,7 +35,7 @@ impl Axis for PolicySpec {
     }
 
     fn check(&self, condition: &Condition) -> Result<()> {
-        let plain = condition.scope == Scope::Prompt && condition.protect.is_none() && !condition.fair.0;
+        let plain = condition.scope == Scope::Prompt && condition.protect.is_none() && !condition.fair.is_on();
         if condition.target().is_some() && !(plain && condition.frees()) {
             return Err(Error::input(format!(
                 "{self} evicts a certain part of the prompt; it goes with --granularity token, --scope prompt and \

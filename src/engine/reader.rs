@@ -248,7 +248,7 @@ impl Reader {
             }
             return Ok(scores);
         }
-        let needs = asked.iter().fold(Needs::default(), |needs, (score, _)| needs.union(&score.needs(tokens.len())));
+        let needs = asked.iter().fold(Needs::default(), |needs, (score, subject)| needs.union(&subject.needs(*score)));
         self.forget_reading();
         self.context.observe(SHARED, &needs)?;
         let prefill = self.read_shared(tokens, false);

@@ -16,6 +16,7 @@ mod fair;
 mod forget;
 mod heads;
 mod keep;
+mod layers;
 mod mode;
 mod none;
 mod own;
@@ -30,11 +31,12 @@ mod streaming;
 mod wrap;
 
 pub use budget::{Budget, DEFAULT_SINKS};
-pub use fair::segments;
+pub use fair::{Part, Weights, parts};
 pub use forget::Target;
 pub use heads::{HeadKeeps, check_layers};
 pub use keep::{KeepSet, parse_ranges, ranges_text};
-pub use mode::{Granularity, Layers};
+pub use layers::{LayerSet, Layers};
+pub use mode::Granularity;
 pub use own::{Own, OwnKind, SourceFile, own_policies};
 pub use protect::Protect;
 pub use ratio::{Ratio, parse_ratios};
@@ -75,7 +77,7 @@ pub struct View<'a> {
     /// The positions that `forget:instruction` or `forget:filler` evicts.
     pub target: &'a [usize],
     /// Parts of the candidates that each get their share of the budget; empty if there is one budget for all.
-    pub segments: &'a [Range<usize>],
+    pub parts: &'a [Part],
 }
 
 impl<'a> View<'a> {
@@ -91,7 +93,7 @@ impl<'a> View<'a> {
             gone: 0,
             scores: &[],
             target: &[],
-            segments: &[],
+            parts: &[],
         }
     }
 
@@ -201,16 +203,17 @@ pub fn evict(policy: &dyn Policy, len: usize, view: &View) -> Result<KeepSet> {
     let Some((protected, survivors)) = survivors(policy, len, view)? else { return Ok(KeepSet::all(len)) };
     let candidates = view.candidates.clone();
     let n_protected = |range: Range<usize>| range.filter(|&position| protected[position]).count();
-    let shares = if view.segments.is_empty() {
+    let shares = if view.parts.is_empty() {
         vec![(candidates, survivors)]
     } else {
-        let least: Vec<_> = view.segments.iter().map(|segment| n_protected(segment.clone())).collect();
-        std::iter::zip(view.segments.iter().cloned(), fair::shares(view.segments, &least, survivors)).collect()
+        let ranges = view.parts.iter().map(|part| part.range.clone());
+        let least: Vec<_> = ranges.clone().map(n_protected).collect();
+        std::iter::zip(ranges, fair::shares(view.parts, &least, survivors)).collect()
     };
     let mut evicted = Vec::new();
     for (candidates, survivors) in shares {
         let n_evict = candidates.len() - survivors;
-        let view = View { protected: &protected, candidates, segments: &[], ..*view };
+        let view = View { protected: &protected, candidates, parts: &[], ..*view };
         let chosen = policy.choose(&view, n_evict);
         debug_assert_eq!(chosen.len(), n_evict);
         evicted.extend(chosen);

@@ -1,4 +1,4 @@
-//! What an eviction works on: positions, layers or heads.
+//! What keeps a set of positions of its own, and words in general.
 
 /// An enum whose variants are written as fixed words in the CLI, in condition names and in the CSV.
 macro_rules! words {
@@ -50,29 +50,5 @@ words! {
         Layer = "layer",
         /// Each layer and KV head keeps its own; the others are hidden, no cell is freed.
         Head = "head",
-    }
-}
-
-words! {
-    /// Which layers forget.
-    Layers ("choice of layers") {
-        /// All of them.
-        #[default]
-        All = "all",
-        /// Those without a sliding window.
-        Global = "global",
-        /// Those with a sliding window.
-        Local = "local",
-    }
-}
-
-impl Layers {
-    /// Whether a layer is among them.
-    pub fn include(self, is_local: bool) -> bool {
-        match self {
-            Layers::All => true,
-            Layers::Global => !is_local,
-            Layers::Local => is_local,
-        }
     }
 }

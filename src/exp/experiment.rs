@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Build, DataFacts, Demands, Manifest, ModelFile, Observer, Outcome, Parallel, Plan, PromptRow, Resumed, Room,
-    Settings, Store, default_n_predict, prompt_of, rehearse, run, write_prompts,
+    Settings, Store, default_n_predict, each_layer, prompt_of, rehearse, run, write_prompts,
 };
 use crate::condition::Grid;
 use crate::data::{self, Example, bundled};
@@ -51,6 +51,7 @@ impl Experiment {
         let (examples, data) = examples_named(data)?;
         let mut settings = Settings::new(Grid::parse(conditions)?.conditions()?);
         own::open(&mut settings.conditions)?;
+        settings.conditions = each_layer(settings.conditions, &dry);
         settings.generation.n_predict = default_n_predict(&examples);
         let threads = default_threads(dry.facts().n_params);
         Ok(Experiment {

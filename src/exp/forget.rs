@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::sights::{Sights, subject};
-use crate::condition::{Condition, Memory, Positions, Scope};
+use crate::condition::{Condition, Fair, Memory, Positions, Scope};
 use crate::data::Example;
 use crate::engine::{Forgetting, Reader, check_compacting, replays};
 use crate::evict::{
-    self, Budget, Granularity, HeadKeeps, KeepSet, Layers, Protect, Quota, Score, Scores, TrialSeed, View,
+    self, Budget, Granularity, HeadKeeps, KeepSet, Layers, Part, Protect, Quota, Score, Scores, TrialSeed, View,
 };
 use crate::llama::{ContextSettings, FlashAttn, KvLayer, Model, Prompt};
 use crate::span::Label;
@@ -39,8 +39,10 @@ impl Demands {
         let quantized = conditions.iter().any(|condition| condition.kv_type.v.is_quantized());
         let Some(condition) = conditions.iter().find(|condition| !condition.frees()) else {
             // A long prompt, so that its last queries are not all of them.
-            let whole =
-                |condition: &Condition| condition.score().is_some_and(|score| score.needs(LONG).whole_attention());
+            let whole = |condition: &Condition| {
+                let scored = condition.score().is_some_and(|score| score.needs(LONG).whole_attention());
+                scored || condition.fair.scores()
+            };
             let off = flash_attn == FlashAttn::Auto && !quantized && conditions.iter().any(whole);
             return Ok(Demands { tap, flash_attn: if off { FlashAttn::Off } else { flash_attn } });
         };
@@ -48,7 +50,7 @@ impl Demands {
             let cause = if quantized { "quantized values need it" } else { "--flash-attn is on" };
             return Err(Error::input(format!(
                 "`{condition}` hides positions from single layers or heads, which needs flash attention off, and {cause}; \
-                 leave --flash-attn at auto with --kv-type f16 or q8_0/f16, or choose --granularity token"
+                 leave --flash-attn at auto with --kv-type f16 or q8_0/f16, or choose --granularity token and --layers all"
             )));
         }
         Ok(Demands { tap, flash_attn: FlashAttn::Off })
@@ -103,7 +105,7 @@ pub fn forgetting(
         keep,
         replay: scores.map_or(Duration::ZERO, |scores| scores.replay),
         heads: None,
-        layers: if all_layers { Layers::All } else { condition.layers },
+        layers: if all_layers || !condition.frees() { Layers::All } else { condition.layers },
         positions: condition.positions,
         memory: condition.memory,
         read_before,
@@ -112,7 +114,13 @@ pub fn forgetting(
         let view = View { scores: &aggregate, ..view };
         let policy = condition.policy.policy();
         if condition.granularity == Granularity::Token {
-            return Ok(common(evict::evict(policy, len, &view)?));
+            let keep = evict::evict(policy, len, &view)?;
+            if condition.frees() {
+                return Ok(common(keep));
+            }
+            let of_layer = |layer: &KvLayer| (layer.index, vec![keep.clone(); layer.heads]);
+            let heads = HeadKeeps { layers: layers.iter().map(of_layer).collect() };
+            return Ok(Forgetting { heads: Some(heads), ..common(KeepSet::all(len)) });
         }
         let layers: Vec<_> = layers.iter().map(|layer| (layer.index, layer.heads)).collect();
         let heads = HeadKeeps::new(policy, len, &view, condition.granularity, &layers, scores)?;
@@ -183,7 +191,7 @@ pub fn check(condition: &Condition, example: &str, prompt: &Prompt, target: &[us
             let budget = rolling.after_eviction(condition.sinks().unwrap_or(0))?;
             evict::check(policy, prompt.n_cached(), &View { budget, ..view })
         }
-        None if condition.frees() => evict::check(policy, prompt.n_cached(), &view),
+        None if condition.granularity == Granularity::Token => evict::check(policy, prompt.n_cached(), &view),
         None => evict::check_layers(policy, prompt.n_cached(), &view, layers.len()),
     })
 }
@@ -284,6 +292,24 @@ pub(super) fn quota_of(condition: &Condition, prompt: &Prompt) -> Result<Option<
     with_view(condition, prompt, TrialSeed(0), &[], |view| evict::quota(policy, read, &view))
 }
 
+/// The parts of the prompt that have budgets of their own; none without `--fair`.
+fn fair_parts(condition: &Condition, candidates: Range<usize>, prompt: &Prompt) -> Vec<Part> {
+    let Fair { weights, .. } = &condition.fair;
+    if condition.fair.is_on() { evict::parts(candidates, &prompt.spans, weights) } else { Vec::new() }
+}
+
+/// The parts of the prompt that are scored each for itself; none without `--fair=scores`.
+///
+/// # Errors
+/// If the prompt lacks the condition's scope.
+pub(super) fn scored_parts(condition: &Condition, prompt: &Prompt) -> Result<Vec<Range<usize>>> {
+    if !condition.fair.scores() {
+        return Ok(Vec::new());
+    }
+    let parts = fair_parts(condition, candidates(condition.scope, prompt)?, prompt);
+    Ok(parts.into_iter().map(|part| part.range).collect())
+}
+
 /// Calls `look` with what a policy may see of a prompt, except scores.
 fn with_view<T>(
     condition: &Condition,
@@ -294,7 +320,7 @@ fn with_view<T>(
 ) -> Result<T> {
     let candidates = candidates(condition.scope, prompt)?;
     let protected = condition.protect.mask(prompt.n_cached(), &prompt.spans);
-    let segments = if condition.fair.0 { evict::segments(candidates.clone(), &prompt.spans) } else { Vec::new() };
+    let parts = fair_parts(condition, candidates.clone(), prompt);
     if condition.target().is_some() && target.is_empty() {
         return Err(Error::input(format!(
             "{} forgets the instructions of a data set, and here there are none; use it with `kvllama exp`",
@@ -304,14 +330,28 @@ fn with_view<T>(
     look(View {
         target,
         block: condition.block.0.get(),
-        segments: &segments,
+        parts: &parts,
         ..View::new(candidates, &protected, condition.budget, seed)
     })
 }
 
+/// The conditions with `--layers each` replaced by one for each layer of the model.
+pub fn each_layer(conditions: Vec<Condition>, model: &Model) -> Vec<Condition> {
+    let layers = model.kv_layers();
+    let of_condition = |condition: Condition| match condition.layers {
+        Layers::Each => {
+            let only = |layer: &KvLayer| Condition { layers: Layers::only(layer.index), ..condition.clone() };
+            layers.iter().map(only).collect()
+        }
+        _ => vec![condition],
+    };
+    conditions.into_iter().flat_map(of_condition).collect()
+}
+
 /// The layers in which a condition evicts.
 fn forgetful(condition: &Condition, model: &Model) -> Result<Vec<KvLayer>> {
-    let layers: Vec<_> = model.kv_layers().into_iter().filter(|layer| condition.layers.include(layer.local)).collect();
+    let included = |layer: &KvLayer| condition.layers.include(layer.index, layer.local);
+    let layers: Vec<_> = model.kv_layers().into_iter().filter(included).collect();
     if layers.is_empty() {
         return Err(Error::input(format!(
             "--layers {}: {} has no such layers; leave --layers at all",

@@ -39,7 +39,7 @@ use chat::{check_chat, most_cells};
 pub use dense::Dense;
 pub use experiment::{Experiment, Opened, examples_named, open};
 use forget::kept_at_most;
-pub use forget::{Demands, check, forgetting, read_before, rehearse, replay_cells, target};
+pub use forget::{Demands, check, each_layer, forgetting, read_before, rehearse, replay_cells, target};
 pub use manifest::{Build, DataFacts, Difference, Manifest, Mixed, ModelFile, Session, megabytes};
 pub use means::{ConditionMean, means};
 pub use merge::{Merged, Missing, merge};

@@ -1,6 +1,8 @@
 //! The scores that the conditions of one example need: each is computed once, whatever the number of budgets.
 
-use super::forget::{quota_of, read_before};
+use std::ops::Range;
+
+use super::forget::{quota_of, read_before, scored_parts};
 use crate::Result;
 use crate::condition::Condition;
 use crate::engine::Reader;
@@ -16,11 +18,31 @@ pub struct Sights {
 }
 
 struct Sight {
-    read: usize,
+    asked: Asked,
+    scores: Option<Scores>,
+}
+
+/// What determines the scores of a prompt.
+#[derive(PartialEq)]
+struct Asked {
     policy: PolicySpec,
+    /// Positions that are read and scored.
+    read: usize,
     /// What is asked of a policy that chooses itself: its answer is for one budget.
     quota: Option<Quota>,
-    scores: Option<Scores>,
+    /// Parts that are scored each for itself.
+    parts: Vec<Range<usize>>,
+}
+
+impl Asked {
+    fn of(condition: &Condition, prompt: &Prompt) -> Result<Self> {
+        Ok(Asked {
+            policy: condition.policy.clone(),
+            read: read_before(condition, prompt)?,
+            quota: quota_of(condition, prompt)?,
+            parts: scored_parts(condition, prompt)?,
+        })
+    }
 }
 
 /// What a policy may know of a prompt besides its tensors, if `read` positions are read before the eviction.
@@ -32,6 +54,7 @@ pub(super) fn subject<'a>(example: &'a str, prompt: &'a Prompt, read: usize) -> 
         spans: &prompt.spans,
         cached: prompt.n_cached(),
         quota: None,
+        parts: &[],
     }
 }
 
@@ -46,11 +69,11 @@ impl Sights {
     /// # Errors
     /// If the prompt lacks the condition's scope, or if the budget cannot be met.
     pub fn need(&mut self, condition: &Condition, prompt: &Prompt) -> Result<()> {
-        let (read, quota) = (read_before(condition, prompt)?, quota_of(condition, prompt)?);
+        let asked = Asked::of(condition, prompt)?;
         // Under a rolling budget the prompt is read and scored by the trial itself.
         let scored = condition.score().is_some() && condition.budget.rolling().is_none();
-        if scored && self.find(condition, read, quota.as_ref()).is_none() {
-            self.sights.push(Sight { read, policy: condition.policy.clone(), quota, scores: None });
+        if scored && self.find(&asked).is_none() {
+            self.sights.push(Sight { asked, scores: None });
         }
         Ok(())
     }
@@ -60,14 +83,15 @@ impl Sights {
     /// # Errors
     /// As [`Reader::scores`].
     pub fn look(&mut self, reader: &mut Reader, prompt: &Prompt) -> Result<()> {
-        self.sights.sort_by_key(|sight| sight.read);
-        for group in self.sights.chunk_by_mut(|a, b| a.read == b.read) {
-            let read = group[0].read;
+        self.sights.sort_by_key(|sight| sight.asked.read);
+        for group in self.sights.chunk_by_mut(|a, b| a.asked.read == b.asked.read) {
+            let read = group[0].asked.read;
             let asked: Vec<(&dyn Score, Subject)> = group
                 .iter()
-                .filter_map(|sight| {
-                    let subject = Subject { quota: sight.quota.clone(), ..subject(&self.example, prompt, read) };
-                    Some((sight.policy.score()?, subject))
+                .filter_map(|Sight { asked, .. }| {
+                    let plain = subject(&self.example, prompt, read);
+                    let subject = Subject { quota: asked.quota.clone(), parts: &asked.parts, ..plain };
+                    Some((asked.policy.score()?, subject))
                 })
                 .collect();
             let seen = reader.scores(&prompt.tokens[..read], &asked)?;
@@ -81,13 +105,10 @@ impl Sights {
     /// # Errors
     /// As [`Sights::need`].
     pub fn of(&self, condition: &Condition, prompt: &Prompt) -> Result<Option<&Scores>> {
-        let (read, quota) = (read_before(condition, prompt)?, quota_of(condition, prompt)?);
-        Ok(self.find(condition, read, quota.as_ref()).and_then(|sight| sight.scores.as_ref()))
+        Ok(self.find(&Asked::of(condition, prompt)?).and_then(|sight| sight.scores.as_ref()))
     }
 
-    fn find(&self, condition: &Condition, read: usize, quota: Option<&Quota>) -> Option<&Sight> {
-        let same =
-            |sight: &&Sight| sight.read == read && sight.policy == condition.policy && sight.quota.as_ref() == quota;
-        self.sights.iter().find(same)
+    fn find(&self, asked: &Asked) -> Option<&Sight> {
+        self.sights.iter().find(|sight| sight.asked == *asked)
     }
 }

@@ -88,7 +88,8 @@ impl Trial<'_> {
     /// count as kept.
     fn kv_bytes_kept(&self, forgetting: &Forgetting) -> u64 {
         let layers = self.model.kv_layers();
-        let forgetful = layers.iter().filter(|layer| forgetting.layers.include(layer.local)).count() as u64;
+        let forgetful =
+            layers.iter().filter(|layer| forgetting.layers.include(layer.index, layer.local)).count() as u64;
         let keep = &forgetting.keep;
         let freed = self.kv_bytes_per_position * keep.n_evicted() as u64 * forgetful / layers.len().max(1) as u64;
         self.kv_bytes_per_position * keep.len() as u64 - freed

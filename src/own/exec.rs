@@ -229,7 +229,7 @@ impl Score for Exec {
 
     fn scores_layer(&self, layer: u32, local: bool) -> bool {
         match &self.hello.layers {
-            Choice::Kind(kind) => kind.include(local),
+            Choice::Kind(kind) => kind.include(layer, local),
             Choice::Numbers(numbers) => numbers.contains(&layer),
         }
     }

@@ -72,7 +72,7 @@ fn opened_spec(spec: &PolicySpec) -> Result<PolicySpec> {
 fn check(condition: &Condition) -> Result<()> {
     let policy = &condition.policy;
     let chooses = policy.score().is_some_and(Score::chooses);
-    if chooses && (policy.wrappers().next().is_some() || condition.fair.0) {
+    if chooses && (policy.wrappers().next().is_some() || condition.fair.is_on()) {
         return Err(Error::input(format!(
             "`{condition}`: the program answers which positions survive, so that no wrapper and no --fair can choose; let it \
              answer scores instead"

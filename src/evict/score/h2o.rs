@@ -1,5 +1,7 @@
 //! `h2o`: keeps heavy hitters, the positions with the most attention (Zhang et al. 2023, arXiv 2306.14048).
 
+use std::ops::Range;
+
 use super::{Family, Heads, Layer, Needs, Parameter, Policy, Score, View, lowest};
 
 /// Attention weights of all queries.
@@ -65,5 +67,24 @@ impl Score for Attended {
         let seen_by = |at| if self.sums { 1.0 } else { layer.seen_by(at) as f64 };
         let head = |sums: &&[f64]| sums.iter().enumerate().map(|(at, sum)| sum / seen_by(at)).collect();
         layer.attention_from(0).iter().map(head).collect()
+    }
+
+    fn needs_in_parts(&self, parts: &[Range<usize>]) -> Option<Needs> {
+        Some(Needs::attention_at(parts.iter().flat_map(|part| [part.start, part.end])))
+    }
+
+    /// The attention of the queries of a position's own part.
+    fn score_in_parts(&self, layer: &Layer, parts: &[Range<usize>]) -> Heads {
+        let mut heads = layer.per_head(|_| vec![0.0; layer.len]);
+        for part in parts {
+            let sums = layer.attention_within(part);
+            for (scores, sums) in heads.iter_mut().zip(&sums) {
+                for at in part.clone() {
+                    let seen_by = (part.end - at).min(layer.window.unwrap_or(usize::MAX));
+                    scores[at] = sums[at] / if self.sums { 1.0 } else { seen_by as f64 };
+                }
+            }
+        }
+        heads
     }
 }

@@ -1,5 +1,7 @@
 //! The data of a layer from which a score is computed.
 
+use std::ops::Range;
+
 /// Which tensors to read from the graph while a sequence is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
@@ -28,6 +30,14 @@ impl Needs {
     /// The attention of the queries from position `from` on.
     pub fn attention(from: usize) -> Self {
         Needs { attention_from: vec![position(from)], ..Needs::default() }
+    }
+
+    /// The attention of the queries from each of these positions on.
+    pub(super) fn attention_at(positions: impl IntoIterator<Item = usize>) -> Self {
+        let mut attention_from: Vec<i32> = positions.into_iter().map(position).collect();
+        attention_from.sort_unstable();
+        attention_from.dedup();
+        Needs { attention_from, ..Needs::default() }
     }
 
     /// The largest attention that a replay behind `len` positions pays each of them.
@@ -141,6 +151,16 @@ impl Layer<'_> {
     /// empty otherwise.
     pub fn attention_from(&self, from: usize) -> &[&[f64]] {
         self.weights_from(from).map_or(&[], |weights| &weights.sums)
+    }
+
+    /// The attention of the queries in a range, for each KV head; both ends were requested by [`Needs::attention_at`].
+    pub(super) fn attention_within(&self, queries: &Range<usize>) -> Vec<Vec<f64>> {
+        let later = self.attention_from(queries.end);
+        let of_head = |(head, sums): (usize, &&[f64])| {
+            let later = |at: usize| later.get(head).map_or(0.0, |later| later[at]);
+            sums.iter().enumerate().map(|(at, sum)| sum - later(at)).collect()
+        };
+        self.attention_from(queries.start).iter().enumerate().map(of_head).collect()
     }
 
     /// Sums and maxima of the weights of these queries.

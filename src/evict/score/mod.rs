@@ -28,6 +28,8 @@ pub use layer::{Attention, Layer, Needs, Queries, Rope};
 pub(super) use snapkv::SNAPKV;
 pub(super) use tova::TOVA;
 
+use std::ops::Range;
+
 use super::{Family, Parameter, Policy, View};
 use crate::span::Span;
 use crate::{Error, Result};
@@ -50,6 +52,16 @@ pub struct Subject<'a> {
     pub cached: usize,
     /// What must survive, for a score that [chooses](Score::chooses).
     pub quota: Option<Quota>,
+    /// Parts that are scored each for itself (`--fair=scores`); empty if the prompt is scored as a whole.
+    pub parts: &'a [Range<usize>],
+}
+
+impl Subject<'_> {
+    /// The tensors that a score needs of this prompt.
+    pub fn needs(&self, score: &dyn Score) -> Needs {
+        let in_parts = if self.parts.is_empty() { None } else { score.needs_in_parts(self.parts) };
+        in_parts.unwrap_or_else(|| score.needs(self.tokens.len()))
+    }
 }
 
 /// How many positions survive, and which of them in any case.
@@ -68,6 +80,19 @@ pub trait Score: Send + Sync {
 
     /// The score of each position, for each KV head of a layer.
     fn score(&self, layer: &Layer) -> Heads;
+
+    /// The tensors it needs to score `parts` of the prompt each for itself (`--fair=scores`): attention between queries and
+    /// keys of one part alone. `None` if that is not defined.
+    fn needs_in_parts(&self, parts: &[Range<usize>]) -> Option<Needs> {
+        let _ = parts;
+        None
+    }
+
+    /// The scores if each of `parts` is scored for itself; other positions get 0.
+    fn score_in_parts(&self, layer: &Layer, parts: &[Range<usize>]) -> Heads {
+        let _ = parts;
+        self.score(layer)
+    }
 
     /// In parts of how many tokens the scored tokens are read once more behind the prompt; `None` without such a replay.
     fn replay(&self) -> Option<usize> {
@@ -111,8 +136,11 @@ pub trait Score: Send + Sync {
     /// # Errors
     /// If there are none: a program that computes them fails.
     fn scores(&self, layers: &[Layer], subject: &Subject) -> Result<Scores> {
-        let _ = subject;
-        let scored = layers.iter().map(|layer| (layer.index, self.score(layer)));
+        let score = |layer: &Layer| match subject.parts {
+            [] => self.score(layer),
+            parts => self.score_in_parts(layer, parts),
+        };
+        let scored = layers.iter().map(|layer| (layer.index, score(layer)));
         Ok(Scores { layers: scored.collect(), ..Scores::default() })
     }
 }
@@ -161,10 +189,18 @@ pub(crate) fn score_layers(score: &dyn Score, layers: &[Layer], subject: &Subjec
 /// Keeps the `count` last positions of each head: they get the maximum of the layer's other scores plus 1, as in
 /// kvpress.
 fn keep_last(heads: &mut [Vec<f64>], count: usize) {
-    let first = heads[0].len() - count;
-    let others = heads.iter().flat_map(|scores| &scores[..first]).copied();
-    let max = others.reduce(f64::max).unwrap_or(0.0);
-    heads.iter_mut().for_each(|scores| scores[first..].fill(max + 1.0));
+    let len = heads[0].len();
+    keep(heads, std::iter::once(len - count..len));
+}
+
+/// Keeps these positions of each head in the same way.
+fn keep(heads: &mut [Vec<f64>], kept: impl IntoIterator<Item = Range<usize>>) {
+    let kept: Vec<usize> = kept.into_iter().flatten().collect();
+    // Kept positions have no score yet.
+    heads.iter_mut().for_each(|scores| kept.iter().for_each(|&at| scores[at] = f64::NEG_INFINITY));
+    let max = heads.iter().flatten().copied().fold(f64::NEG_INFINITY, f64::max);
+    let max = if max.is_finite() { max } else { 0.0 };
+    heads.iter_mut().for_each(|scores| kept.iter().for_each(|&at| scores[at] = max + 1.0));
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! `snapkv`: keeps what an observation window at the end of the prompt attends to (Li et al. 2024, arXiv 2404.14469).
 
-use super::{Family, Heads, Layer, Lowest, Needs, Parameter, Score, keep_last};
+use std::ops::Range;
+
+use super::{Family, Heads, Layer, Lowest, Needs, Parameter, Score, keep, keep_last};
 
 /// Attention of the last queries to the positions before them, smoothed.
 pub struct SnapKv {
@@ -70,6 +72,27 @@ impl Score for SnapKv {
         };
         let mut heads: Heads = layer.attention_from(before).iter().map(head).collect();
         keep_last(&mut heads, window);
+        heads
+    }
+
+    fn needs_in_parts(&self, parts: &[Range<usize>]) -> Option<Needs> {
+        let ends = parts.iter().flat_map(|part| [part.end - self.window(part.len()), part.end]);
+        Some(Needs::attention_at(ends))
+    }
+
+    /// Each part has a window of its own at its end, which votes on the positions of this part alone.
+    fn score_in_parts(&self, layer: &Layer, parts: &[Range<usize>]) -> Heads {
+        let window = |part: &Range<usize>| part.end - self.window(part.len())..part.end;
+        let mut heads = layer.per_head(|_| vec![0.0; layer.len]);
+        for part in parts.iter().filter(|part| !window(part).is_empty()) {
+            let window = window(part);
+            let voted = part.start..window.start;
+            for (scores, sums) in heads.iter_mut().zip(layer.attention_within(&window)) {
+                let mean: Vec<f64> = sums[voted.clone()].iter().map(|sum| sum / window.len() as f64).collect();
+                (0..mean.len()).for_each(|at| scores[part.start + at] = self.pooled(&mean, at));
+            }
+        }
+        keep(&mut heads, parts.iter().map(window));
         heads
     }
 }

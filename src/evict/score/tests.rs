@@ -105,3 +105,34 @@ fn aggregates_differ_where_heads_differ_in_size() {
     close(&scores.aggregate(Aggregate::RankMean, |_| true), &[1.0, 0.5, 1.5]);
     close(&scores.aggregate(Aggregate::Mean, |layer| layer == 1), &[0.1, 0.2, 0.3]);
 }
+
+#[test]
+fn parts_are_scored_as_if_each_were_the_whole_prompt() {
+    // The weight of query q on position j <= q.
+    let weight = |q: usize, j: usize| ((7 * q + 3 * j) % 5 + 1) as f64 / 10.0;
+    let sums: Vec<Vec<f64>> =
+        (0..=6).map(|from| (0..6).map(|j| (from.max(j)..6).map(|q| weight(q, j)).sum()).collect()).collect();
+    let attention =
+        sums.iter().zip(0..).map(|(sums, from)| Attention { from, sums: vec![&sums[..]], maxima: Vec::new() });
+    let layer = layer(&[], &[], attention.collect(), 6);
+    let parts = [0..2, 2..6];
+    let h2o = Attended { sums: false };
+    let mean = |j: usize, end: usize| (j..end).map(|q| weight(q, j)).sum::<f64>() / (end - j) as f64;
+    let expected: Vec<f64> = (0..6).map(|j| mean(j, if j < 2 { 2 } else { 6 })).collect();
+    close(&h2o.score_in_parts(&layer, &parts)[0], &expected);
+    let tova: Vec<f64> = vec![weight(1, 0), 0.0, weight(5, 2), weight(5, 3), weight(5, 4), 0.0];
+    let largest = tova.iter().copied().fold(0.0, f64::max) + 1.0;
+    let kept = [&tova[..1], &[largest], &tova[2..5], &[largest]].concat();
+    close(&Tova.score_in_parts(&layer, &parts)[0], &kept);
+    let snapkv = SnapKv { window: 1, kernel: 1, maxpool: false };
+    close(&snapkv.score_in_parts(&layer, &parts)[0], &kept);
+    // The whole prompt as its only part.
+    let whole: Vec<_> = std::iter::once(0..6).collect();
+    let snapkv = SnapKv { window: 64, kernel: 5, maxpool: true };
+    for score in [&h2o as &dyn Score, &Tova, &snapkv] {
+        let (a, b) = (score.score(&layer), score.score_in_parts(&layer, &whole));
+        close(&a[0], &b[0]);
+        let needs = score.needs_in_parts(&parts).unwrap().attention_from;
+        assert!(needs.windows(2).all(|pair| pair[0] < pair[1]) && needs.last() == Some(&6), "{needs:?}");
+    }
+}
