@@ -45,6 +45,7 @@ pub fn render(analysis: &Analysis, width: usize) -> String {
     }
     doses(&mut out, analysis, width);
     comparisons(&mut out, analysis, width);
+    turns(&mut out, analysis, width);
     speeds(&mut out, analysis, width);
     forgotten(&mut out, analysis);
     survival(&mut out, analysis, width);
@@ -316,6 +317,40 @@ fn forgotten(out: &mut String, analysis: &Analysis) {
         let cells = [&one.own, &one.others, &one.filler]
             .map(|share| pad(&share.as_ref().map_or("–".to_owned(), analysis::shown), 20));
         let _ = writeln!(out, "{}  {}", pad(name, 14), cells.join("  ").trim_end());
+    }
+}
+
+/// The standing rules of chats by turn, and how many of them were never broken.
+fn turns(out: &mut String, analysis: &Analysis, width: usize) {
+    let Some(turns) = &analysis.turns else { return };
+    /// Turns in a table; of a longer chat these are spread over it.
+    const COLUMNS: usize = 10;
+    let last = turns.n_turns() - 1;
+    let shown: Vec<usize> = match last < COLUMNS {
+        true => (0..=last).collect(),
+        false => (0..COLUMNS).map(|column| column * last / (COLUMNS - 1)).collect(),
+    };
+    let names: Vec<&str> = analysis.conditions.iter().map(|condition| condition.words.as_str()).collect();
+    let name_width = names.iter().map(|name| display_width(name)).max().unwrap_or(0).clamp(14, width / 2);
+    let cells = |cells: Vec<String>| cells.into_iter().map(|cell| format!(" {cell:>5}")).collect::<String>();
+    let head = cells(shown.iter().map(ToString::to_string).collect());
+    let kept = "never broken";
+    let _ = writeln!(out, "\n{HEAD}{}{head}  {kept}{HEAD:#}", pad("standing rules", name_width));
+    for standing in &turns.conditions {
+        let score = |&turn: &usize| standing.scores.get(turn).copied().flatten();
+        let scores = shown.iter().map(|turn| score(turn).map_or("–".to_owned(), |score| words::number(score.point)));
+        let unbroken = standing.unbroken.last().map_or(String::new(), estimate);
+        let name = pad(names[standing.condition], name_width);
+        let _ = writeln!(out, "{name}{}  {unbroken}", cells(scores.collect()));
+    }
+    let note = format!(
+        "Mean score of the rules of the system turn, by turn, and the fraction of these rules that were never broken, in {}.",
+        count(turns.chats, "chat")
+    );
+    paragraph(out, &format!("{DIM}{note}{DIM:#}"), width, "");
+    for (one, sentence) in turns.comparisons.iter().zip(turns.sentences(&analysis.conditions)).take(SHOWN) {
+        let style = if one.p_holm < 1.0 - analysis.level { Style::new() } else { DIM };
+        paragraph(out, &format!("{style}{sentence}{style:#}"), width, "    ");
     }
 }
 

@@ -14,6 +14,7 @@ mod speed;
 mod stopping;
 mod summary;
 mod survival;
+mod turns;
 mod why;
 
 pub use breakdown::Breakdown;
@@ -29,6 +30,7 @@ pub use primary::{PrimaryResult, Tested};
 pub use speed::Speed;
 pub use stopping::EarlyStop;
 pub use survival::{Bin, SurvivalCurve};
+pub use turns::{FirstBroken, Standing, Turns};
 pub use why::{Agreement, NoiseFloor, Place, Row};
 
 use self::chance::Chance;
@@ -89,6 +91,8 @@ pub struct Analysis {
     pub forgotten: Vec<Forgotten>,
     /// Conditions that evict in one layer alone.
     pub layers: Vec<LayerRow>,
+    /// The standing rules of chats, turn by turn; `None` without chats.
+    pub turns: Option<Turns>,
     /// Agreement of rules and judge on instructions that both scored.
     pub agreement: Option<Agreement>,
 }
@@ -185,6 +189,7 @@ pub(super) fn of(table: &Table, level: f64, seed: u64) -> Analysis {
         survival: survival::curves(table, &conditions, level),
         forgotten: forgotten::matrix(table, resampling),
         layers: layers::rows(&conditions),
+        turns: Some(turns::turns(table, &conditions, resampling)).filter(|turns| turns.chats > 0),
         agreement: why::agreement(table),
         chance: chance.facts,
         conditions,

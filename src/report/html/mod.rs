@@ -126,6 +126,8 @@ struct Context<'a> {
     layers: Vec<tables::Heat>,
     odds: Vec<String>,
     forgotten: Vec<tables::ForgottenRow>,
+    turns: Option<Drawn>,
+    first_broken: Vec<String>,
     left_out: Option<String>,
     methods: Vec<String>,
     index: String,
@@ -147,6 +149,7 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis, shown: usize) -> Resu
         (!analysis.types.is_empty(), "types", "Types"),
         (!analysis.layers.is_empty(), "layers", "Layers"),
         (places.is_some(), "places", "Places"),
+        (analysis.turns.is_some(), "turns", "Turns"),
         (!analysis.forgotten.is_empty(), "forgotten", "One forgotten"),
         (survival.is_some(), "survival", "Survival"),
         (fidelity.is_some(), "fidelity", "Fidelity"),
@@ -191,6 +194,8 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis, shown: usize) -> Resu
         layers: tables::layers(analysis),
         odds: odds(analysis),
         forgotten: tables::forgotten(analysis),
+        turns: figure(Content::Turns),
+        first_broken: analysis.turns.iter().flat_map(|turns| turns.sentences(&analysis.conditions)).collect(),
         left_out: (shown < table.examples.len()).then(|| {
             format!(
                 "The first {} of {} are here; more would make this page too large for a browser. All are in trials.csv.",
