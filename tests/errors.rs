@@ -28,6 +28,12 @@ fn every_mistake_gets_a_sentence_that_names_the_mend() {
     let unknown = renamed("gemma3", "gemmaX");
     let mamba = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mamba.gguf").display().to_string();
     let data = path("bad.jsonl", b"{\"id\":\"a\"}\n");
+    let huge = "owl ".repeat(1_000_000);
+    let huge = format!(
+        "{{\"id\":\"a\",\"messages\":[{{\"role\":\"user\",\"content\":\"{huge}\"}}],\
+         \"instructions\":[{{\"type\":\"punctuation:no_comma\"}}]}}\n"
+    );
+    let huge = path("huge.jsonl", huge.as_bytes());
     let config = path("c.toml", b"polcy = 'random'\n");
     let prompt = "--prompt=Tell me about the owl.";
     let long = format!("--prompt={}", "owl ".repeat(3000));
@@ -41,6 +47,7 @@ fn every_mistake_gets_a_sentence_that_names_the_mend() {
         (&["exp", "--ratio=0.5", "--protect=all"], "`all` cannot be protected; known are"),
         (&["exp", "--ratio=0.5", "--data=nowhere.jsonl"], "cannot read the examples `nowhere.jsonl`"),
         (&["exp", "--ratio=0.5", "--data", &data], "line 1: not an example: missing field `messages`"),
+        (&["exp", "--ratio=0.5", "--data", &huge], "has 4000000 bytes, which no context of 2048 positions can hold"),
         (&["exp", "--ratio=0.5", "--config", &config], "unknown key `polcy`, did you mean `policy`?"),
         (
             &["exp", "--ratio=0.5", "--n-predict=9999"],

@@ -175,23 +175,23 @@ fn speed_is_measured_in_turn_and_again_in_every_repeat() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("run");
     let out_text = out.display().to_string();
-    let text = "exp --policy random --ratio 0.5 --limit 1 --n-predict 4 --repeats 2 --measure-speed --out";
+    let text = "exp --policy random --ratio 0.5 --limit 2 --n-predict 4 --repeats 2 --measure-speed --out";
     let arguments: Vec<_> = text.split(' ').chain([out_text.as_str()]).collect();
     run(0, &arguments);
-    let file = std::fs::read_to_string(out.join("trials.csv")).unwrap();
-    let mut reader = csv::Reader::from_reader(file.as_bytes());
-    let columns: Vec<usize> = ["condition", "repeat"]
-        .iter()
-        .map(|name| reader.headers().unwrap().iter().position(|column| column == *name).unwrap())
-        .collect();
-    let order: Vec<String> = reader
-        .records()
-        .map(|record| {
-            columns.iter().map(|&column| record.as_ref().unwrap()[column].to_owned()).collect::<Vec<_>>().join(" ")
-        })
-        .collect();
-    assert_eq!(order, ["none 0", "random@0.5 0", "none 1", "random@0.5 1"]);
+    let mut reader = csv::Reader::from_path(out.join("trials.csv")).unwrap();
+    let trials: Vec<BTreeMap<String, String>> = reader.deserialize().map(Result::unwrap).collect();
+    let order: Vec<_> = trials.iter().map(|row| format!("{} {}", row["condition"], row["repeat"])).collect();
+    assert_eq!(order, ["none 0", "random@0.5 0", "none 1", "random@0.5 1"].repeat(2));
     run(2, &[&arguments[..], &["--parallel", "2"]].concat());
+    // The report: the geometric mean over examples of the ratio of the mean speeds.
+    run(0, &["report", &out_text]);
+    let stats = std::fs::read_to_string(out.join("stats.json")).unwrap();
+    let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
+    let speed = |row: &BTreeMap<String, String>| row["tokens_per_s"].parse::<f64>().unwrap();
+    let ratios = trials.chunks(4).map(|rows| (speed(&rows[1]) + speed(&rows[3])) / (speed(&rows[0]) + speed(&rows[2])));
+    let expected = ratios.map(f64::ln).sum::<f64>() / 2.0;
+    let found = stats["conditions"][1]["speed"]["times_full"]["point"].as_f64().unwrap();
+    assert!((found - expected.exp()).abs() < 1e-9, "{found} {expected}");
 }
 
 #[test]

@@ -40,9 +40,11 @@ pub(super) struct Means {
 #[derive(Default)]
 struct Mean {
     trials: usize,
-    /// By example: sum and number of scores.
-    examples: BTreeMap<String, (f64, usize)>,
-    /// Sum over examples of their means.
+    /// By example of which trials may follow: sum and number of scores.
+    open: BTreeMap<String, (f64, usize)>,
+    /// Number of the other examples that have a score.
+    settled: usize,
+    /// Sum over all examples of their means.
     sum: f64,
 }
 
@@ -60,7 +62,7 @@ impl Means {
         let mean = self.by_condition.entry(condition.to_owned()).or_default();
         mean.trials += 1;
         let Some(score) = score else { return };
-        let (sum, count) = mean.examples.entry(example.to_owned()).or_default();
+        let (sum, count) = mean.open.entry(example.to_owned()).or_default();
         if *count > 0 {
             mean.sum -= *sum / *count as f64;
         }
@@ -71,11 +73,42 @@ impl Means {
 
     pub fn of(&self, condition: &str) -> Option<f64> {
         let mean = self.by_condition.get(condition)?;
-        (!mean.examples.is_empty()).then(|| mean.sum / mean.examples.len() as f64)
+        let examples = mean.settled + mean.open.len();
+        (examples > 0).then(|| mean.sum / examples as f64)
+    }
+
+    /// Forgets the single scores of an example of which no trial will follow, so that a long run takes no more memory
+    /// than a short one.
+    pub fn settle(&mut self, example: &str) {
+        for mean in self.by_condition.values_mut() {
+            mean.settled += usize::from(mean.open.remove(example).is_some());
+        }
     }
 
     pub fn condition(&self, name: &str) -> ConditionMean {
         let trials = self.by_condition.get(name).map_or(0, |mean| mean.trials);
         ConditionMean { condition: name.to_owned(), mean_score: self.of(name), trials }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mean_over_examples_is_the_same_after_they_settle() {
+        let mut means = Means { by_condition: BTreeMap::new(), finished: 0 };
+        for (example, score) in [("a", 1.0), ("a", 0.0), ("b", 1.0)] {
+            means.add("none", example, Some(score));
+        }
+        means.add("none", "c", None);
+        means.settle("a");
+        means.settle("c");
+        assert_eq!(
+            means.condition("none"),
+            ConditionMean { condition: "none".to_owned(), mean_score: Some((0.5 + 1.0) / 2.0), trials: 4 }
+        );
+        means.add("none", "b", Some(0.0));
+        assert_eq!(means.of("none"), Some((0.5 + 0.5) / 2.0));
     }
 }

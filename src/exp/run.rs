@@ -347,6 +347,7 @@ impl<'a> Run<'a> {
         while let Some(&(example, 0)) = self.unsettled.front() {
             // Removed first, so that an observer that breaks here is not called again for this example.
             self.unsettled.pop_front();
+            self.means.settle(example);
             self.observer.settled(example)?;
         }
         ControlFlow::Continue(())

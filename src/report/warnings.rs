@@ -224,14 +224,14 @@ fn repeats(table: &Table, conditions: &[Condition], found: &mut Vec<Warning>) {
     for (column, condition) in table.columns.iter().zip(conditions) {
         let manifest = &table.runs[column.run].manifest;
         let draws = !manifest.generation.sampling.is_greedy() || column.condition.policy.policy().is_random();
-        // Under `forget` a repeat is another instruction.
-        if draws || column.condition.target().is_some() {
+        // Under `forget` a repeat is another instruction, and where speed is measured it is another measurement.
+        if draws || column.condition.target().is_some() || manifest.generation.measure_speed {
             continue;
         }
         if manifest.sessions.iter().any(|session| session.once.contains(&column.name)) {
             asked = asked.max(manifest.repeats());
             once.push(condition.words.clone());
-        } else if column.trials.iter().any(|trials| trials.len() > 1) {
+        } else if column.finished().any(|trial| trial.row.repeat > 0) {
             same.push(condition.words.clone());
         }
     }

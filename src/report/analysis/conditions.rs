@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::breakdown;
 use super::chance::Chance;
 use super::fidelity::{self, Fidelity};
+use super::speed::{self, Speed};
 use super::{Resampling, RunFacts, earned, parallel};
 use crate::evict::Ratio;
 use crate::report::Table;
@@ -55,6 +56,8 @@ pub struct Condition {
     pub fidelity: Fidelity,
     /// Time and memory.
     pub cost: Cost,
+    /// Speed, where it was measured.
+    pub speed: Option<Speed>,
 }
 
 /// Time and memory of a trial.
@@ -118,6 +121,7 @@ fn condition(table: &Table, column: &Column, runs: &[RunFacts], resampling: Resa
         truncated: share(of_trials(&|trial| trial.row.stop_reason == "length"), n_trials),
         broken: share(of_trials(&breakdown::is_broken), n_trials),
         fidelity: fidelity::of(table, column, resampling),
+        speed: speed::of(table, column, resampling),
         cost: Cost {
             prefill_ms: median_of(&|trial| trial.row.prefill_ms),
             evict_us: median_of(&|trial| trial.row.evict_us),

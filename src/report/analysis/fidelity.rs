@@ -58,7 +58,7 @@ fn divergences(column: &Column) -> Vec<Option<f64>> {
 
 /// Geometric mean of the values that are not 0. `None` if these are less than half: a few examples would then represent
 /// all.
-fn geometric(values: impl Iterator<Item = Option<f64>>, resampling: Resampling) -> Option<Estimate> {
+pub(super) fn geometric(values: impl Iterator<Item = Option<f64>>, resampling: Resampling) -> Option<Estimate> {
     let measured: Vec<f64> = values.flatten().collect();
     let logs: Vec<f64> = measured.iter().filter(|&&value| value > 0.0).map(|value| value.ln()).collect();
     if 2 * logs.len() < measured.len() {

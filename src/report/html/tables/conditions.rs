@@ -106,6 +106,17 @@ const COSTS: &[Column] = &[
         Cell::new(format!("{} ms", decimals(condition.cost.decode_ms, 0)), Some(condition.cost.decode_ms))
             .with(condition.cost.tokens_per_s.map_or(String::new(), |speed| format!("{} t/s", decimals(speed, 0))))
     }),
+    (
+        ("× full", "Tokens per second as a multiple of the full cache's, and its interval, where speed was measured"),
+        |condition| {
+            let times = condition.speed.and_then(|speed| speed.times_full);
+            Cell::number(times.map(|times| times.point), |times| decimals(times, 2)).with(
+                times.map_or(String::new(), |times| {
+                    format!("[{}, {}]", decimals(times.low, 2), decimals(times.high, 2))
+                }),
+            )
+        },
+    ),
     (("KV kept", "Mean bytes of keys and values that survive, and of all before the eviction"), |condition| {
         Cell::new(bytes(condition.cost.kv_bytes_kept), Some(condition.cost.kv_bytes_kept))
             .with(format!("of {}", bytes(condition.cost.kv_bytes_full)))
