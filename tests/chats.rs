@@ -266,3 +266,51 @@ fn what_chats_exclude_is_said_before_the_run() {
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("a chat has at most 1000 turns"), "{said}");
 }
+
+#[test]
+fn the_report_follows_standing_rules_turn_by_turn() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("run");
+    let options = ["--policy=streaming", "--ratio=0.5", "--limit=5"];
+    let trials = exp(Path::new("chats-demo"), &out, &options);
+    assert_eq!(trials.len(), 5 * 6 * 2);
+    run(0, &["report", out.to_str().unwrap()]);
+    let stats: Value = serde_json::from_slice(&std::fs::read(out.join("stats.json")).unwrap()).unwrap();
+    let turns = &stats["turns"];
+    assert_eq!(turns["chats"], 5);
+    // The first three instructions of these chats stand in the system message, the others in user messages.
+    let verdicts = rows(&out, "instructions.csv");
+    let names: Vec<&str> =
+        stats["conditions"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    for (index, name) in names.iter().enumerate() {
+        let standing = &turns["conditions"][index];
+        let mut whole: BTreeMap<(&str, &str), bool> = BTreeMap::new();
+        for turn in 0..6 {
+            let here: Vec<((&str, &str), f64)> = verdicts
+                .iter()
+                .filter(|(of, _)| of[1] == *name && of[3] == turn.to_string() && of[4].parse::<usize>().unwrap() < 3)
+                .map(|(of, row)| ((of[0].as_str(), of[4].as_str()), row["score"].parse().unwrap()))
+                .collect();
+            assert_eq!(here.len(), 15);
+            let mean = here.iter().map(|(_, score)| score).sum::<f64>() / 15.0;
+            assert!((standing["scores"][turn]["point"].as_f64().unwrap() - mean).abs() < 1e-9, "{name}, turn {turn}");
+            for (rule, score) in here {
+                *whole.entry(rule).or_insert(true) &= score >= 0.5;
+            }
+            let unbroken = whole.values().filter(|&&whole| whole).count() as f64 / 15.0;
+            let found = standing["unbroken"].get(turn).map(|one| one["point"].as_f64().unwrap());
+            // The curve ends with the last rule at risk.
+            assert!((found.unwrap_or(0.0) - unbroken).abs() < 1e-9, "{name}, turn {turn}: {found:?}, not {unbroken}");
+        }
+    }
+    assert_eq!(turns["comparisons"][0]["n"], 5);
+    let export = |code, to| {
+        run(code, &["export", out.to_str().unwrap(), "--to", to, "--out", directory.path().join(to).to_str().unwrap()])
+    };
+    export(0, "csv");
+    assert_eq!(rows(&directory.path().join("csv"), "trials.csv").len(), trials.len(), "every turn is exported");
+    let said = export(2, "inspect").stderr;
+    assert!(String::from_utf8_lossy(&said).contains("holds one answer for each example"));
+    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("What a chat forgets, turn by turn") && page.contains("\"turns\":6"));
+}

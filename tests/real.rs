@@ -8,7 +8,8 @@ use serde_json::Value;
 
 const SMOLLM2: &str = "smollm2-135m-instruct-q4_1.gguf";
 const GEMMA: &str = "gemma-3-270m-q4_k_m.gguf";
-const POLICIES: &str = "streaming,random,knorm,keydiff,tova,snapkv,h2o,expected-attention,lagkv,sinks+h2o";
+const POLICIES: &str =
+    "streaming,random,knorm,keydiff,tova,snapkv,h2o,expected-attention,lagkv,sinks+h2o,kvzip,chunkkv+snapkv";
 /// About 90 tokens in both vocabularies.
 const STORY: &str = "Mara lives by the sea with a small grey dog. The dog is called Biscuit. Every morning they walk to the \
     harbour, where the boats come in with herring and mackerel. The fishermen know them both by now. In the afternoon \

@@ -1,8 +1,9 @@
 //! The statistics against SciPy and statsmodels (`scripts/stats-goldens.py`), and by simulation.
 
 use kvllama::stats::{
-    ConfidenceSequence, Observations, any_dose_test, clustered_proportion, cohens_kappa, compare, examples_needed,
-    holm, logistic, mean_bca, mean_interval, minimum_detectable_difference, sign_flip, slope_test, wilcoxon,
+    ConfidenceSequence, Life, Observations, any_dose_test, clustered_proportion, cohens_kappa, compare,
+    examples_needed, holm, kaplan_meier, log_rank, logistic, mean_bca, mean_interval, minimum_detectable_difference,
+    sign_flip, slope_test, wilcoxon,
 };
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
@@ -290,6 +291,39 @@ proptest! {
             for (other, &its) in p.iter().enumerate() {
                 prop_assert!(raw > its || held <= corrected[other], "{index} {other}");
             }
+        }
+    }
+}
+
+/// 500 random groups (`scripts/lives-goldens.py`). Where all or none are whole, lifelines has no interval.
+#[test]
+fn curves_and_log_rank_tests_equal_lifelines() {
+    let cases: Value = serde_json::from_str(include_str!("fixtures/lives.json")).unwrap();
+    let cases = cases.as_array().unwrap();
+    assert_eq!(cases.len(), 500);
+    for case in cases {
+        let lives = |name: &str| -> Vec<Life> {
+            let life =
+                |pair: &Value| Life { time: pair[0].as_u64().unwrap() as usize, ended: pair[1].as_bool().unwrap() };
+            case[name].as_array().unwrap().iter().map(life).collect()
+        };
+        let (a, b) = (lives("a"), lives("b"));
+        let curve = kaplan_meier(&a.iter().map(|&life| vec![life]).collect::<Vec<_>>(), 0.95);
+        assert_eq!(curve.len(), case["whole"].as_array().unwrap().len());
+        for (time, ours) in curve.iter().enumerate() {
+            close(ours.point, case["whole"][time].as_f64().unwrap(), 1e-9);
+            if ours.point > 1e-9 && ours.point < 1.0 - 1e-9 {
+                close(ours.low, case["low"][time].as_f64().unwrap(), 1e-9);
+                close(ours.high, case["high"][time].as_f64().unwrap(), 1e-9);
+            }
+        }
+        let (chi_square, p) = log_rank(&a, &b);
+        // Without an end there is nothing to test; lifelines then divides by zero.
+        if let (Some(theirs), Some(p_theirs)) = (case["chi_square"].as_f64(), case["p"].as_f64()) {
+            close(chi_square, theirs, 1e-9);
+            close(p, p_theirs, 1e-9);
+        } else {
+            assert_eq!((chi_square, p), (0.0, 1.0));
         }
     }
 }

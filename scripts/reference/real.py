@@ -135,7 +135,7 @@ class Transformers:
         """The cache of all but the last token, and what each layer computed."""
         at, cache = torch.arange(len(tokens) - 1), DynamicCache()
         self.masks, self.queries[:] = list(self._masks(at, at)), []
-        weights = self._run(tokens[:-1], at, cache, output_attentions=True).attentions
+        weights = self._run(tokens[:-1], at, cache, output_attentions=True, logits_to_keep=1).attentions
         for layer, queries in enumerate(self.queries):
             q = queries[0].transpose(0, 1) if queries.ndim == 4 else queries[0].unflatten(-1, (self.heads, -1))
             k, v = cache.layers[layer].keys[0].transpose(0, 1), cache.layers[layer].values[0].transpose(0, 1)
@@ -145,10 +145,10 @@ class Transformers:
 
     @torch.no_grad()
     def replayed(self, tokens, replay):
-        """The attention that a replay behind `tokens` pays to them in layers without a window, [layers, heads, replay, tokens]."""
+        """The attention that a replay behind `tokens` pays to them, in layers without a window: [layers, heads, replay, tokens]."""
         n, at = len(tokens), torch.arange(len(tokens) + len(replay))
         self.masks = list(self._masks(at, at))
-        weights = self._run([*tokens, *replay], at, DynamicCache(), output_attentions=True).attentions
+        weights = self._run([*tokens, *replay], at, DynamicCache(), output_attentions=True, logits_to_keep=1).attentions
         return torch.stack([weights[layer][0][:, n:, :n] for layer, window in enumerate(self.windows) if window is None])
 
     @torch.no_grad()

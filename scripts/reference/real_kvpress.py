@@ -28,10 +28,23 @@ from compare_kvpress import PRESSES, LayerRotary
 from real import N_CONTINUE, PROTECTS, RATIO, TIE, Kvllama, arguments, positions
 from weights import rewritten
 
+
+class MendedLagKV(kvpress.LagKVPress):
+    """kvpress divides by the range of each dimension, which is 0 in some on Gemma; the NaN then spoils the ranks of the layer.
+    Here a dimension without a range counts 0."""
+
+    def _get_states_score(self, target_v):
+        ref, v = target_v[:, :, 1:], target_v[:, :, :-1]
+        low, high = ref.amin(-2, keepdim=True), ref.amax(-2, keepdim=True)
+        scaled = torch.where(high > low, (v - low) / (high - low), torch.zeros_like(v))
+        return scaled.std(dim=-1).softmax(dim=-1)
+
+
 SNAPKV = functools.partial(kvpress.SnapKVPress, compression_ratio=float(RATIO))
 # kvllama's policy and granularity, the press, and the attention of transformers.
 CASES = [("streaming", "head", functools.partial(kvpress.StreamingLLMPress, n_sink=4), "sdpa"),
          *((policy, "head", press, "eager" if policy in ("h2o", "tova", "snapkv") else "sdpa") for policy, press in PRESSES.items()),
+         ("lagkv", "head", MendedLagKV, "sdpa"),
          ("snapkv", "head", kvpress.SnapKVPress, "sdpa"),
          ("adakv+snapkv", "head", lambda **_: kvpress.AdaKVPress(SNAPKV()), "sdpa"),
          ("pyramidkv+snapkv:window=4,least=4", "head", functools.partial(kvpress.PyramidKVPress, window_size=4), "sdpa"),
@@ -102,7 +115,8 @@ def unmasked(attention, n):
 def compare(kvllama, model, kinds, case, prompt, tokens):
     """Prints a line of the table for each kind of layer."""
     policy, granularity, press, attention = case
-    press, note = functools.partial(press, compression_ratio=float(RATIO)), ""
+    note = "here a dimension without a range counts 0" if press is MendedLagKV else ""
+    press = functools.partial(press, compression_ratio=float(RATIO))
     line = f"| {prompt} | {len(tokens)} | {policy} | {attention} |"
     try:
         scores, kept = theirs(model, press(), tokens[:-1])

@@ -10,6 +10,7 @@ use clap::Subcommand;
 use super::judge::variable;
 use super::{interrupt, print, print_json};
 use crate::api::{Endpoint, Patience, Secret, anthropic};
+use crate::data::chats::{self, Chats};
 use crate::data::generate::{self, Generated, Observer, generate};
 use crate::data::recall::{self, Depths, Kind, Recall, Style};
 use crate::data::{self, Example, Format, Survey, bundled, import, survey};
@@ -53,6 +54,7 @@ enum Command {
     ImportLongbench(ImportLongbench),
     Generate(Generate),
     GenerateRecall(GenerateRecall),
+    GenerateChats(GenerateChats),
 }
 
 /// Say what a data set holds, and everything that is wrong with it.
@@ -63,7 +65,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  kvllama data check mine.jsonl\n  kvllama data check multi --json | jq .types")]
 struct Check {
-    /// A JSONL file, or a bundled set (demo, multi, recall, recall-completion).
+    /// A JSONL file, or a bundled set (demo, multi, chats, chats-small, chats-demo, recall, recall-completion).
     #[arg(value_name = "FILE")]
     data: String,
 
@@ -169,6 +171,37 @@ struct GenerateRecall {
     out: Option<PathBuf>,
 }
 
+/// Make chats whose later turns ask for what the system turn states.
+///
+/// The kinds are taken in turn. The same seed gives the same file, and a set of 100 chats begins with the set of 10.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvllama data generate-chats --turns 20 --n 30 --out long.jsonl
+  kvllama exp --model smollm2-135m-instruct-q4_1 --data long.jsonl --policy streaming,random --ratio 0.5")]
+struct GenerateChats {
+    /// Chats.
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    n: u32,
+
+    /// Turns of a chat.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=1_000))]
+    turns: u32,
+
+    /// facts: one of four facts is asked for in each turn. language: answers are to be in another language until that is revoked.
+    /// demo: rules in the language of the embedded model.
+    #[arg(long, value_name = "KIND,..", value_delimiter = ',', default_value = "facts,facts,language")]
+    kind: Vec<chats::Kind>,
+
+    /// Seed of all that is drawn.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+
+    /// Where the chats go [default: stdout].
+    #[arg(long, value_name = "OUT.jsonl")]
+    out: Option<PathBuf>,
+}
+
 /// Let a language model write new examples of 3 to 8 instructions.
 ///
 /// Each is checked before it is taken: kwargs that a rule can verify, every instruction verbatim and
@@ -210,6 +243,7 @@ pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
         Command::ImportLongbench(args) => import_as(Format::Longbench { style: args.style }, &args.import, quiet),
         Command::Generate(args) => write(&args, quiet),
         Command::GenerateRecall(args) => write_recall(&args, quiet),
+        Command::GenerateChats(args) => write_chats(&args, quiet),
     }
 }
 
@@ -283,6 +317,14 @@ fn write_recall(args: &GenerateRecall, quiet: bool) -> Result<()> {
     write_examples(&examples, args.out.as_deref())?;
     let unit = if model.is_some() { "tokens" } else { "words (--model counts tokens)" };
     say(quiet, &format!("{} examples of {} {unit}", examples.len(), args.tokens));
+    Ok(())
+}
+
+fn write_chats(args: &GenerateChats, quiet: bool) -> Result<()> {
+    let chats = Chats { kinds: args.kind.clone(), turns: args.turns as usize, seed: args.seed };
+    let examples = chats::generate(&chats, args.n as usize)?;
+    write_examples(&examples, args.out.as_deref())?;
+    say(quiet, &format!("{} chats of {} turns", examples.len(), args.turns));
     Ok(())
 }
 

@@ -27,6 +27,21 @@ pub static BUNDLED: &[Bundled] = &[
         jsonl: include_str!("../../data/multi.jsonl"),
     },
     Bundled {
+        name: "chats",
+        summary: "hand-written chats of 5 or 6 turns with standing rules, some of them revoked, for real models",
+        jsonl: include_str!("../../data/chats.jsonl"),
+    },
+    Bundled {
+        name: "chats-small",
+        summary: "chats of 8 turns that ask for facts which the system turn states, or have a language, for small real models",
+        jsonl: include_str!("../../data/chats-small.jsonl"),
+    },
+    Bundled {
+        name: "chats-demo",
+        summary: "chats of 6 turns with standing rules in the language of the embedded model",
+        jsonl: include_str!("../../data/chats-demo.jsonl"),
+    },
+    Bundled {
         name: "recall",
         summary: "facts hidden in stories, and a question about them, for small and large models that chat",
         jsonl: include_str!("../../data/recall.jsonl"),

@@ -4,6 +4,7 @@
 //! are part of the binary.
 
 pub mod bundled;
+pub mod chats;
 mod cues;
 pub mod generate;
 mod import;

@@ -1,12 +1,12 @@
 //! Runs chats and rolling budgets: the cache is cut again and again.
 
-use crate::Result;
 use crate::condition::{Condition, Memory};
 use crate::data::Example;
 use crate::engine::{Answer, Chat, Cut, Entries, Forgetting, Reader, Rule, check_compacting};
 use crate::evict::{self, Budget, TrialSeed, View};
 use crate::llama::{Mark, Model, Prompt, Sampler, Token, Turn};
 use crate::span::Label;
+use crate::{Error, Result};
 
 /// A chat under a condition.
 pub struct Talk<'a> {
@@ -147,6 +147,12 @@ pub fn texts_of(model: &Model, example: &Example) -> Result<Vec<Prompt>> {
 /// Names what chats exclude.
 pub(super) fn check_chat(condition: &Condition, texts: &[Prompt], n_predict: usize, model: &Model) -> Result<()> {
     condition.check_cut_again("a chat, whose cache is cut before each answer,")?;
+    if condition.policy.own_source().is_some() {
+        return Err(Error::input(format!(
+            "`{condition}`: a program or a file gives the scores of a prompt, and a chat has none that is known before; choose \
+             another policy"
+        )));
+    }
     if condition.memory == Memory::Kv && !condition.is_full() {
         check_compacting(most_cells(condition, texts, n_predict), condition.positions, model)?;
     }

@@ -231,7 +231,7 @@ fn repeats(table: &Table, conditions: &[Condition], found: &mut Vec<Warning>) {
         if manifest.sessions.iter().any(|session| session.once.contains(&column.name)) {
             asked = asked.max(manifest.repeats());
             once.push(condition.words.clone());
-        } else if column.trials.iter().any(|trials| trials.len() > 1) {
+        } else if column.finished().any(|trial| trial.row.repeat > 0) {
             same.push(condition.words.clone());
         }
     }

@@ -8,11 +8,13 @@ mod dose;
 mod earned;
 mod fidelity;
 mod forgotten;
+mod layers;
 mod primary;
 mod speed;
 mod stopping;
 mod summary;
 mod survival;
+mod turns;
 mod why;
 
 pub use breakdown::Breakdown;
@@ -23,10 +25,12 @@ pub use dose::{AreaDifference, CurveComparison, Dose, Response};
 pub use earned::EarnedDifference;
 pub use fidelity::Fidelity;
 pub use forgotten::{Forgotten, shown};
+pub use layers::LayerRow;
 pub use primary::{PrimaryResult, Tested};
 pub use speed::Speed;
 pub use stopping::EarlyStop;
 pub use survival::{Bin, SurvivalCurve};
+pub use turns::{FirstBroken, Standing, Turns};
 pub use why::{Agreement, NoiseFloor, Place, Row};
 
 use self::chance::Chance;
@@ -85,6 +89,10 @@ pub struct Analysis {
     pub survival: Vec<SurvivalCurve>,
     /// One instruction forgotten at a time: what `forget:instruction` and `forget:filler` found.
     pub forgotten: Vec<Forgotten>,
+    /// Conditions that evict in one layer alone.
+    pub layers: Vec<LayerRow>,
+    /// The standing rules of chats, turn by turn; `None` without chats.
+    pub turns: Option<Turns>,
     /// Agreement of rules and judge on instructions that both scored.
     pub agreement: Option<Agreement>,
 }
@@ -180,6 +188,8 @@ pub(super) fn of(table: &Table, level: f64, seed: u64) -> Analysis {
         places: why::places(table, resampling),
         survival: survival::curves(table, &conditions, level),
         forgotten: forgotten::matrix(table, resampling),
+        layers: layers::rows(&conditions),
+        turns: Some(turns::turns(table, &conditions, resampling)).filter(|turns| turns.chats > 0),
         agreement: why::agreement(table),
         chance: chance.facts,
         conditions,
@@ -274,7 +284,8 @@ fn parameters(manifest: &crate::exp::Manifest) -> String {
 fn curves(table: &Table, conditions: &[Condition]) -> Vec<Curve> {
     let mut curves: Vec<Curve> = Vec::new();
     for (index, condition) in conditions.iter().enumerate() {
-        if condition.is_baseline() || condition.ratio.is_none() {
+        // A layer alone has its place in the map of layers.
+        if condition.is_baseline() || condition.ratio.is_none() || condition.condition.one_layer().is_some() {
             continue;
         }
         let name = condition.series.clone();

@@ -1,7 +1,7 @@
 //! What was forgotten: scores by type of instruction and by place in the prompt; with the noise floor and the agreement
 //! of judges.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 
@@ -166,7 +166,12 @@ pub(super) fn noise_floor(table: &Table) -> Option<NoiseFloor> {
     let mut variances = Vec::new();
     let mut repeats = usize::MAX;
     for trials in &column.trials {
-        let scores: Vec<f64> = trials.iter().filter_map(|trial| trial.row.mean_score).collect();
+        // Of a chat, the mean over its turns.
+        let mut of_repeats: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+        for (repeat, score) in trials.iter().filter_map(|trial| Some((trial.row.repeat, trial.row.mean_score?))) {
+            of_repeats.entry(repeat).or_default().push(score);
+        }
+        let scores: Vec<f64> = of_repeats.into_values().filter_map(|scores| mean(scores.into_iter())).collect();
         if scores.len() < 2 {
             continue;
         }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use self::forest::{Difference, forest};
 use self::plot::{Plot, Point, Series};
-use super::analysis::{Analysis, Comparison, Condition, Question};
+use super::analysis::{Analysis, Comparison, Condition, Question, Standing};
 use super::words;
 use crate::stats::Estimate;
 use crate::{Error, Result};
@@ -46,6 +46,8 @@ pub enum Content {
     Survival,
     /// Score against the divergence of predictions.
     Fidelity,
+    /// The standing rules of chats by turn.
+    Turns,
     /// Score against the bytes that were kept.
     Memory,
     /// Score against the speed of answering.
@@ -63,6 +65,7 @@ impl Content {
             Content::Places => "score-by-place",
             Content::Survival => "followed-by-survival",
             Content::Fidelity => "score-by-divergence",
+            Content::Turns => "standing-by-turn",
             Content::Memory => "score-by-memory",
             Content::Speed => "score-by-speed",
         };
@@ -94,6 +97,7 @@ pub fn figures(analysis: &Analysis) -> Vec<Figure> {
     figures.extend(differences(analysis, &styles));
     figures.extend(types(analysis));
     figures.extend(places(analysis));
+    figures.extend(by_turn(analysis));
     figures.extend(survival(analysis, &styles));
     figures.extend(fidelity(analysis, &styles));
     figures.extend(memory(analysis, &styles));
@@ -438,6 +442,66 @@ fn grid(panels: &[Plot], width: f64) -> Svg {
         panel.draw(&mut svg, (column as f64 * cell.0, row as f64 * (cell.1 + 12.0)), cell);
     }
     svg
+}
+
+/// The standing rules of chats: their score by turn, and how many were never broken.
+fn by_turn(analysis: &Analysis) -> Option<Figure> {
+    /// The number of colours.
+    const MOST: usize = 8;
+    let turns = analysis.turns.as_ref()?;
+    let mut shown: Vec<&Standing> = turns.conditions.iter().collect();
+    if shown.len() > MOST {
+        // Of the budgets of each policy the middle one.
+        let series = |standing: &Standing| &analysis.conditions[standing.condition].series;
+        shown = shown.chunk_by(|a, b| series(a) == series(b)).map(|same| same[same.len() / 2]).take(MOST).collect();
+    }
+    let series = |value: &dyn Fn(&Standing, usize) -> Option<Estimate>| -> Vec<Series> {
+        let of_condition = shown.iter().enumerate().map(|(style, standing)| {
+            let condition = &analysis.conditions[standing.condition];
+            let points = (0..standing.scores.len()).filter_map(|turn| {
+                Some(point(turn as f64, value(standing, turn)?, &format!("{}, turn {turn}", condition.words)))
+            });
+            Series {
+                name: condition.words.clone(),
+                // Conditions of one policy need colours of their own here.
+                style,
+                points: points.collect(),
+                joined: true,
+                fit: Vec::new(),
+            }
+        });
+        of_condition.filter(|series| !series.points.is_empty()).collect()
+    };
+    let panel = |title: &str, y_label: &str, series| Plot {
+        title: title.to_owned(),
+        x_label: "turn (answers of the model, counted from 0)".to_owned(),
+        y_label: y_label.to_owned(),
+        x_max: (turns.n_turns() - 1).max(1) as f64,
+        series,
+        dodge: false,
+        reference: None,
+    };
+    let panels = [
+        panel("Score by turn", "mean score", series(&|standing, turn| standing.scores[turn])),
+        panel(
+            "Never broken so far",
+            "fraction of rules",
+            series(&|standing, turn| standing.unbroken.get(turn).copied()),
+        ),
+    ];
+    let (wide, narrow) = both(|width| grid(&panels, width));
+    Some(Figure {
+        content: Content::Turns,
+        title: "Chats: the rules of the system turn, turn by turn".to_owned(),
+        caption: format!(
+            "Mean score of the rules that the system turn states, and the fraction of these rules that were never broken so far \
+             (Kaplan-Meier), in {}; {} intervals over chats.",
+            words::count(turns.chats, "chat"),
+            level(analysis)
+        ),
+        wide,
+        narrow,
+    })
 }
 
 /// Fraction followed against the survival of the instruction.

@@ -47,12 +47,14 @@ pub fn index(table: &Table, analysis: &Analysis, shown: usize) -> String {
         })
         .collect();
     let repeats = table.columns.iter().flat_map(|column| column.finished()).map(|trial| trial.row.repeat + 1).max();
+    let turns = table.columns.iter().flat_map(|column| column.finished()).map(|trial| trial.row.turn + 1).max();
     // The first view: the largest cost, against its full cache.
     let against = analysis.comparisons.iter().filter(|comparison| comparison.question == Question::Baseline);
     let first = against.min_by(|a, b| a.difference.point.total_cmp(&b.difference.point));
     let (against, condition) = first.map_or((0, analysis.conditions.len() - 1), |first| (first.a, first.b));
     script_json(&json!({
         "conditions": conditions, "examples": examples, "repeats": repeats.unwrap_or(1),
+        "turns": turns.unwrap_or(1),
         "against": against, "condition": condition,
         "probes": table.runs.iter().map(|run| probe::of_run(&run.manifest)).collect::<Vec<_>>(),
     }))
@@ -117,7 +119,7 @@ fn example(table: &Table, prompts: &[Prompts], example: usize, page: &mut String
             let spans = |prompt: &PromptRow| -> Vec<_> {
                 prompt.spans.iter().map(|span| (span.label, span.start, span.end)).collect()
             };
-            prompt.map(|prompt| json!({"pieces": prompt.pieces, "spans": spans(prompt)}))
+            prompt.map(|prompt| json!({"pieces": prompt.pieces, "spans": spans(prompt), "turns": prompt.turns}))
         })
         .collect();
     let data = json!({
@@ -182,6 +184,7 @@ type VerdictCells =
 struct Shown {
     condition: usize,
     repeat: u32,
+    turn: u32,
     seed: u64,
     response: usize,
     score: Option<f64>,
@@ -215,6 +218,7 @@ impl Shown {
         Ok(Shown {
             condition,
             repeat: row.repeat,
+            turn: row.turn,
             seed: row.seed,
             kl: row.kl_mean,
             score: row.mean_score.map(rounded),

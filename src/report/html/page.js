@@ -68,7 +68,7 @@
   const index = read('index');
   const conditions = index.conditions;
   const picker = byId('example');
-  const state = { example: 0, condition: 0, against: 0, repeat: 0 };
+  const state = { example: 0, condition: 0, against: 0, repeat: 0, turn: 0 };
   const parsed = new Map();
   const details = (example) => {
     if (!parsed.has(example)) parsed.set(example, read(`x${example}`));
@@ -143,9 +143,10 @@
     pick();
   };
 
-  const find = (data, condition) => {
+  const find = (data, condition, turn = state.turn) => {
     const trials = data.trials.filter((trial) => trial.condition === condition);
-    return trials.find((trial) => trial.repeat === state.repeat) || trials[0];
+    const repeat = trials.filter((trial) => trial.repeat === state.repeat);
+    return repeat.find((trial) => trial.turn === turn) || repeat[repeat.length - 1] || trials[0];
   };
   const failure = (data, condition) => data.failed.find(([failed]) => failed === condition);
 
@@ -160,8 +161,27 @@
     return evicted;
   };
 
+  // A chat as it stood before an answer: the texts of its turns, and between them the earlier answers. An answer has a
+  // position for each of its tokens; its whole text stands at the first.
+  const said = (data, prompt, trial) => {
+    if (!prompt.turns.length) return { ...prompt, answers: new Map() };
+    const [pieces, spans, answers] = [[], [], new Map()];
+    const last = trial ? trial.turn : 0;
+    prompt.turns.slice(0, last + 1).forEach((start, turn) => {
+      const end = turn + 1 < prompt.turns.length ? prompt.turns[turn + 1] : prompt.pieces.length;
+      const by = pieces.length - start;
+      pieces.push(...prompt.pieces.slice(start, end));
+      for (const [label, from, to] of prompt.spans) if (from >= start && to <= end) spans.push([label, from + by, to + by]);
+      const answer = turn < last && find(data, trial.condition, turn);
+      if (!answer || !answer.tokens) return;
+      answers.set(pieces.length, pieces.length + answer.tokens);
+      pieces.push(data.strings[answer.response], ...Array(answer.tokens - 1).fill(''));
+    });
+    return { pieces, spans, answers };
+  };
+
   // In prompts of more tokens than LONG, evicted runs of more than FOLDED are folded.
-  const LONG = 400;
+  const LONG = 200;
   const FOLDED = 24;
 
   const promptView = (data, trial) => {
@@ -172,7 +192,7 @@
       byId('legend').textContent = '';
       return;
     }
-    const { pieces, spans } = prompt;
+    const { pieces, spans, answers } = said(data, prompt, trial);
     const evicted = trial ? evictedOf(trial, pieces.length) : new Uint8Array(pieces.length);
     const instruction = new Int32Array(pieces.length).fill(-1);
     const template = new Uint8Array(pieces.length);
@@ -184,10 +204,19 @@
     const fragment = document.createDocumentFragment();
     let at = 0;
     while (at < pieces.length) {
+      if (answers.has(at)) {
+        const stop = answers.get(at);
+        const kept = 1 - evicted.subarray(at, stop).reduce((sum, one) => sum + one, 0) / (stop - at);
+        const text = `answer · ${Math.round(100 * kept)}%`;
+        fragment.append(make('span', { class: 'instruction said', title: `${Math.round(100 * kept)}% of this answer's tokens are in the cache` },
+          make('span', { class: 'badge' }, text), make(kept ? 'span' : 'del', {}, pieces[at])));
+        at = stop;
+        continue;
+      }
       const number = instruction[at];
       let into = fragment;
       let stop = at;
-      while (stop < pieces.length && instruction[stop] === number) stop += 1;
+      while (stop < pieces.length && instruction[stop] === number && (stop === at || !answers.has(stop))) stop += 1;
       if (number >= 0) {
         const survival = 1 - evicted.subarray(at, stop).reduce((sum, one) => sum + one, 0) / (stop - at);
         const text = `${number + 1} · ${Math.round(100 * survival)}%`;
@@ -334,6 +363,7 @@
   const place = () => {
     const place = new URLSearchParams({ example: index.examples[state.example][0], condition: conditions[state.condition].key, against: conditions[state.against].key });
     if (state.repeat) place.set('repeat', state.repeat);
+    if (state.turn) place.set('turn', state.turn);
     return place;
   };
 
@@ -349,7 +379,7 @@
       answer(data, state.against, before, '', after),
       answer(data, state.condition, after, same ? 'the same answer, letter by letter' : '', before));
     byId('link').href = `#${place()}`;
-    byId('probe').hidden = !after;
+    byId('probe').hidden = !after || after.turn > 0; // probe knows no chat beyond its first prompt
     byId('probe-command').textContent = after ? probe(id, after) : '';
     byId('copied').textContent = '';
     verdicts(data, before, after);
@@ -369,6 +399,8 @@
     byId('against').append(...options());
     for (let repeat = 0; repeat < index.repeats; repeat += 1) byId('repeat').append(make('option', { value: repeat }, String(repeat)));
     byId('repeat-label').hidden = index.repeats < 2;
+    for (let turn = 0; turn < index.turns; turn += 1) byId('turn').append(make('option', { value: turn }, String(turn)));
+    byId('turn-label').hidden = index.turns < 2;
     state.condition = index.condition;
     state.against = index.against;
     const place = new URLSearchParams(location.hash.slice(1));
@@ -379,10 +411,12 @@
       if (position('condition') >= 0) state.condition = position('condition');
       if (position('against') >= 0) state.against = position('against');
       state.repeat = Number(place.get('repeat')) || 0;
+      state.turn = Number(place.get('turn')) || 0;
     }
     byId('condition').value = state.condition;
     byId('against').value = state.against;
     byId('repeat').value = state.repeat;
+    byId('turn').value = state.turn;
     const change = (id, key, relist) => byId(id).addEventListener('change', (event) => {
       state[key] = Number(event.target.value);
       if (relist) list();
@@ -391,6 +425,7 @@
     change('condition', 'condition', true);
     change('against', 'against', true);
     change('repeat', 'repeat', true);
+    change('turn', 'turn', true);
     picker.addEventListener('change', () => { state.example = Number(picker.value); pick(); });
     byId('find-example').addEventListener('input', list);
     byId('order').addEventListener('input', list);
