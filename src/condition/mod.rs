@@ -351,6 +351,12 @@ impl Condition {
         self.score().is_some_and(|score| score.needs(1).keys)
     }
 
+    /// The layer that forgets, if it is a single one.
+    pub fn one_layer(&self) -> Option<usize> {
+        // A single layer is named by its number.
+        self.layers.to_string().parse().ok()
+    }
+
     /// The policy as its paper writes it and, in parentheses, everything that differs from the defaults: the name of a
     /// curve in reports.
     pub fn series(&self) -> String {

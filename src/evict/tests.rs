@@ -130,3 +130,16 @@ proptest! {
 /// Computed by an independent implementation of SHA-256, ChaCha8 and Fisher-Yates in Python.
 const GOLDEN_RANDOM: &str = "0..2,3..4,7..8,9..11,12..15,19..20,21..23";
 const GOLDEN_SEED: u64 = 2_110_422_304_996_356;
+
+#[test]
+fn h2o_keeps_recent_positions_with_a_part_of_the_budget_that_protection_leaves() {
+    let policy: PolicySpec = "h2o:recent=50".parse().unwrap();
+    let scores: Vec<f64> = (0..20).map(|at| 20.0 - f64::from(at)).collect();
+    let kept = |protected: &[usize]| {
+        let protected: Vec<bool> = (0..20).map(|at| protected.contains(&at)).collect();
+        let view = View { scores: &scores, ..View::new(0..20, &protected, "0.6".parse().unwrap(), TrialSeed(0)) };
+        evict(policy.policy(), 20, &view).unwrap().kept()
+    };
+    assert_eq!(kept(&[]), [0..4, 16..20]);
+    assert_eq!(kept(&[5, 6, 7, 8, 9, 10]), [5..11, 18..20], "the last two are all that fits");
+}

@@ -38,6 +38,7 @@ pub fn render(analysis: &Analysis, width: usize) -> String {
     paragraph(&mut out, &analysis.summary.join(" "), width, "");
     scores(&mut out, analysis, width);
     earned(&mut out, analysis, width);
+    predictions(&mut out, analysis, width);
     if let Some(noise) = analysis.noise_sentence() {
         out.push('\n');
         paragraph(&mut out, &format!("{DIM}{noise}{DIM:#}"), width, "");
@@ -81,7 +82,7 @@ fn scores(out: &mut String, analysis: &Analysis, width: usize) {
             Some(score) => (estimate(score), bar(score, plot), score.n.to_string()),
             None => ("no scores".to_owned(), " ".repeat(plot), String::new()),
         };
-        let _ = writeln!(out, "{}  {}  {drawn}  {n:>2}", pad(&condition.words, name_width), pad(&numbers, 19));
+        let _ = writeln!(out, "{}  {}  {drawn}  {n:>2}", name_cell(&condition.words, name_width), pad(&numbers, 19));
     }
 }
 
@@ -130,7 +131,7 @@ fn earned(out: &mut String, analysis: &Analysis, width: usize) {
         let _ = writeln!(
             out,
             "{}  {:>6}  {:>6}  {}  {:>2}",
-            pad(name, name_width),
+            name_cell(name, name_width),
             words::number(scored.passed.point),
             words::number(scored.chance.point),
             pad(&estimate(&scored.earned), 21),
@@ -138,6 +139,40 @@ fn earned(out: &mut String, analysis: &Analysis, width: usize) {
         );
     }
     paragraph(out, &format!("{DIM}{rests_on}{DIM:#}"), width, "");
+}
+
+/// How far predictions moved, if it was measured.
+fn predictions(out: &mut String, analysis: &Analysis, width: usize) {
+    let measured: Vec<_> =
+        analysis.conditions.iter().filter(|one| one.fidelity.kl.is_some() || one.fidelity.flips.is_some()).collect();
+    if measured.is_empty() {
+        return;
+    }
+    let name_width = measured.iter().map(|one| display_width(&one.words)).max().unwrap_or(0).clamp(11, width / 2);
+    let level = words::percent(analysis.level);
+    let _ = writeln!(
+        out,
+        "\n{HEAD}{}  {}  × floor  flips   NLL{HEAD:#}",
+        pad("predictions", name_width),
+        pad(&format!("KL [{level} interval]"), 26)
+    );
+    let cell =
+        |value: Option<f64>, places: usize| value.map_or("–".to_owned(), |value| words::decimals(value, places));
+    for one in measured {
+        let moved = &one.fidelity;
+        let flips = moved.flips.map_or("–".to_owned(), |flips| words::percent(flips.point));
+        let _ = writeln!(
+            out,
+            "{}  {}  {:>7}  {flips:>5}  {:>5}",
+            name_cell(&one.words, name_width),
+            pad(&moved.kl.as_ref().map_or("–".to_owned(), words::wide_estimate), 26),
+            cell(moved.times_floor.map(|times| times.point), 1),
+            cell(moved.nll_difference.map(|nll| nll.point), 2)
+        );
+    }
+    let caption = "KL divergence from the full cache (nats per token, geometric mean), as a multiple of the full cache's own; share of \
+                   tokens whose most likely successor changed; change of the answer's negative log-likelihood";
+    paragraph(out, &format!("{DIM}{caption}{DIM:#}"), width, "");
 }
 
 /// What each condition gains in speed, where it was measured.
@@ -160,7 +195,7 @@ fn speeds(out: &mut String, analysis: &Analysis, width: usize) {
         let _ = writeln!(
             out,
             "{}  {:>8}  {}  {:>9} s  {:>7}",
-            pad(&condition.words, name_width),
+            name_cell(&condition.words, name_width),
             words::decimals(speed.tokens_per_s.point, 1),
             pad(&speed.times_full.as_ref().map_or_else(String::new, estimate), 19),
             words::decimals(speed.first_token_ms.point / 1e3, 2),
@@ -186,6 +221,11 @@ fn bar(score: &Estimate, width: usize) -> String {
 
 fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(display_width(text))))
+}
+
+/// A name in the first column; if it is too long, it gets a line of its own.
+fn name_cell(name: &str, width: usize) -> String {
+    if display_width(name) > width { format!("{name}\n{}", " ".repeat(width)) } else { pad(name, width) }
 }
 
 fn comparisons(out: &mut String, analysis: &Analysis, width: usize) {
@@ -231,14 +271,9 @@ fn table_of_comparisons(out: &mut String, analysis: &Analysis, compared: &[&Comp
     let names: Vec<String> = compared.iter().map(|comparison| named(comparison)).collect();
     let longest = names.iter().map(|name| display_width(name)).max().unwrap_or(0);
     let title = format!("{}{}", first.question.title(), exploratory(analysis));
-    // A title that is too long gets a line of its own.
     let name_width = if 2 * display_width(&title) > width { longest } else { longest.max(display_width(&title)) };
     let name_width = name_width.min(width / 2);
-    let title = if display_width(&title) > name_width {
-        format!("{title}\n{}", pad("", name_width))
-    } else {
-        pad(&title, name_width)
-    };
+    let title = name_cell(&title, name_width);
     let _ = writeln!(
         out,
         "\n{HEAD}{}  {}  p(Holm)  {}  n{HEAD:#}",
@@ -253,12 +288,7 @@ fn table_of_comparisons(out: &mut String, analysis: &Analysis, compared: &[&Comp
         let loss = comparison
             .breakdown
             .map(|loss| pad(&format!("{:>6} + {}", words::number(loss.broken), words::number(loss.sound)), 16));
-        // A name that is too long gets a line of its own.
-        let name = if display_width(&name) > name_width {
-            format!("{name}\n{}", " ".repeat(name_width))
-        } else {
-            pad(&name, name_width)
-        };
+        let name = name_cell(&name, name_width);
         let _ = writeln!(
             out,
             "{style}{name}  {}  {p:>7}  {}  {}{style:#}",

@@ -33,6 +33,13 @@ pub fn fine_estimate(estimate: &Estimate) -> String {
     format!("{point} [{low}, {high}]")
 }
 
+/// As [`fine_estimate`], with powers of ten for what three decimals cannot show: `4e-5 [1e-6, 0.003]`.
+pub fn wide_estimate(estimate: &Estimate) -> String {
+    let value =
+        |value: f64| if value != 0.0 && value.abs() < 1e-3 { format!("{value:.0e}") } else { decimals(value, 3) };
+    format!("{} [{}, {}]", value(estimate.point), value(estimate.low), value(estimate.high))
+}
+
 /// The estimate with the opposite sign: a loss as a cost.
 pub fn negated(estimate: &Estimate) -> Estimate {
     Estimate { point: -estimate.point, low: -estimate.high, high: -estimate.low, ..*estimate }
@@ -107,6 +114,8 @@ mod tests {
         assert_eq!([number(-0.001), number(-0.217), number(0.5)], ["0.00", "−0.22", "0.50"]);
         assert_eq!([p_value("p", 0.0004), p_value("p(Holm)", 0.0336)], ["p < 0.001", "p(Holm) = 0.034"]);
         assert_eq!([thousands(7), thousands(1000), thousands(1234567)], ["7", "1,000", "1,234,567"]);
+        let tiny = Estimate { point: 4.2e-5, low: 0.0, high: 0.0312, level: 0.95, n: 9 };
+        assert_eq!(wide_estimate(&tiny), "4e-5 [0.000, 0.031]");
         assert_eq!(short_list(&["a", "b", "c", "d"], 3), "a, b and 2 more");
     }
 }

@@ -3,7 +3,8 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
-use super::slope::{permutations, shuffle};
+use super::monte_carlo::{Orders, p_value};
+use super::slope::permutations;
 
 /// The result of [`any_dose_test`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,36 +21,47 @@ pub struct AnyDose {
 /// The statistic of a dose is `|sum of d| / sqrt(sum of d^2)` over the examples' differences `d` from the first dose.
 /// The root mean square is its scale, not the standard deviation: that becomes 0 where a few equal differences are
 /// all there is, and then calls luck an effect. Under the null hypothesis the values of an example may be exchanged, so
-/// they are permuted within examples at random, and the observed ones are counted in (Phipson & Smyth 2010).
+/// they are permuted within examples at random.
 pub fn any_dose_test(values: &[Vec<f64>], seed: u64) -> AnyDose {
-    let (observed, at) = largest(values);
+    // Scores are fractions, which have no exact binary form; equal ones must be equal.
+    let round = |value: &f64| (value * 1e12).round() / 1e12;
+    let values: Vec<Vec<f64>> = values.iter().map(|values| values.iter().map(round).collect()).collect();
+    let doses = values.first().map_or(0, Vec::len);
+    let in_order: Vec<usize> = (0..doses).collect();
+    let mut sums = vec![(0.0, 0.0); doses];
+    values.iter().for_each(|values| add(values, &in_order, &mut sums));
+    let (observed, at) = largest_of(&sums);
     // An example whose values are all equal adds nothing.
-    let mut values: Vec<Vec<f64>> =
-        values.iter().filter(|values| values.iter().any(|value| *value != values[0])).cloned().collect();
-    let Some(doses) = values.first().map(Vec::len) else { return AnyDose { p: 1.0, at } };
-    let permutations = permutations(values.len() * doses);
+    let changing: Vec<&Vec<f64>> =
+        values.iter().filter(|values| values.iter().any(|value| *value != values[0])).collect();
+    if changing.is_empty() {
+        return AnyDose { p: 1.0, at };
+    }
     let threshold = observed * (1.0 - 1e-12);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut hits = 1usize;
-    for _ in 0..permutations {
-        values.iter_mut().for_each(|values| shuffle(values, &mut rng));
-        hits += usize::from(largest(&values).0 >= threshold);
+    let mut orders = Orders::of(doses);
+    let p = p_value(permutations(changing.len() * doses), || {
+        sums.fill((0.0, 0.0));
+        for values in &changing {
+            add(values, orders.draw(&mut rng), &mut sums);
+        }
+        largest_of(&sums).0 >= threshold
+    });
+    AnyDose { p, at }
+}
+
+/// Adds an example's differences from the first dose, and their squares.
+fn add(values: &[f64], order: &[usize], sums: &mut [(f64, f64)]) {
+    let first = values[order[0]];
+    for (&at, (sum, squares)) in order.iter().zip(sums) {
+        let difference = values[at] - first;
+        *sum += difference;
+        *squares += difference * difference;
     }
-    AnyDose { p: hits as f64 / (permutations + 1) as f64, at }
 }
 
 /// The largest statistic, and the index of its dose.
-fn largest(values: &[Vec<f64>]) -> (f64, usize) {
-    let doses = values.first().map_or(0, Vec::len);
-    let mut sums = vec![(0.0, 0.0); doses];
-    for values in values {
-        for (value, (sum, squares)) in values.iter().zip(&mut sums) {
-            // Scores are fractions, which have no exact binary form.
-            let difference = ((value - values[0]) * 1e12).round() / 1e12;
-            *sum += difference;
-            *squares += difference * difference;
-        }
-    }
+fn largest_of(sums: &[(f64, f64)]) -> (f64, usize) {
     let statistic = |&(sum, squares): &(f64, f64)| if squares > 0.0 { sum.abs() / squares.sqrt() } else { 0.0 };
     let statistics = sums.iter().map(statistic).enumerate().skip(1);
     statistics.fold((0.0, 1), |best, (at, one)| if one > best.0 { (one, at) } else { best })

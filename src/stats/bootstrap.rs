@@ -6,8 +6,8 @@ use rand_chacha::rand_core::SeedableRng as _;
 use super::tally::Tally;
 use super::{Estimate, mean, normal_cdf, normal_quantile};
 
-/// Number of resamples: each end of a 95% interval then rests on 250 of them.
-const RESAMPLES: usize = 9_999;
+/// Number of resamples: each end of a 95% interval then rests on 100 of them.
+const RESAMPLES: usize = 3_999;
 
 /// Mean with its bias-corrected and accelerated (BCa) bootstrap interval (Efron 1987; Efron &
 /// Tibshirani 1993, chapter 14). `None` without values.

@@ -11,6 +11,7 @@ mod gate;
 mod kaplan_meier;
 mod kappa;
 mod logistic;
+mod monte_carlo;
 mod multiple;
 mod paired;
 mod power;

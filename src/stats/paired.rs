@@ -4,6 +4,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use serde::{Deserialize, Serialize};
 
+use super::monte_carlo::p_value;
 use super::tally::Tally;
 use super::{Estimate, mean, mean_interval, skewness, standard_deviation, wilcoxon};
 
@@ -68,8 +69,7 @@ const FEWEST_FLIPS: usize = 9_999;
 const SIGNS: usize = 10_000_000;
 
 /// The sign-flip permutation test of a mean of 0 (Fisher 1935): under the null hypothesis each difference is as likely
-/// as its negative. Exact for up to 20 nonzero differences; else Monte Carlo with the observed pattern counted in
-/// (Phipson & Smyth 2010), so that the p-value is never 0.
+/// as its negative. Exact for up to 20 nonzero differences; else Monte Carlo.
 pub fn sign_flip(differences: &[f64], seed: u64) -> f64 {
     let moved: Vec<f64> = differences.iter().copied().filter(|&difference| difference != 0.0).collect();
     let total: f64 = moved.iter().sum();
@@ -91,13 +91,9 @@ pub fn sign_flip(differences: &[f64], seed: u64) -> f64 {
         return f64::from(hits) / f64::from(1u32 << moved.len());
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut hits = 1usize;
     let tally = Tally::of(moved.iter().map(|difference| difference.abs()));
     let flips = SIGNS.checked_div(tally.n_rare()).unwrap_or(FLIPS).clamp(FEWEST_FLIPS, FLIPS);
-    for _ in 0..flips {
-        hits += usize::from(tally.flipped_sum(&mut rng).abs() >= threshold);
-    }
-    hits as f64 / (flips + 1) as f64
+    p_value(flips, || tally.flipped_sum(&mut rng).abs() >= threshold)
 }
 
 fn gray(pattern: u32) -> u32 {

@@ -3,8 +3,8 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
+use super::monte_carlo::{Orders, p_value};
 use super::sign_flip;
-use crate::random::below;
 
 /// Permutations of a Monte Carlo test; in large runs fewer, so that they take at most `STEPS` steps, but at least
 /// `FEWEST`.
@@ -40,33 +40,22 @@ pub fn slope_test(values: &[Vec<f64>], doses: &[f64], seed: u64) -> f64 {
     }
     let observed: f64 = values.iter().map(|values| weighted(values)).sum();
     // An example whose values do not change with the labels adds nothing.
-    let mut values: Vec<Vec<f64>> =
-        values.iter().filter(|values| values.iter().any(|value| *value != values[0])).cloned().collect();
-    let permutations = permutations(values.len() * doses.len());
+    let values: Vec<&Vec<f64>> =
+        values.iter().filter(|values| values.iter().any(|value| *value != values[0])).collect();
     let threshold = observed.abs() * (1.0 - 1e-12);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut hits = 1usize;
-    for _ in 0..permutations {
-        let mut sum = 0.0;
-        for values in &mut values {
-            shuffle(values, &mut rng);
-            sum += weighted(values);
-        }
-        hits += usize::from(sum.abs() >= threshold);
-    }
-    hits as f64 / (permutations + 1) as f64
+    let mut orders = Orders::of(doses.len());
+    p_value(permutations(values.len() * doses.len()), || {
+        let permuted = |values: &&Vec<f64>| -> f64 {
+            orders.draw(&mut rng).iter().zip(&weights).map(|(&at, weight)| values[at] * weight).sum()
+        };
+        values.iter().map(permuted).sum::<f64>().abs() >= threshold
+    })
 }
 
 /// The number of permutations of a Monte Carlo test, each of so many steps.
 pub(super) fn permutations(steps: usize) -> usize {
     STEPS.checked_div(steps).unwrap_or(PERMUTATIONS).clamp(FEWEST, PERMUTATIONS)
-}
-
-/// Brings the values into a random order.
-pub(super) fn shuffle(values: &mut [f64], rng: &mut ChaCha8Rng) {
-    for last in (1..values.len()).rev() {
-        values.swap(last, below(rng, last as u64 + 1));
-    }
 }
 
 fn is_symmetric(doses: &[f64]) -> bool {

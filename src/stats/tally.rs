@@ -62,12 +62,18 @@ impl Tally {
         let mut sums = [0.0; 8];
         for chunk in self.rare.chunks(64) {
             let mut signs = rng.next_u64();
-            for eight in chunk.chunks(8) {
-                for (index, (value, sum)) in eight.iter().zip(&mut sums).enumerate() {
-                    // Flips the sign bit without a branch.
-                    *sum += f64::from_bits(value.to_bits() ^ ((signs << (63 - index)) & (1 << 63)));
+            // Flips the sign bit without a branch.
+            let flipped =
+                |value: f64, signs: u64, bit: usize| f64::from_bits(value.to_bits() ^ (((signs >> bit) & 1) << 63));
+            let (eights, rest) = chunk.as_chunks::<8>();
+            for eight in eights {
+                for bit in 0..8 {
+                    sums[bit] += flipped(eight[bit], signs, bit);
                 }
                 signs >>= 8;
+            }
+            for (bit, &value) in rest.iter().enumerate() {
+                sums[bit] += flipped(value, signs, bit);
             }
         }
         frequent + sums.iter().sum::<f64>()

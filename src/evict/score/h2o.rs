@@ -49,7 +49,16 @@ impl Policy for H2o {
         let candidates = view.candidates.clone();
         let survivors =
             view.survivors.unwrap_or_else(|| view.budget.survivors(candidates.len() + view.gone).min(candidates.len()));
-        protected[candidates.end - survivors * self.recent / 100..candidates.end].fill(true);
+        let recent = candidates.end - survivors * self.recent / 100;
+        // What is protected counts inside the budget, so that less of it is left for the last positions.
+        let n_protected = candidates.clone().filter(|&position| protected[position]).count();
+        let mut left = survivors.saturating_sub(n_protected);
+        for position in (recent..candidates.end).rev() {
+            if !protected[position] && left > 0 {
+                protected[position] = true;
+                left -= 1;
+            }
+        }
         false
     }
 

@@ -238,6 +238,10 @@ fn pairs(table: &Table) -> Vec<(Question, usize, usize)> {
     let mut others = Vec::new();
     for (a, first) in columns.iter().enumerate() {
         for (b, second) in columns.iter().enumerate().skip(a + 1) {
+            // Layers are compared with the full cache, not each with each.
+            if first.condition.one_layer() != second.condition.one_layer() {
+                continue;
+            }
             let question = if first.run == second.run {
                 only_difference(&first.condition, &second.condition)
                     .or_else(|| trade_bits(first, second).then_some(Question::Bytes))

@@ -8,6 +8,7 @@ mod dose;
 mod earned;
 mod fidelity;
 mod forgotten;
+mod layers;
 mod primary;
 mod speed;
 mod stopping;
@@ -24,6 +25,7 @@ pub use dose::{AreaDifference, CurveComparison, Dose, Response};
 pub use earned::EarnedDifference;
 pub use fidelity::Fidelity;
 pub use forgotten::{Forgotten, shown};
+pub use layers::LayerRow;
 pub use primary::{PrimaryResult, Tested};
 pub use speed::Speed;
 pub use stopping::EarlyStop;
@@ -87,6 +89,8 @@ pub struct Analysis {
     pub survival: Vec<SurvivalCurve>,
     /// One instruction forgotten at a time: what `forget:instruction` and `forget:filler` found.
     pub forgotten: Vec<Forgotten>,
+    /// Conditions that evict in one layer alone.
+    pub layers: Vec<LayerRow>,
     /// The standing rules of chats, turn by turn; `None` without chats.
     pub turns: Option<Turns>,
     /// Agreement of rules and judge on instructions that both scored.
@@ -184,6 +188,7 @@ pub(super) fn of(table: &Table, level: f64, seed: u64) -> Analysis {
         places: why::places(table, resampling),
         survival: survival::curves(table, &conditions, level),
         forgotten: forgotten::matrix(table, resampling),
+        layers: layers::rows(&conditions),
         turns: Some(turns::turns(table, &conditions, resampling)).filter(|turns| turns.chats > 0),
         agreement: why::agreement(table),
         chance: chance.facts,
@@ -279,7 +284,8 @@ fn parameters(manifest: &crate::exp::Manifest) -> String {
 fn curves(table: &Table, conditions: &[Condition]) -> Vec<Curve> {
     let mut curves: Vec<Curve> = Vec::new();
     for (index, condition) in conditions.iter().enumerate() {
-        if condition.is_baseline() || condition.ratio.is_none() {
+        // A layer alone has its place in the map of layers.
+        if condition.is_baseline() || condition.ratio.is_none() || condition.condition.one_layer().is_some() {
             continue;
         }
         let name = condition.series.clone();

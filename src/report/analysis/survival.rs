@@ -46,7 +46,10 @@ pub(super) fn followed(row: &InstructionRow) -> Option<bool> {
 /// One curve per policy; the full cache has none, because everything survives there.
 pub(super) fn curves(table: &Table, conditions: &[Condition], level: f64) -> Vec<SurvivalCurve> {
     let mut series: Vec<(String, usize, Observations)> = Vec::new();
-    for (column, condition) in table.columns.iter().zip(conditions).filter(|(_, one)| !one.is_baseline()) {
+    for (column, condition) in table.columns.iter().zip(conditions) {
+        if condition.is_baseline() || condition.condition.one_layer().is_some() {
+            continue;
+        }
         let index = series.iter().position(|(name, run, _)| *name == condition.series && *run == column.run);
         let index = index.unwrap_or_else(|| {
             series.push((condition.series.clone(), column.run, Observations::default()));

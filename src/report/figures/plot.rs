@@ -166,7 +166,13 @@ impl Plot {
                 Some((index, area.y(end) + 4.0))
             })
             .collect();
-        places.sort_by(|a, b| a.1.total_cmp(&b.1));
+        // Where curves end together, the one that was higher before comes first.
+        let mean = |index: usize| {
+            let points = &self.series[index].points;
+            points.iter().map(|point| point.y.point).sum::<f64>() / points.len() as f64
+        };
+        let end = |y: f64| (y / LINE).round();
+        places.sort_by(|a, b| end(a.1).total_cmp(&end(b.1)).then(mean(b.0).total_cmp(&mean(a.0))));
         for index in 1..places.len() {
             places[index].1 = places[index].1.max(places[index - 1].1 + LINE);
         }

@@ -4,16 +4,17 @@ mod comparisons;
 mod conditions;
 mod curves;
 mod doses;
+mod heat;
 
 pub use comparisons::comparisons;
 pub use conditions::conditions;
 pub use curves::curves;
 pub use doses::doses;
+pub use heat::{Heat, layers, types};
 
 use serde::Serialize;
 
 use crate::report::analysis::{Analysis, Forgotten, Question, shown};
-use crate::report::figures::{is_everything, shade};
 use crate::report::words::{decimals, interval, number, thousands};
 use crate::stats::Estimate;
 
@@ -127,39 +128,4 @@ pub fn forgotten(analysis: &Analysis) -> Vec<ForgottenRow> {
         ForgottenRow { name, cells: [&one.own, &one.others, &one.filler].map(cell).into() }
     };
     analysis.forgotten.iter().map(row).collect()
-}
-
-/// A row of the heat map.
-#[derive(Serialize)]
-pub struct HeatRow {
-    name: String,
-    cells: Vec<Option<HeatCell>>,
-}
-
-/// A cell of the heat map.
-#[derive(Serialize)]
-pub struct HeatCell {
-    shade: usize,
-    text: String,
-    range: String,
-    n: usize,
-}
-
-/// Types by conditions.
-pub fn heat(analysis: &Analysis) -> Vec<HeatRow> {
-    let cell = |score: &crate::stats::Estimate| HeatCell {
-        shade: shade(score.point),
-        text: number(score.point),
-        range: if is_everything(score) {
-            String::new()
-        } else {
-            format!("{}–{}", number(score.low.max(0.0)), number(score.high.min(1.0)))
-        },
-        n: score.n,
-    };
-    let row = |row: &crate::report::analysis::Row<String>| HeatRow {
-        name: row.name.clone(),
-        cells: row.scores.iter().map(|score| score.as_ref().map(cell)).collect(),
-    };
-    analysis.types.iter().map(row).collect()
 }
