@@ -4,6 +4,8 @@
 #   scripts/release.sh                        kvllama-VERSION-x86_64-linux.tar.gz (CPU of the build: x86-64-v3)
 #   CPU=native scripts/release.sh             for this machine's CPU alone
 #   FEATURES=metal scripts/release.sh         on a Mac
+#
+# Further arguments go to `cargo build`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +14,7 @@ case "$(uname -m)" in
     *) cpu=${CPU:-native} ;;
 esac
 target=${CARGO_TARGET_DIR:-target/wheel}
-CARGO_TARGET_DIR=$target RUSTFLAGS="-C target-cpu=$cpu" cargo build --release --locked ${FEATURES:+--features "$FEATURES"}
+CARGO_TARGET_DIR=$target RUSTFLAGS="-C target-cpu=$cpu" cargo build --release --locked ${FEATURES:+--features "$FEATURES"} "$@"
 binary=$target/release/kvllama
 
 version=$("$binary" --version | cut -d' ' -f2)

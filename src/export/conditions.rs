@@ -87,7 +87,7 @@ impl Headline {
     }
 }
 
-/// The trials in the order examples, conditions, repeats. A trial with two rows counts once, as the later row has it.
+/// The trials in the order examples, conditions, repeats, turns. A trial with two rows counts once, as the later row has it.
 pub fn ordered(run: &Run) -> Vec<Trial<'_>> {
     let mut examples: HashMap<&str, usize> = HashMap::new();
     let conditions: HashMap<String, usize> =
@@ -111,7 +111,7 @@ pub fn ordered(run: &Run) -> Vec<Trial<'_>> {
     }
     trials.sort_by_key(|trial| {
         let row = trial.row;
-        (examples[row.example_id.as_str()], conditions[row.condition.as_str()], row.repeat)
+        (examples[row.example_id.as_str()], conditions[row.condition.as_str()], row.repeat, row.turn)
     });
     trials
 }

@@ -1,7 +1,7 @@
 //! A run in the formats of other tools.
 //!
-//! [`Sheet`] is the run as two typed tables, written as [`csv`] or [`parquet`]; [`inspect`], [`kvpress`] and [`eee`]
-//! are one log or folder per condition. [`Export`] reads no file: it takes a loaded [`Run`](crate::report::Run).
+//! [`Sheet`] is the run as two typed tables, written as CSV or Parquet; inspect_ai, kvpress and Every Eval Ever get one
+//! log or folder per condition. [`Export`] reads no file: it takes a loaded [`Run`].
 
 mod conditions;
 mod csv;
@@ -53,8 +53,17 @@ impl Export {
     /// Writes a run into `directory`, which is made if it is missing; returns the files.
     ///
     /// # Errors
-    /// If a file cannot be written.
+    /// If the run has chats, of which logs and folders of other tools hold one answer alone, or if a file cannot be
+    /// written.
     pub fn write(self, run: &Run, directory: &Path) -> Result<Vec<PathBuf>> {
+        let tables = matches!(self.format, Format::Parquet | Format::Csv);
+        if !tables && run.trials.iter().any(|row| row.turn > 0) {
+            return Err(Error::input(format!(
+                "{} has chats, and the format {} holds one answer for each example; export it as parquet or csv",
+                run.name,
+                self.format.name()
+            )));
+        }
         let files = match self.format {
             Format::Parquet => sheets(run, "parquet", parquet::of),
             Format::Csv => sheets(run, "csv", |sheet| csv::of(sheet, self.excel_safe)),

@@ -181,7 +181,7 @@
   };
 
   // In prompts of more tokens than LONG, evicted runs of more than FOLDED are folded.
-  const LONG = 400;
+  const LONG = 200;
   const FOLDED = 24;
 
   const promptView = (data, trial) => {
