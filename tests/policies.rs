@@ -135,6 +135,40 @@ fn layers_chosen_by_number_forget_alone_and_all_of_them_together_forget_all() {
 }
 
 #[test]
+fn what_survives_depends_on_no_other_trial_no_shard_and_no_resume() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    // `--as-published` leaves random as it is.
+    let grids: [&[&str]; 3] = [
+        &["--policy=context-shift,h2o:recent=50,snapkv:window=8,maxpool=1", "--fair=no"],
+        &["--policy=snapkv,h2o,tova,random", "--fair=scores", "--fair-weight=instruction=3", "--protect=bos"],
+        &["--policy=streaming,snapkv,h2o,random", "--as-published"],
+    ];
+    for (index, grid) in grids.iter().enumerate() {
+        let arguments = [*grid, &["--ratio=0.5", "--n-predict=2", "--no-baseline"][..]].concat();
+        let kept = |trials: Rows| -> Vec<(Vec<String>, [String; 2])> {
+            let cells = |row: &BTreeMap<String, String>| [row["evicted_ranges"].clone(), row["n_kept"].clone()];
+            trials.iter().map(|(key, row)| (key.clone(), cells(row))).collect()
+        };
+        let alone =
+            kept(exp(&at(&format!("{index}alone")), &[&arguments[..], &["--limit=4", "--parallel=1"]].concat()));
+        assert_eq!(alone.len() % 4, 0);
+        let beside = at(&format!("{index}beside"));
+        exp(&beside, &[&arguments[..], &["--limit=2", "--parallel=3"]].concat());
+        assert_eq!(kept(exp(&beside, &[&arguments[..], &["--limit=4", "--parallel=3"]].concat())), alone, "{grid:?}");
+        let shards = ["1/2", "2/2"].map(|shard| {
+            let out = at(&format!("{index}shard{}", &shard[..1]));
+            exp(&out, &[&arguments[..], &["--limit=4", "--parallel=3", "--shard", shard]].concat());
+            out
+        });
+        let merged = at(&format!("{index}merged"));
+        let [a, b] = shards.each_ref().map(|shard| shard.to_str().unwrap());
+        run(0, &["merge", a, b, "--out", merged.to_str().unwrap()]);
+        assert_eq!(kept(rows(&merged, "trials.csv")), alone, "{grid:?}");
+    }
+}
+
+#[test]
 fn a_rolling_budget_generates_beyond_the_cache() {
     for (policy, more) in
         [("streaming", "--positions=compact"), ("random", "--every=3"), ("h2o", "--every=8"), ("keydiff", "--every=8")]

@@ -28,7 +28,7 @@ pub static BUNDLED: &[Bundled] = &[
     },
     Bundled {
         name: "chats",
-        summary: "hand-written chats of 5 or 6 turns with standing rules, some of them revoked, for real models",
+        summary: "hand-written chats of 4 to 6 turns with standing rules, some of them revoked, for real models",
         jsonl: include_str!("../../data/chats.jsonl"),
     },
     Bundled {

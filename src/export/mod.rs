@@ -1,7 +1,7 @@
 //! A run in the formats of other tools.
 //!
-//! [`Sheet`] is the run as two typed tables, written as [`csv`] or [`parquet`]; [`inspect`], [`kvpress`] and [`eee`]
-//! are one log or folder per condition. [`Export`] reads no file: it takes a loaded [`Run`](crate::report::Run).
+//! [`Sheet`] is the run as two typed tables, written as CSV or Parquet; inspect_ai, kvpress and Every Eval Ever get one
+//! log or folder per condition. [`Export`] reads no file: it takes a loaded [`Run`].
 
 mod conditions;
 mod csv;
