@@ -79,7 +79,7 @@ fn eight_shards_merged_are_one_unsharded_run() {
     assert!(!text.contains("unfinished") && !text.contains("fingerprints"), "{text}");
     let methods = run(0, &["report", "--methods", merged.to_str().unwrap()]);
     let text = String::from_utf8_lossy(&methods.stdout);
-    assert!(text.contains("random (text) at 0.5") && text.contains("snapkv:window=16 at 0.5"), "{text}");
+    assert!(text.contains("Random (text) at 0.5") && text.contains("SnapKV (window 16) at 0.5"), "{text}");
 }
 
 #[test]

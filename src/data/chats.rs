@@ -122,7 +122,7 @@ const PLACES: [&str; 8] = [
     "a hotel by the sea",
 ];
 const NAMES: [&str; 16] = [
-    "Walter", "Agnes", "Boris", "Clara", "Dora", "Edgar", "Frida", "Gustav", "Hilda", "Igor", "Judith", "Konrad",
+    "Walter", "Agnes", "Boris", "Clara", "Dora", "Edgar", "Greta", "Gustav", "Hilda", "Igor", "Judith", "Konrad",
     "Leona", "Magnus", "Nora", "Oskar",
 ];
 const THINGS: [&str; 16] = [
