@@ -58,6 +58,25 @@ pub fn lock(file: &File, path: &Path) -> Result<()> {
     })
 }
 
+/// A file that is locked until this is dropped.
+pub struct Locked(File);
+
+impl Locked {
+    /// # Errors
+    /// As [`lock`].
+    pub fn new(file: File, path: &Path) -> Result<Self> {
+        lock(&file, path)?;
+        Ok(Locked(file))
+    }
+}
+
+impl Drop for Locked {
+    /// Closing the file would not do: a child process that is just being started still has a copy of its handle.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
 /// Refuses everything that is not a plain file: reading a pipe could wait for ever.
 pub fn refuse_irregular(path: &Path) -> Result<()> {
     let metadata = std::fs::metadata(path).map_err(Error::io("cannot read", path))?;

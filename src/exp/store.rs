@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::table::{append, check_columns, cut, ensure_header, header, inspect, retain};
 use super::{InstructionRow, Key, Manifest, Session, TrialRow};
-use crate::{Error, Result, files};
+use crate::files::{self, Locked};
+use crate::{Error, Result};
 
 /// The file of trials, one row each.
 pub const TRIALS: &str = "trials.csv";
@@ -123,8 +124,8 @@ impl Store {
 /// Locks a run directory during its lifetime: through `.lock`, and through `trials.csv` in case somebody deletes
 /// `.lock`.
 pub(super) struct Lock {
-    _directory: File,
-    _rows: Option<File>,
+    _directory: Locked,
+    _rows: Option<Locked>,
 }
 
 impl Lock {
@@ -135,8 +136,7 @@ impl Lock {
         if path.exists() {
             files::refuse_irregular(&path)?;
             let rows = File::open(&path).map_err(Error::io("cannot open", &path))?;
-            files::lock(&rows, directory)?;
-            self._rows = Some(rows);
+            self._rows = Some(Locked::new(rows, directory)?);
         }
         Ok(())
     }
@@ -146,8 +146,7 @@ pub(super) fn lock(directory: &Path) -> Result<Lock> {
     let path = directory.join(LOCK);
     let mut options = OpenOptions::new();
     let file = options.create(true).truncate(false).write(true).open(&path).map_err(Error::io("cannot open", &path))?;
-    files::lock(&file, directory)?;
-    let mut lock = Lock { _directory: file, _rows: None };
+    let mut lock = Lock { _directory: Locked::new(file, directory)?, _rows: None };
     lock.hold_rows(directory)?;
     Ok(lock)
 }
