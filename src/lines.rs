@@ -17,6 +17,13 @@ pub struct Lines {
     file: File,
 }
 
+impl Drop for Lines {
+    /// Unlocks as [`files::Locked`] does.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 impl Lines {
     /// Opens or makes the file and calls `visit` for each line; returns whether a last line was dropped.
     ///
