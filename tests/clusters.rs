@@ -181,7 +181,9 @@ fn a_slurm_array_with_a_preempted_task_gives_the_rows_of_one_run() {
         wait_until("the task runs and has rows", || slurm.state(&task) == "RUNNING" && rows_of_task() > before + 1);
         slurm.ask("scontrol", &["requeue", &task]);
         wait_until("the task is queued again", || slurm.state(&task) == "PENDING");
-        // Slurm lets it wait for two minutes, until its old credential has certainly expired.
+        // Slurm lets it wait for two minutes, because its nodes refuse a credential of the second in which an earlier one
+        // was revoked.
+        sleep(Duration::from_secs(3));
         slurm.ask("scontrol", &["update", &format!("jobid={task}"), "StartTime=now"]);
     }
     wait_until("all jobs are done", || slurm.ask("squeue", &["-h"]).trim().is_empty());
