@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
@@ -44,29 +45,37 @@ pub fn remove_unfinished(directory: &Path) {
     }
 }
 
-/// Locks a file for this process until it is closed.
-///
-/// # Errors
-/// If another process has locked it.
-pub fn lock(file: &File, path: &Path) -> Result<()> {
-    file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => Error::input(format!(
-            "another process is writing to {}; wait for it, or choose another name",
-            path.display()
-        )),
-        TryLockError::Error(error) => Error::io("cannot lock", path)(error),
-    })
-}
-
-/// A file that is locked until this is dropped.
+/// A file that no other process can lock until this is dropped.
 pub struct Locked(File);
 
 impl Locked {
+    /// Locks an open file; `path` is what the error names.
+    ///
     /// # Errors
-    /// As [`lock`].
+    /// If another process has locked it.
     pub fn new(file: File, path: &Path) -> Result<Self> {
-        lock(&file, path)?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Error::input(format!(
+                "another process is writing to {}; wait for it, or choose another name",
+                path.display()
+            )),
+            TryLockError::Error(error) => Error::io("cannot lock", path)(error),
+        })?;
         Ok(Locked(file))
+    }
+}
+
+impl Deref for Locked {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked {
+    fn deref_mut(&mut self) -> &mut File {
+        &mut self.0
     }
 }
 

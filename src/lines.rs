@@ -3,25 +3,19 @@
 //! A line that the end of the file cuts off is dropped; any other unreadable line is refused with its number, and the
 //! file stays as it is.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::{Error, Result, files};
+use crate::files::{self, Locked};
+use crate::{Error, Result};
 
 /// An open file of JSON lines. Only one process at a time can have it open.
 pub struct Lines {
     path: PathBuf,
-    file: File,
-}
-
-impl Drop for Lines {
-    /// Unlocks as [`files::Locked`] does.
-    fn drop(&mut self) {
-        let _ = self.file.unlock();
-    }
+    file: Locked,
 }
 
 impl Lines {
@@ -35,8 +29,8 @@ impl Lines {
             files::refuse_irregular(path)?;
         }
         let mut options = OpenOptions::new();
-        let mut file = options.read(true).append(true).create(true).open(path).map_err(fail("cannot open"))?;
-        files::lock(&file, path)?;
+        let file = options.read(true).append(true).create(true).open(path).map_err(fail("cannot open"))?;
+        let mut file = Locked::new(file, path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(fail("cannot read"))?;
         let mut lines = Lines { path: path.to_owned(), file };

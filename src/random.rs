@@ -14,6 +14,13 @@ pub(crate) fn below(rng: &mut ChaCha8Rng, bound: u64) -> usize {
     }
 }
 
+/// Shuffles in place (Fisher-Yates).
+pub(crate) fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
+    for last in (1..items.len()).rev() {
+        items.swap(last, below(rng, last as u64 + 1));
+    }
+}
+
 /// Draws `count` distinct numbers from `[0, of)`, every set with equal probability (Floyd; Bentley 1987, CACM 30:754).
 pub(crate) fn sample(rng: &mut ChaCha8Rng, of: usize, count: usize) -> Vec<usize> {
     let mut drawn = std::collections::HashSet::with_capacity(count);

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::load::check;
 use super::{Example, Instruction, Message, Role, Turns};
-use crate::random::{below, sample};
+use crate::random::{below, sample, shuffle};
 use crate::{Error, Result};
 
 /// What the system message states.
@@ -360,9 +360,7 @@ fn value(kind: Form, taken: &[String], rng: &mut ChaCha8Rng) -> String {
 /// `count` distinct numbers below `of`, in random order.
 fn shuffled(rng: &mut ChaCha8Rng, of: usize, count: usize) -> Vec<usize> {
     let mut drawn = sample(rng, of, count);
-    for last in (1..drawn.len()).rev() {
-        drawn.swap(last, below(rng, last as u64 + 1));
-    }
+    shuffle(&mut drawn, rng);
     drawn
 }
 

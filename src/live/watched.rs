@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
@@ -12,6 +12,7 @@ use crate::condition::Condition;
 use crate::evict::Ratio;
 use crate::exp::stop::Stopping;
 use crate::exp::{Generation, Key, MANIFEST, Manifest, TRIALS, TrialRow};
+use crate::report::load;
 use crate::stats::t_interval;
 use crate::{Error, Result};
 
@@ -231,10 +232,7 @@ impl Watched {
     }
 
     fn title(&self) -> String {
-        let names = self.places.iter().map(|place| {
-            let full = place.directory.canonicalize().unwrap_or_else(|_| place.directory.clone());
-            full.file_name().map_or_else(|| full.display().to_string(), |name| name.to_string_lossy().into_owned())
-        });
+        let names = self.places.iter().map(|place| load::name(&place.directory));
         names.collect::<Vec<_>>().join(" + ")
     }
 
@@ -259,7 +257,8 @@ impl Watched {
                     conditions.push(one);
                 }
             }
-            let prefix = if several { format!("{}: ", name(&places[0].directory)) } else { String::new() };
+            let prefix =
+                if several { format!("{}: ", load::last_component(&places[0].directory)) } else { String::new() };
             let mut scores: HashMap<&str, HashMap<&str, (f64, usize)>> = HashMap::new();
             let mut trials: HashMap<&str, usize> = HashMap::new();
             for (key, outcome) in places.iter().flat_map(|place| &place.found) {
@@ -330,8 +329,4 @@ impl Answer {
             failed,
         }
     }
-}
-
-fn name(directory: &Path) -> String {
-    directory.file_name().map_or_else(|| directory.display().to_string(), |name| name.to_string_lossy().into_owned())
 }

@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use indicatif::HumanBytes;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Error, Result, files};
+use crate::files::Locked;
+use crate::{Error, Result};
 
 /// The bytes received so far. Its name contains the checksum of the whole file, so that a later run finds only the
 /// beginning of the same file; a changed file starts a new part.
 pub(super) struct Part {
     target: PathBuf,
     path: PathBuf,
-    /// Locked until the file is in place.
-    file: File,
+    /// Held until the file is in place.
+    file: Locked,
     /// Expected checksum of the whole file.
     sha256: String,
     hasher: Sha256,
@@ -26,14 +27,14 @@ impl Part {
     /// Opens and locks the part of `target`, and reads the bytes of an earlier run.
     pub fn open(target: &Path, sha256: &str) -> Result<Self> {
         let path = beside(target, &format!(".{}.part", &sha256[..12]));
-        let mut file = File::options()
+        let file = File::options()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(&path)
             .map_err(Error::io("cannot write", &path))?;
-        files::lock(&file, &path)?;
+        let mut file = Locked::new(file, &path)?;
         remove_others(target, &path);
         let mut hasher = Sha256::new();
         let mut len = 0;

@@ -99,9 +99,13 @@ fn read(directory: &Path) -> Result<Run> {
 }
 
 /// The last component of the path, after `.` and `..` are resolved.
-fn name(directory: &Path) -> String {
-    let full = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
-    full.file_name().map_or_else(|| full.display().to_string(), |name| name.to_string_lossy().into_owned())
+pub(crate) fn name(directory: &Path) -> String {
+    last_component(&directory.canonicalize().unwrap_or_else(|_| directory.to_owned()))
+}
+
+/// The last component of the path as it is written.
+pub(crate) fn last_component(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
 /// All whole rows. An incomplete last line is left out, because a run may be read while it is written.

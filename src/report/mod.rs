@@ -11,7 +11,7 @@ pub mod csv;
 pub mod figures;
 pub mod html;
 mod keep_sets;
-mod load;
+pub(crate) mod load;
 pub mod methods;
 pub mod table;
 pub mod terminal;

@@ -67,7 +67,7 @@ fn paragraph(out: &mut String, text: &str, width: usize, indent: &str) {
 
 fn scores(out: &mut String, analysis: &Analysis, width: usize) {
     let names: Vec<&str> = analysis.conditions.iter().map(|condition| condition.words.as_str()).collect();
-    let name_width = names.iter().map(|name| display_width(name)).max().unwrap_or(0).clamp(9, width / 2);
+    let name_width = name_column(&names, 9, width / 2);
     let plot = width.saturating_sub(name_width + 24 + 8).clamp(16, 60);
     let level = words::percent(analysis.level);
     let _ = writeln!(
@@ -120,7 +120,7 @@ fn earned(out: &mut String, analysis: &Analysis, width: usize) {
     let conditions: Vec<_> =
         analysis.conditions.iter().filter_map(|condition| Some((&condition.words, condition.earned?))).collect();
     let Some(rests_on) = analysis.chance_sentence().filter(|_| !conditions.is_empty()) else { return };
-    let name_width = conditions.iter().map(|(name, _)| display_width(name)).max().unwrap_or(0).clamp(12, width / 2);
+    let name_width = name_column(conditions.iter().map(|(name, _)| name), 12, width / 2);
     let _ = writeln!(
         out,
         "\n{HEAD}{}  passed  chance  {}   n{HEAD:#}",
@@ -148,7 +148,7 @@ fn predictions(out: &mut String, analysis: &Analysis, width: usize) {
     if measured.is_empty() {
         return;
     }
-    let name_width = measured.iter().map(|one| display_width(&one.words)).max().unwrap_or(0).clamp(11, width / 2);
+    let name_width = name_column(measured.iter().map(|one| &one.words), 11, width / 2);
     let level = words::percent(analysis.level);
     let _ = writeln!(
         out,
@@ -182,8 +182,7 @@ fn speeds(out: &mut String, analysis: &Analysis, width: usize) {
     if measured.is_empty() {
         return;
     }
-    let names = measured.iter().map(|(condition, _)| display_width(&condition.words));
-    let name_width = names.max().unwrap_or(0).clamp(9, width / 2);
+    let name_width = name_column(measured.iter().map(|(condition, _)| &condition.words), 9, width / 2);
     let _ = writeln!(
         out,
         "\n{HEAD}{}  tokens/s  {}  first token  KV kept{HEAD:#}",
@@ -221,6 +220,11 @@ fn bar(score: &Estimate, width: usize) -> String {
 
 fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(display_width(text))))
+}
+
+/// The width of a first column of names, within bounds.
+fn name_column(names: impl IntoIterator<Item = impl AsRef<str>>, least: usize, most: usize) -> usize {
+    names.into_iter().map(|name| display_width(name.as_ref())).max().unwrap_or(0).clamp(least, most)
 }
 
 /// A name in the first column; if it is too long, it gets a line of its own.
@@ -331,7 +335,7 @@ fn turns(out: &mut String, analysis: &Analysis, width: usize) {
         false => (0..COLUMNS).map(|column| column * last / (COLUMNS - 1)).collect(),
     };
     let names: Vec<&str> = analysis.conditions.iter().map(|condition| condition.words.as_str()).collect();
-    let name_width = names.iter().map(|name| display_width(name)).max().unwrap_or(0).clamp(14, width / 2);
+    let name_width = name_column(&names, 14, width / 2);
     let cells = |cells: Vec<String>| cells.into_iter().map(|cell| format!(" {cell:>5}")).collect::<String>();
     let head = cells(shown.iter().map(ToString::to_string).collect());
     let kept = "never broken";
@@ -359,7 +363,7 @@ fn survival(out: &mut String, analysis: &Analysis, width: usize) {
     if curves.is_empty() {
         return;
     }
-    let name_width = curves.iter().map(|curve| display_width(&curve.name)).max().unwrap_or(0).clamp(9, width / 3);
+    let name_width = name_column(curves.iter().map(|curve| &curve.name), 9, width / 3);
     let mut bins: Vec<(f64, f64)> = curves.iter().flat_map(|curve| &curve.bins).map(|bin| (bin.from, bin.to)).collect();
     bins.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     bins.dedup();

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use rand_chacha::ChaCha8Rng;
 
-use crate::random::below;
+use crate::random::{below, shuffle};
 use crate::{Error, Result};
 
 /// How the depths of facts are chosen.
@@ -42,7 +42,7 @@ impl Depths {
             Depths::Uniform => {
                 let within = (0..facts).map(|part| part as f64 + below(rng, STEPS) as f64 / STEPS as f64);
                 let mut depths: Vec<f64> = within.map(|place| place / facts as f64).collect();
-                super::facts::shuffle(&mut depths, rng);
+                shuffle(&mut depths, rng);
                 depths
             }
         };

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use rand_chacha::ChaCha8Rng;
 
-use crate::random::below;
+use crate::random::{below, shuffle};
 use crate::{Error, Result};
 
 /// What is hidden and what is requested, by RULER's names.
@@ -152,13 +152,6 @@ fn distinct(
         }
     }
     drawn
-}
-
-/// Shuffles in place (Fisher-Yates).
-pub(super) fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
-    for last in (1..items.len()).rev() {
-        items.swap(last, below(rng, last as u64 + 1));
-    }
 }
 
 /// Largest number of facts in a text.

@@ -71,17 +71,14 @@ const SCORES: &[Column] = &[
 const COSTS: &[Column] = &[
     (
         ("KL", "Geometric mean of the KL divergence from the full cache in nats per token, and its interval"),
-        |condition| Cell::fine(condition.fidelity.kl),
+        |condition| Cell::with_places(condition.fidelity.kl, 3),
     ),
     (("× floor", "The same as a multiple of that of the full cache against itself, example by example"), |condition| {
-        let times = condition.fidelity.times_floor;
-        Cell::number(times.map(|times| times.point), |times| decimals(times, 1)).with(
-            times.map_or(String::new(), |times| format!("[{}, {}]", decimals(times.low, 1), decimals(times.high, 1))),
-        )
+        Cell::with_places(condition.fidelity.times_floor, 1)
     }),
     (
         ("NLL", "Negative log-likelihood of the baseline's answer in nats per token, less that under the full cache"),
-        |condition| Cell::fine(condition.fidelity.nll_difference),
+        |condition| Cell::with_places(condition.fidelity.nll_difference, 3),
     ),
     (
         (
@@ -108,14 +105,7 @@ const COSTS: &[Column] = &[
     }),
     (
         ("× full", "Tokens per second as a multiple of the full cache's, and its interval, where speed was measured"),
-        |condition| {
-            let times = condition.speed.and_then(|speed| speed.times_full);
-            Cell::number(times.map(|times| times.point), |times| decimals(times, 2)).with(
-                times.map_or(String::new(), |times| {
-                    format!("[{}, {}]", decimals(times.low, 2), decimals(times.high, 2))
-                }),
-            )
-        },
+        |condition| Cell::with_places(condition.speed.and_then(|speed| speed.times_full), 2),
     ),
     (("KV kept", "Mean bytes of keys and values that survive, and of all before the eviction"), |condition| {
         Cell::new(bytes(condition.cost.kv_bytes_kept), Some(condition.cost.kv_bytes_kept))

@@ -52,9 +52,9 @@ fn row(analysis: &Analysis, dose: &Dose) -> Row {
         sub: String::new(),
         asked: None,
         cells: vec![
-            Cell::fine(Some(tenth(score.slope))).strong_if(certain(earned.is_none())),
+            Cell::with_places(Some(tenth(score.slope)), 3).strong_if(certain(earned.is_none())),
             Cell::p(Some(score.p_holm)),
-            Cell::fine(earned.map(|earned| tenth(earned.slope))).strong_if(certain(earned.is_some())),
+            Cell::with_places(earned.map(|earned| tenth(earned.slope)), 3).strong_if(certain(earned.is_some())),
             Cell::p(earned.map(|earned| earned.p_holm)),
             Cell::number(decides.certain_from, number),
             Cell::p(Some(decides.any.p_holm)).with(format!("at {}", number(decides.any.ratio))),

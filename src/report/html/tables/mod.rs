@@ -15,7 +15,7 @@ pub use heat::{Heat, layers, types};
 use serde::Serialize;
 
 use crate::report::analysis::{Analysis, Forgotten, Question, shown};
-use crate::report::words::{decimals, interval, number, thousands};
+use crate::report::words::{decimals, thousands};
 use crate::stats::Estimate;
 
 /// A table that a click on a heading sorts.
@@ -97,13 +97,12 @@ impl Cell {
 
     /// An estimate with two decimals and, below, its interval; or a dash.
     fn estimate(estimate: Option<Estimate>) -> Self {
-        Cell::number(estimate.map(|estimate| estimate.point), number)
-            .with(estimate.map_or(String::new(), |estimate| interval(&estimate)))
+        Cell::with_places(estimate, 2)
     }
 
-    /// The same with three decimals.
-    fn fine(estimate: Option<Estimate>) -> Self {
-        let value = |value: f64| decimals(value, 3);
+    /// The same with another number of decimals.
+    fn with_places(estimate: Option<Estimate>, places: usize) -> Self {
+        let value = |value: f64| decimals(value, places);
         let ends = |estimate: Estimate| format!("[{}, {}]", value(estimate.low), value(estimate.high));
         Cell::number(estimate.map(|estimate| estimate.point), value).with(estimate.map_or(String::new(), ends))
     }
