@@ -3,7 +3,7 @@
 use crate::condition::{Condition, Memory};
 use crate::data::Example;
 use crate::engine::{Answer, Chat, Cut, Entries, Forgetting, Reader, Rule, check_compacting};
-use crate::evict::{self, Budget, TrialSeed, View};
+use crate::evict::{self, Budget, OwnKind, TrialSeed, View};
 use crate::llama::{Mark, Model, Prompt, Sampler, Token, Turn};
 use crate::span::Label;
 use crate::{Error, Result};
@@ -55,12 +55,15 @@ impl<'a> Talk<'a> {
             let len = entries.origins.len();
             let mask = condition.protect.mask(entries.read, &said.spans);
             let protected: Vec<bool> = entries.origins.iter().map(|&at| mask[at]).collect();
-            let scores = entries.scores.map_or_else(Vec::new, |scores| scores.aggregate(condition.aggregate, |_| true));
+            let aggregate = condition.aggregate;
+            let second = entries.scores.map_or_else(Vec::new, |scores| scores.aggregate_second(aggregate, |_| true));
+            let scores = entries.scores.map_or_else(Vec::new, |scores| scores.aggregate(aggregate, |_| true));
             // The first cut of a chat is that of its first prompt alone.
             let seed = if entries.cuts == 0 && rolling.is_none() { *seed } else { seed.of_eviction(entries.cuts) };
             let view = View {
                 block: condition.block.0.get(),
                 scores: &scores,
+                second: &second,
                 gone: entries.read - len,
                 ..View::new(0..len, &protected, window.unwrap_or(condition.budget), seed)
             };
@@ -147,7 +150,7 @@ pub fn texts_of(model: &Model, example: &Example) -> Result<Vec<Prompt>> {
 /// Names what chats exclude.
 pub(super) fn check_chat(condition: &Condition, texts: &[Prompt], n_predict: usize, model: &Model) -> Result<()> {
     condition.check_cut_again("a chat, whose cache is cut before each answer,")?;
-    if condition.policy.own_source().is_some() {
+    if condition.policy.own_source().is_some_and(|own| own.kind != OwnKind::Filters) {
         return Err(Error::input(format!(
             "`{condition}`: a program or a file gives the scores of a prompt, and a chat has none that is known before; choose \
              another policy"
