@@ -322,6 +322,12 @@ impl FromStr for PolicySpec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        if text.chars().any(char::is_control) {
+            return Err(Error::input(format!(
+                "`{}` names no policy: a name is one line, without control characters",
+                text.escape_debug()
+            )));
+        }
         let head = text.split(':').next().unwrap_or(text);
         let own = OWN.iter().find(|(family, ..)| Some(family.name) == head.rsplit('+').next());
         let is_name = POLICIES.iter().any(|family| Some(family.name) == text.rsplit('+').next());
@@ -388,7 +394,7 @@ fn source_of<'a>(text: &str, kind: OwnKind, what: &str, given: &'a str) -> Resul
     }
     let example =
         if kind == OwnKind::Exec { "exec:./mine.py or exec:./mine.py:window=16" } else { "scores:mine.jsonl" };
-    if source.is_empty() || source.chars().any(char::is_control) {
+    if source.is_empty() {
         return Err(Error::input(format!("`{text}` names no {what}; write {example}")));
     }
     Ok((source.to_owned(), parameters))
@@ -458,7 +464,6 @@ impl PolicySpec {
             && own.kind == OwnKind::Filters
             && name == FILE
             && !given.is_empty()
-            && !given.chars().any(char::is_control)
         {
             own.parameters = vec![(name.to_owned(), given.to_owned())];
             return Ok(());
