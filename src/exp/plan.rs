@@ -71,7 +71,7 @@ impl Plan {
         let mut dense = DenseSizes::new(&settings.conditions, model);
         let mut replay = 0;
         for example in &examples {
-            let at = |error: Error| Error::input(format!("example `{}`: {error}", example.id));
+            let at = |error: Error| error.at(&format!("example `{}`", example.id));
             let bytes: usize = example.messages.iter().map(|message| message.content.len()).sum();
             if bytes / MOST_BYTES_A_TOKEN > limit {
                 return Err(Error::input(format!(
@@ -96,7 +96,7 @@ impl Plan {
                 .map(|condition| Repeats::of(&settings, condition, example, prompt))
                 .collect();
             for (((own, _), condition), repeats) in own.iter_mut().zip(&settings.conditions).zip(&of_example) {
-                let of_condition = |error| Error::input(format!("`{condition}` on example `{}`: {error}", example.id));
+                let of_condition = |error: Error| error.at(&format!("`{condition}` on example `{}`", example.id));
                 if example.is_chat() {
                     check_chat(condition, &texts, n_predict, model).map_err(at)?;
                     chat_cells = chat_cells.max(fitting_cells(condition, &texts, n_predict, limit).map_err(at)?);
