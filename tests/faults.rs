@@ -43,7 +43,7 @@ fn whole() -> &'static Path {
     static WHOLE: OnceLock<tempfile::TempDir> = OnceLock::new();
     let directory = WHOLE.get_or_init(|| {
         let directory = tempfile::tempdir().unwrap();
-        assert!(kvllama(arguments(&directory.path().join("run"))).status().unwrap().success());
+        assert!(kvllama(arguments(&directory.path().join("run"))).output().unwrap().status.success());
         directory
     });
     directory.path()
@@ -150,7 +150,7 @@ fn the_largest_file_that_may_be_written_is_an_error_and_no_signal() {
     command.args(["-c", "ulimit -f 24 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_kvllama")]).args(&arguments);
     let output = command.output().unwrap();
     assert_failed((output.status.code(), said(&output)), &[".csv", "File too large", "ulimit -f"]);
-    assert!(kvllama(&arguments).status().unwrap().success());
+    assert!(kvllama(&arguments).output().unwrap().status.success());
     assert_eq!(rows(Path::new(&out), "trials.csv").len(), 21, "one baseline and 20 repeats");
 }
 
