@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::reader::{Place, SHARED};
 use super::{Answer, Cut, Reader, StopReason};
 use crate::condition::{Memory, Positions};
-use crate::evict::{KeepSet, Layers, Needs, RollingBudget, Score, Scores, Subject, score_layers};
+use crate::evict::{KeepSet, Layer, Layers, Needs, RollingBudget, Score, Scores, Subject, score_layers};
 use crate::llama::{Model, Prompt, Sampler, Token};
 use crate::{Error, Result};
 
@@ -194,9 +194,7 @@ impl Chat {
         if full {
             let scores = match rule.score {
                 None => None,
-                Some(score) => Some(
-                    reader.context.seen(&self.needs, |layers| score_layers(score, layers, &Subject::default()))??,
-                ),
+                Some(score) => Some(self.scores(reader, score, rule)?),
             };
             let entries =
                 Entries { origins: &self.origins, read: self.read.len(), scores: scores.as_ref(), cuts: self.cuts };
@@ -211,6 +209,17 @@ impl Chat {
             self.expect(reader, rule, rolling.budget)?;
         }
         Ok(again)
+    }
+
+    /// The scores of the entries. Where they were moved, positions do not tell how many queries saw an entry.
+    fn scores(&self, reader: &mut Reader, score: &dyn Score, rule: &Rule) -> Result<Scores> {
+        let moved = rule.positions == Positions::Compact && rule.memory == Memory::Kv;
+        let since = |&origin: &usize| self.read.len() - origin;
+        let queries_since: Vec<usize> = if moved { self.origins.iter().map(since).collect() } else { Vec::new() };
+        reader.context.seen(SHARED, &self.needs, |layers| {
+            let counted = layers.iter().map(|layer| Layer { queries_since: &queries_since, ..layer.clone() });
+            score_layers(score, &counted.collect::<Vec<_>>(), &Subject::default())
+        })?
     }
 
     fn evict(&mut self, reader: &mut Reader, rule: &Rule, keep: &KeepSet) -> Result<Duration> {
@@ -234,7 +243,7 @@ impl Chat {
         if rule.score.is_some() {
             let now: Vec<i32> = self.entries.iter().copied().map(pos).collect();
             let from = self.positions(&self.needs.attention_from);
-            context.retain_seen(&before, &now, &from)?;
+            context.retain_seen(SHARED, &before, &now, &from)?;
         }
         Ok(Duration::ZERO)
     }
@@ -251,8 +260,8 @@ impl Chat {
         Ok(start.elapsed())
     }
 
-    /// Tells the tap which tensors the policy needs when the cache has `len` entries. Sums of attention that begin at a
-    /// later query than before begin anew: of a window of last queries, those count that are read from now on.
+    /// Tells the tap which tensors the policy needs when the cache has `len` entries. Sums of attention over a window of
+    /// last queries begin anew: those queries count that are read from now on.
     fn expect(&mut self, reader: &mut Reader, rule: &Rule, len: usize) -> Result<()> {
         let Some(score) = rule.score else { return Ok(()) };
         self.needs = score.needs(len);
@@ -261,7 +270,7 @@ impl Chat {
             return reader.context.observe(SHARED, &Needs { attention_from: from, ..self.needs.clone() });
         }
         let kept: Vec<i32> = self.entries.iter().copied().map(pos).collect();
-        reader.context.retain_seen(&kept, &kept, &from)
+        reader.context.retain_seen(SHARED, &kept, &kept, &from)
     }
 
     /// The positions of entries given by their indices; the first stands for the beginning of everything, and entries

@@ -261,7 +261,7 @@ impl Reader {
                 };
                 asked.iter().map(score).collect()
             };
-            self.context.seen(&needs, of_each)?
+            self.context.seen(SHARED, &needs, of_each)?
         });
         self.context.look_away();
         scores
