@@ -2,7 +2,6 @@
 //! (`scripts/reference/chats.py`) that ranks what is left in each turn by the papers' definitions, on a tiny Gemma 3.
 //! `tests/reference.rs` does the same for cuts that are given.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,22 +50,33 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// What has left the cache after each turn, and the logits in the last one.
-fn take(chat: &Chat, model: &Arc<Model>) -> (Vec<Vec<Range<usize>>>, Vec<f32>) {
-    let kv_type = "f32".parse().unwrap();
+/// What has left the cache of a chat after each turn, and the logits in the last one.
+struct Taken {
+    gone: Vec<Vec<Range<usize>>>,
+    logits: Vec<f32>,
+}
+
+/// Takes the turns of chats of one kind, side by side.
+fn take(chats: &[&Chat], model: &Arc<Model>) -> Vec<Taken> {
+    let (n_ctx, kv_type) = (256 * chats.len() as u32, "f32".parse().unwrap());
     let settings =
-        ContextSettings { n_ctx: 256, kv_type, flash_attn: FlashAttn::Off, tap: true, ..ContextSettings::default() };
-    let mut reader = Reader::private(model, settings).unwrap();
-    let condition = chat.condition();
-    let mut talk = Talk::new(&condition, TrialSeed(1));
-    let mut sampler = Sampler::new(&Sampling::default(), 0);
-    let mut gone = Vec::new();
-    for turn in &chat.turns {
+        ContextSettings { n_ctx, kv_type, flash_attn: FlashAttn::Off, tap: true, ..ContextSettings::default() };
+    let mut reader = Reader::sharing(model, settings, chats.len() as u32).unwrap();
+    let conditions: Vec<_> = chats.iter().map(|chat| chat.condition()).collect();
+    let sampler = || Sampler::new(&Sampling::default(), 0);
+    let talk = |(seq, condition)| Talk::new(condition, TrialSeed(1), sampler(), seq);
+    let mut talks: Vec<_> = (0..).zip(&conditions).map(talk).collect();
+    let mut gone = vec![Vec::new(); chats.len()];
+    for turn in &chats[0].turns {
         let text = Prompt::from_tokens(model, turn.tokens.clone()).unwrap();
-        let (forgetting, ..) = talk.turn(&text, &mut reader, &mut sampler, 0).unwrap();
-        gone.push(forgetting.keep.evicted().to_vec());
+        let speakers: Result<Vec<_>, _> = talks.iter_mut().map(|talk| talk.speaker(&text, None, model)).collect();
+        let turns = reader.turns(&mut speakers.unwrap(), 0).unwrap();
+        for ((talk, gone), turn) in talks.iter_mut().zip(&mut gone).zip(turns) {
+            gone.push(talk.spoke(turn).0.keep.evicted().to_vec());
+        }
     }
-    (gone, reader.context().logits(0).unwrap().to_vec())
+    let taken = |(row, gone)| Taken { gone, logits: reader.context().logits(row).unwrap().to_vec() };
+    gone.into_iter().enumerate().map(taken).collect()
 }
 
 #[test]
@@ -74,21 +84,34 @@ fn what_scores_keep_in_later_turns_and_the_logits_then_equal_the_reference() {
     let model = Model::from_file(&fixture("reference/model.gguf"), &LoadSettings::default(), None).unwrap();
     let chats: Vec<Chat> = serde_json::from_slice(&std::fs::read(fixture("chats/chats.json")).unwrap()).unwrap();
     assert_eq!(chats.len(), 24);
-    // The error floor of each kind, and its logits with the whole cache: that chat comes first.
-    let mut floors: HashMap<&str, (f32, Vec<f32>)> = HashMap::new();
     let mut wrong = Vec::new();
-    for chat in &chats {
-        let name = format!("{} {}", chat.kind, chat.policy);
+    // The chats of a kind say the same words; the first one keeps everything.
+    for kind in chats.chunk_by(|a, b| a.kind == b.kind) {
+        let kind: Vec<_> = kind.iter().collect();
+        let alone = kind.iter().flat_map(|chat| take(&[chat], &model));
+        for (how, taken) in [("alone", alone.collect()), ("side by side", take(&kind, &model))] {
+            compare(&kind, &taken, how, &mut wrong);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Compares chats of a kind, of which the first one keeps everything, with what the reference says.
+fn compare(chats: &[&Chat], taken: &[Taken], how: &str, wrong: &mut Vec<String>) {
+    let mut floor = 0.0;
+    for (chat, Taken { gone, logits }) in chats.iter().zip(taken) {
+        let name = format!("{} {} {how}", chat.kind, chat.policy);
         let bytes = std::fs::read(fixture("chats").join(&chat.expected)).unwrap();
         let expected: Vec<f32> = npyz::NpyFile::new(&bytes[..]).unwrap().into_vec().unwrap();
-        let (gone, logits) = take(chat, &model);
-        let error = difference(&logits, &expected);
-        let (floor, whole) = floors.entry(&chat.kind).or_insert_with(|| {
-            assert_eq!(chat.policy, "none");
-            (error, logits.clone())
-        });
+        let error = difference(logits, &expected);
+        if chat.policy == "none" {
+            floor = error;
+        } else {
+            let moved = difference(&expected, &taken[0].logits);
+            assert!(moved > 1000.0 * floor, "{name}: the evictions moved the logits by {moved:e} only");
+        }
         let mut all = vec![false; chat.turns.iter().map(|turn| turn.tokens.len()).sum()];
-        for (at, (turn, found)) in chat.turns.iter().zip(&gone).enumerate() {
+        for (at, (turn, found)) in chat.turns.iter().zip(gone).enumerate() {
             turn.evicted.iter().for_each(|&(start, end)| all[start..end].fill(true));
             let mut ours = vec![false; all.len()];
             found.iter().for_each(|range| ours[range.clone()].fill(true));
@@ -97,14 +120,9 @@ fn what_scores_keep_in_later_turns_and_the_logits_then_equal_the_reference() {
                 break;
             }
         }
-        if chat.policy != "none" {
-            let moved = difference(&expected, whole);
-            assert!(moved > 1000.0 * *floor, "{name}: the evictions moved the logits by {moved:e} only");
-        }
-        println!("{name}: {error:e}, {:.1} times the floor", error / *floor);
-        if error > 3.0 * *floor {
-            wrong.push(format!("{name}: off by {error:e}, {:.1} times the floor", error / *floor));
+        println!("{name}: {error:e}, {:.1} times the floor", error / floor);
+        if error > 3.0 * floor {
+            wrong.push(format!("{name}: off by {error:e}, {:.1} times the floor", error / floor));
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
