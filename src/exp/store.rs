@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::table::{append, check_columns, cut, ensure_header, header, inspect, retain};
 use super::{InstructionRow, Key, Manifest, Session, TrialRow};
+use crate::engine::{Given, StopReason};
 use crate::files::{self, Locked};
 use crate::{Error, Result};
 
@@ -104,11 +105,13 @@ impl Store {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn answers(&self, key: &Key) -> Result<HashMap<u32, String>> {
+    pub fn answers(&self, key: &Key) -> Result<HashMap<u32, Given>> {
         let mut answers = HashMap::new();
         inspect(&self.directory.join(TRIALS), |row: TrialRow| {
-            if row.error.is_empty() && (Key { turn: key.turn, ..row.key() }) == *key {
-                answers.insert(row.turn, row.response);
+            let of_chat = row.error.is_empty() && (Key { turn: key.turn, ..row.key() }) == *key;
+            let stop = StopReason::ALL.into_iter().find(|stop| stop.as_str() == row.stop_reason);
+            if let Some(stop) = stop.filter(|_| of_chat) {
+                answers.insert(row.turn, Given { text: row.response, n_tokens: row.n_generated, stop });
             }
         })?;
         Ok(answers)
