@@ -142,17 +142,17 @@ void kvtap_tap_free(kvtap_tap * tap);
 // cb_eval.
 bool kvtap_eval(struct ggml_tensor * tensor, bool ask, void * tap);
 
-// Forgets what was seen and looks at `seq` from the next decode on. Without `wants` it stops looking.
+// Forgets what was seen of `seq` and looks at it from the next decode on. Without `wants` it stops looking at it.
 void kvtap_observe(kvtap_tap * tap, const struct llama_context * ctx, int32_t seq, const struct kvtap_wants * wants);
 
-// Drops all entries but those at `kept` (ascending positions), which are at `moved_to` from now on. Attention sums start
-// anew, but one that starts where the sum of the same index did goes on.
-void kvtap_retain(kvtap_tap * tap, const int32_t * kept, const int32_t * moved_to, size_t n_kept,
+// Drops all entries of `seq` but those at `kept` (ascending positions), which are at `moved_to` from now on. Attention
+// sums start anew, except one over all queries (from 0), which goes on.
+void kvtap_retain(kvtap_tap * tap, int32_t seq, const int32_t * kept, const int32_t * moved_to, size_t n_kept,
                   const int32_t * sums_from, size_t n_sums);
 
-// What was seen of layer number `index`, counted over the layers that have keys and values; false if there is none.
+// What was seen of `seq` in layer number `index`, counted over the layers that have keys and values; false if there is none.
 // `complete` tells whether everything asked for was there.
-bool kvtap_seen(kvtap_tap * tap, size_t index, struct kvtap_layer * out, bool * complete);
+bool kvtap_seen(kvtap_tap * tap, int32_t seq, size_t index, struct kvtap_layer * out, bool * complete);
 
 // Hides from one layer and KV head of `seq` the positions p < n where hidden[p] != 0. Needs flash attention to be off.
 void kvtap_hide(kvtap_tap * tap, const struct llama_context * ctx, int32_t seq, int32_t layer, int32_t head, const uint8_t * hidden, size_t n);
