@@ -39,7 +39,7 @@ pub fn calibrate(
         context.clear();
         context.observe(0, &needs)?;
         context.read(0, text, 0, false)?;
-        context.seen(&needs, |seen| {
+        context.seen(0, &needs, |seen| {
             if layers.is_empty() {
                 layers = seen.iter().map(|layer| (layer.index, layer.kv_heads, Moments::none(layer))).collect();
             }

@@ -50,6 +50,12 @@ pub fn open(conditions: &mut [Condition], model: &ModelSource) -> Result<()> {
     Ok(())
 }
 
+/// Reads a line that a program may have answered; for fuzzing.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn read_reply(reply: &serde_json::Value) {
+    exec::read(reply);
+}
+
 fn opened_spec(spec: &PolicySpec, model: &ModelSource) -> Result<PolicySpec> {
     let own = spec.own_source().expect("only these are not open");
     let filters = || own.file().map_or_else(|| Filters::place(model), PathBuf::from);
