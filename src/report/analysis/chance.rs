@@ -6,7 +6,6 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use serde::Serialize;
 
-use super::parallel;
 use crate::data::Instruction;
 use crate::report::table::{Column, mean};
 use crate::report::{Table, words};
@@ -97,7 +96,7 @@ pub(super) struct Chance {
 impl Chance {
     pub fn of(table: &Table, seed: u64) -> Self {
         let rules = Rules::of(table, seed);
-        let verdicts = parallel(&table.columns, |column| rules.judge(column));
+        let verdicts = crate::parallel::map(&table.columns, |column| rules.judge(column));
         Chance { facts: rules.facts, asked: rules.asked, verdicts }
     }
 
@@ -189,6 +188,8 @@ impl Rules {
             own: vec![0.0; self.asked.len()],
             donated: self.asked.iter().map(|rule| vec![0.0; rule.donors.len()]).collect(),
         };
+        // By checker: its verdict on the answer at hand.
+        let mut seen = vec![None; self.checkers.len()];
         for (example, trials) in column.trials.iter().enumerate() {
             // The verdicts on an example's own rules are those of the rows.
             let own = |&rule: &usize| {
@@ -203,11 +204,11 @@ impl Rules {
             own.into_iter().for_each(|(rule, passed)| verdicts.own[rule] = passed);
             let share = 1.0 / trials.len() as f64;
             for trial in trials {
-                let mut seen: HashMap<usize, f64> = HashMap::new();
+                seen.fill(None);
                 for &(rule, place) in &self.donations[example] {
                     let checker = self.places[rule].1;
                     let check = || self.checkers[checker].score(&trial.row.response);
-                    verdicts.donated[rule][place] += share * *seen.entry(checker).or_insert_with(check);
+                    verdicts.donated[rule][place] += share * *seen[checker].get_or_insert_with(check);
                 }
             }
         }
@@ -231,7 +232,6 @@ fn sampled(donors: &[usize], most: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
 
 /// The key of an instruction's demand: prompts with the same key ask for the same. It is the type; if the type only
 /// says how an answer is compared with a reference, it is that reference.
-/// only says how an answer is compared with a reference, that reference.
 fn demand(instruction: &Instruction) -> String {
     const OF_REFERENCES: [&str; 2] = ["ruler:", "longbench:"];
     let kind = &instruction.kind;
