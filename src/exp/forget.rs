@@ -101,7 +101,7 @@ pub fn forgetting(
     let all_layers = layers.len() == model.kv_layers().len();
     let is_forgetful = |index| layers.iter().any(|layer| layer.index == index);
     let aggregate = scores.map_or_else(Vec::new, |scores| scores.aggregate(condition.aggregate, is_forgetful));
-    let second = scores.map_or_else(Vec::new, |scores| scores.aggregate_second(condition.aggregate, is_forgetful));
+    let second = scores.map_or_else(Vec::new, |scores| scores.seconds().aggregate(condition.aggregate, is_forgetful));
     let common = |keep| Forgetting {
         keep,
         replay: scores.map_or(Duration::ZERO, |scores| scores.replay),
@@ -350,7 +350,7 @@ pub fn each_layer(conditions: Vec<Condition>, model: &Model) -> Vec<Condition> {
 }
 
 /// The layers in which a condition evicts.
-fn forgetful(condition: &Condition, model: &Model) -> Result<Vec<KvLayer>> {
+pub(super) fn forgetful(condition: &Condition, model: &Model) -> Result<Vec<KvLayer>> {
     let included = |layer: &KvLayer| condition.layers.include(layer.index, layer.local);
     let layers: Vec<_> = model.kv_layers().into_iter().filter(included).collect();
     if layers.is_empty() {

@@ -50,20 +50,26 @@ impl Scores {
         Ok(self)
     }
 
+    /// The [second](Scores::second) scores alone, as first ones.
+    #[must_use]
+    pub fn seconds(&self) -> Self {
+        Scores { layers: self.second.clone(), ..Scores::default() }
+    }
+
     /// One score per position, from the layers that `layers` selects.
     pub fn aggregate(&self, how: Aggregate, layers: impl Fn(u32) -> bool) -> Vec<f64> {
-        over_layers(&self.layers, how, layers)
+        let heads: Vec<_> =
+            self.layers.iter().filter(|(layer, _)| layers(*layer)).flat_map(|(_, heads)| heads).collect();
+        aggregate(how, &heads)
     }
 
-    /// The same of the [second](Scores::second) scores; empty if there are none.
-    pub fn aggregate_second(&self, how: Aggregate, layers: impl Fn(u32) -> bool) -> Vec<f64> {
-        over_layers(&self.second, how, layers)
+    /// One score per position: the mean over these heads, each as (layer, head).
+    pub fn mean_of(&self, heads: &[(u32, usize)]) -> Vec<f64> {
+        let of = |&(layer, head): &(u32, usize)| {
+            self.layers.iter().find(|(index, _)| *index == layer).and_then(|(_, heads)| heads.get(head))
+        };
+        aggregate(Aggregate::Mean, &heads.iter().filter_map(of).collect::<Vec<_>>())
     }
-}
-
-fn over_layers(scores: &[(u32, Heads)], how: Aggregate, layers: impl Fn(u32) -> bool) -> Vec<f64> {
-    let heads: Vec<_> = scores.iter().filter(|(layer, _)| layers(*layer)).flat_map(|(_, heads)| heads).collect();
-    aggregate(how, &heads)
 }
 
 /// The mean over the heads of a layer.
