@@ -3,7 +3,7 @@
 # the embedded model. About an hour on two cores; interrupted, it goes on where it stopped. Rows stay under DIR (ignored by
 # git), and what is worth keeping goes to results/study.
 #     scripts/study-chats.sh [DIR]        default: study
-# Environment: KVLLAMA (the binary, default: cargo run), CHATS (chats on SmolLM2, default 12), THREADS (default 1).
+# Environment: KVLLAMA (the binary, default: cargo run), CHATS (chats on SmolLM2, default 24), THREADS (default 1).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,7 +30,7 @@ keep() { # keep NAME: what is worth keeping of a run
     --out "$dir/chats-demo"
 keep chats-demo
 
-"$kvllama" data generate-chats --kind facts --n "${CHATS:-12}" --turns 8 --out "$dir/facts.jsonl" --quiet
+"$kvllama" data generate-chats --kind facts --n "${CHATS:-24}" --turns 8 --out "$dir/facts.jsonl" --quiet
 facts=(--model smollm2-135m-instruct-q4_1 --data "$dir/facts.jsonl" --n-predict 24 --keep-first 4 --keep-last 252
     --out "$dir/chats-smollm2")
 "$kvllama" exp "${common[@]}" "${facts[@]}" --policy streaming

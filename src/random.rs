@@ -1,10 +1,9 @@
 //! Random draws that never change between versions; the helpers of `rand` may change their streams.
 
-use rand::Rng as _;
-use rand_chacha::ChaCha8Rng;
+use rand::Rng;
 
 /// An unbiased number in `[0, bound)` (Lemire 2019, arXiv 1805.10941).
-pub(crate) fn below(rng: &mut ChaCha8Rng, bound: u64) -> usize {
+pub(crate) fn below(rng: &mut impl Rng, bound: u64) -> usize {
     loop {
         let wide = u128::from(rng.next_u64()) * u128::from(bound);
         // The remainder is below `bound`, so the slow division is rarely needed.
@@ -15,14 +14,14 @@ pub(crate) fn below(rng: &mut ChaCha8Rng, bound: u64) -> usize {
 }
 
 /// Shuffles in place (Fisher-Yates).
-pub(crate) fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
+pub(crate) fn shuffle<T>(items: &mut [T], rng: &mut impl Rng) {
     for last in (1..items.len()).rev() {
         items.swap(last, below(rng, last as u64 + 1));
     }
 }
 
 /// Draws `count` distinct numbers from `[0, of)`, every set with equal probability (Floyd; Bentley 1987, CACM 30:754).
-pub(crate) fn sample(rng: &mut ChaCha8Rng, of: usize, count: usize) -> Vec<usize> {
+pub(crate) fn sample(rng: &mut impl Rng, of: usize, count: usize) -> Vec<usize> {
     let mut drawn = std::collections::HashSet::with_capacity(count);
     let mut take = |last: usize| {
         let number = below(rng, last as u64 + 1);
@@ -37,7 +36,7 @@ pub(crate) fn sample(rng: &mut ChaCha8Rng, of: usize, count: usize) -> Vec<usize
 ///
 /// Each trial compares a random number with the probability, bit by bit; every bit decides half of those that are still
 /// equal. So it draws about `trials / 32` words of randomness in all.
-pub(crate) fn binomial(rng: &mut ChaCha8Rng, trials: u64, numerator: u64, denominator: u64) -> u64 {
+pub(crate) fn binomial(rng: &mut impl Rng, trials: u64, numerator: u64, denominator: u64) -> u64 {
     if numerator >= denominator {
         return trials;
     }
@@ -58,7 +57,7 @@ pub(crate) fn binomial(rng: &mut ChaCha8Rng, trials: u64, numerator: u64, denomi
 }
 
 /// Draws how many of `tosses` of a fair coin show heads.
-pub(crate) fn heads(rng: &mut ChaCha8Rng, tosses: u64) -> u64 {
+pub(crate) fn heads(rng: &mut impl Rng, tosses: u64) -> u64 {
     let whole: u64 = (0..tosses / 64).map(|_| u64::from(rng.next_u64().count_ones())).sum();
     match tosses % 64 {
         0 => whole,
@@ -68,6 +67,7 @@ pub(crate) fn heads(rng: &mut ChaCha8Rng, tosses: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::SeedableRng as _;
 
     use super::*;

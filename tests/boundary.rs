@@ -130,8 +130,8 @@ fn ranges_that_cannot_be_are_errors() {
 fn a_tap_is_not_believed_after_a_failed_decode_or_other_needs() {
     let model = model();
     let mut context = filled(&model);
-    assert!(context.seen(&Needs::keys(), |_| ()).is_err(), "nothing is observed");
-    assert!(context.retain_seen(&[0], &[0], &[]).is_err());
+    assert!(context.seen(0, &Needs::keys(), |_| ()).is_err(), "nothing is observed");
+    assert!(context.retain_seen(0, &[0], &[0], &[]).is_err());
     context.look_away();
     let backwards = Needs { attention_from: vec![5, 3], ..Needs::default() };
     assert!(context.observe(1, &backwards).is_err());
@@ -140,22 +140,28 @@ fn a_tap_is_not_believed_after_a_failed_decode_or_other_needs() {
     context.observe(1, &Needs { keys: true, ..Needs::attention(0) }).unwrap();
     context.read(1, &[1; 8], 0, false).unwrap();
     let more = Needs { attention_from: vec![0, 1, 2], ..Needs::keys() };
-    assert!(context.seen(&more, |_| ()).is_err(), "sums that were not made");
+    assert!(context.seen(1, &more, |_| ()).is_err(), "sums that were not made");
     // Queries and values that were not requested are absent.
     let other = Needs { values: true, queries_from: Some(0), ..Needs::attention(0) };
     context
-        .seen(&other, |layers| assert!(layers.iter().all(|layer| layer.values.is_empty() && layer.queries.is_none())))
+        .seen(1, &other, |layers| {
+            assert!(layers.iter().all(|layer| layer.values.is_empty() && layer.queries.is_none()))
+        })
         .unwrap();
-    assert!(context.retain_seen(&[3, 3], &[3, 3], &[0]).is_err() && context.retain_seen(&[1, 5], &[1], &[0]).is_err());
-    context.retain_seen(&[1, 4, 1000], &[0, 1, 2], &[0]).unwrap();
-    context.seen(&Needs::attention(0), |layers| assert!(layers.iter().all(|layer| layer.positions == [0, 1]))).unwrap();
+    assert!(
+        context.retain_seen(1, &[3, 3], &[3, 3], &[0]).is_err() && context.retain_seen(1, &[1, 5], &[1], &[0]).is_err()
+    );
+    context.retain_seen(1, &[1, 4, 1000], &[0, 1, 2], &[0]).unwrap();
+    context
+        .seen(1, &Needs::attention(0), |layers| assert!(layers.iter().all(|layer| layer.positions == [0, 1])))
+        .unwrap();
     assert!(context.decode(&[Slot { token: 1, pos: 50, seq: 1, logits: false }]).is_err());
 
     context.forget_sequence(1);
     context.observe(1, &Needs::keys()).unwrap();
     let full = (0..40).map(|_| context.read(1, &[1; 8], context.next_pos(1), false)).find(Result::is_err);
     assert!(full.is_some(), "the cache is full at last");
-    let _ = context.seen(&Needs::keys(), |layers| {
+    let _ = context.seen(1, &Needs::keys(), |layers| {
         layers.iter().for_each(|layer| assert_eq!(layer.keys.len(), layer.len * layer.kv_heads * layer.d_k));
     });
 }

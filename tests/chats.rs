@@ -107,7 +107,7 @@ fn a_ratio_counts_all_that_was_read_and_what_is_gone_stays_gone() {
     let data = write(&directory.path().join("chats.jsonl"), &chats());
     let policies = "--policy=streaming,random,snapkv,tova,h2o,keydiff,expected-attention,lagkv,sinks+random";
     let options = [policies, "--ratio=0.5,0.75", "--memory=kv,text"];
-    let found = exp(&data, &directory.path().join("all"), &options);
+    let found = exp(&data, &directory.path().join("all"), &[&options[..], &["--parallel=1"]].concat());
     assert_eq!(found.len(), 7 * (1 + 9 * 2 * 2));
     let mut gone: Vec<usize> = Vec::new();
     for (of, row) in &found {
@@ -145,67 +145,104 @@ fn a_ratio_counts_all_that_was_read_and_what_is_gone_stays_gone() {
             assert_eq!(row[column], found[of][column], "{of:?}: {column}");
         }
     }
-    // Lanes, for the trials of other examples, change nothing in chats.
-    for (of, row) in exp(&data, &directory.path().join("lanes"), &[&options[..], &["--parallel=8"]].concat()) {
-        for column in ["evicted_ranges", "response"] {
-            assert_eq!(row[column], found[&of][column], "{of:?}: {column}");
-        }
-    }
+    // Side by side, near-equal tokens and scores may change places, in few of the chats.
+    let beside = exp(&data, &directory.path().join("beside"), &[&options[..], &["--parallel=8"]].concat());
+    let same = |column: &str| found.iter().filter(|(of, row)| beside[*of][column] == row[column]).count();
+    println!("of {}: {} answers, {} evictions", found.len(), same("response"), same("evicted_ranges"));
+    assert!(beside.len() == found.len() && same("response") * 10 >= found.len() * 9);
+    assert!(same("evicted_ranges") * 10 >= found.len() * 9);
 }
 
 #[test]
 fn killed_fifty_times_a_chat_goes_on_at_its_turn() {
     let directory = tempfile::tempdir().unwrap();
     let data = write(&directory.path().join("chats.jsonl"), &chats());
-    let (whole, killed) = (directory.path().join("whole"), directory.path().join("killed"));
-    let options = ["--policy=random,h2o", "--ratio=0.3..0.7:0.2", "--temp=0.7", "--repeats=2"];
-    let found = exp(&data, &whole, &options);
-    let arguments =
-        [&["exp", "--data", data.to_str().unwrap(), "--out", killed.to_str().unwrap()], &options[..]].concat();
-    let arguments = [&arguments[..], &["--n-predict=24", "--threads=1"]].concat();
-    let (mut kills, mut delay) = (0, 11u64);
-    for _ in 0..50 {
-        let mut child = kvllama(&arguments).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-        delay = (delay * 48_271) % 2_147_483_647;
-        sleep(Duration::from_millis(15 + delay % 80));
-        kills += u32::from(child.try_wait().unwrap().is_none());
-        child.kill().unwrap();
-        child.wait().unwrap();
+    // The reference, and chats side by side.
+    for (parallel, kills) in [("--parallel=1", 25), ("--parallel=4", 25)] {
+        let at = |name: &str| directory.path().join(format!("{name}{parallel}"));
+        let (whole, killed) = (at("whole"), at("killed"));
+        let options = ["--policy=random,h2o", "--ratio=0.3..0.7:0.2", "--temp=0.7", "--repeats=2", parallel];
+        let found = exp(&data, &whole, &options);
+        let arguments =
+            [&["exp", "--data", data.to_str().unwrap(), "--out", killed.to_str().unwrap()], &options[..]].concat();
+        let arguments = [&arguments[..], &["--n-predict=24", "--threads=1"]].concat();
+        // The rows of a run in the order of its file; after a kill the last one may be torn.
+        let finished = |out: &Path| -> Vec<csv::StringRecord> {
+            let rows = csv::Reader::from_path(out.join("trials.csv")).map(|reader| reader.into_records());
+            rows.map_or(Vec::new(), |rows| rows.map_while(Result::ok).collect())
+        };
+        let (mut hit, mut delay, mut before) = (0, 11u64, Vec::new());
+        for _ in 0..kills {
+            let mut child = kvllama(&arguments).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+            delay = (delay * 48_271) % 2_147_483_647;
+            sleep(Duration::from_millis(15 + delay % 80));
+            hit += u32::from(child.try_wait().unwrap().is_none());
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let now = finished(&killed);
+            assert!(now.starts_with(&before), "a finished row has changed");
+            before = now[..now.len().saturating_sub(1)].to_vec();
+        }
+        assert!(hit >= 5, "only {hit} of {kills} were still running when killed");
+        run(0, &arguments);
+        let now = finished(&killed);
+        assert!(now.starts_with(&before), "a finished row has changed");
+        let keys = |rows: Vec<csv::StringRecord>| -> Vec<Vec<String>> {
+            let header = csv::Reader::from_path(whole.join("trials.csv")).unwrap().headers().unwrap().clone();
+            let at = |name| header.iter().position(|column| column == name).unwrap();
+            let key = ["example_id", "condition", "repeat", "turn"].map(at);
+            rows.iter().map(|row| key.iter().map(|&column| row[column].to_owned()).collect()).collect()
+        };
+        assert_eq!(keys(now), keys(finished(&whole)), "every turn once, in order");
+        let (again, instructions) = (rows(&killed, "trials.csv"), rows(&killed, "instructions.csv"));
+        let expected = rows(&whole, "instructions.csv");
+        assert!(instructions.keys().eq(expected.keys()));
+        // Side by side, low bits depend on which chats are still unfinished.
+        let same = found.iter().filter(|(key, row)| again[*key]["response"] == row["response"]).count();
+        assert!(
+            same * 10 >= found.len() * 9,
+            "{same} of {} answers are those of the run that was not killed",
+            found.len()
+        );
+        if parallel == "--parallel=1" {
+            assert_eq!((again, instructions), (found, expected));
+        }
     }
-    assert!(kills >= 10, "only {kills} of 50 were still running when killed");
-    run(0, &arguments);
-    assert_eq!(rows(&killed, "trials.csv"), found);
-    assert_eq!(rows(&killed, "instructions.csv"), rows(&whole, "instructions.csv"));
-    let order = |out: &Path| -> Vec<[String; 4]> {
-        let mut reader = csv::Reader::from_path(out.join("trials.csv")).unwrap();
-        let rows = reader.deserialize::<BTreeMap<String, String>>();
-        rows.map(|row| {
-            ["example_id", "condition", "repeat", "turn"].map(|column| row.as_ref().unwrap()[column].clone())
-        })
-        .collect()
-    };
-    assert_eq!(order(&killed), order(&whole), "every turn once, in order");
 }
 
 #[test]
-fn an_answer_that_cannot_be_given_again_ends_the_chat_and_changes_no_row() {
+fn an_answer_on_disk_is_given_again_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
     let data = write(&directory.path().join("chats.jsonl"), &chats()[..1]);
     let out = directory.path().join("run");
     exp(&data, &out, &["--policy=none"]);
-    // The first turn as another machine may have answered it, and the others lost.
     let path = out.join("trials.csv");
     let text = std::fs::read_to_string(&path).unwrap();
     let first: String = text.split_inclusive('\n').take(2).collect();
     assert!(first.contains("the owl"), "{first}");
-    let first = first.replace("the owl", "an owl");
-    std::fs::write(&path, &first).unwrap();
+    // The first turn as another machine may have answered it, and the others lost.
+    let other = first.replace("the owl", "an old boat");
+    std::fs::write(&path, &other).unwrap();
+    let found = exp(&data, &out, &["--policy=none"]);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with(&other), "{text}");
+    assert!(found.len() == 3 && found.values().all(|row| row["error"].is_empty()), "{text}");
+    // The other turns are those of a chat in which this answer was said.
+    let said = &found[&key("system", "none", 0)]["response"];
+    let mut scripted = chats()[0].clone();
+    scripted["messages"].as_array_mut().unwrap().insert(2, json!({"role": "assistant", "content": said}));
+    let scripted = write(&directory.path().join("scripted.jsonl"), &[scripted]);
+    let scripted = exp(&scripted, &directory.path().join("scripted"), &["--policy=none"]);
+    for turn in [1, 2] {
+        let (row, expected) = (&found[&key("system", "none", turn)], &scripted[&key("system", "none", turn - 1)]);
+        assert_eq!(row["response"], expected["response"], "turn {turn}");
+    }
+    // No token of this model says this.
+    std::fs::write(&path, first.replace("the owl", "\u{65e5}\u{672c}")).unwrap();
     let arguments = ["exp", "--data", data.to_str().unwrap(), "--out", out.to_str().unwrap(), "--policy=none"];
     let output = run(1, &[&arguments[..], &["--n-predict=24", "--threads=1"]].concat());
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("its answer in turn 0 is now another than the one on disk"), "{said}");
-    let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.starts_with(&first) && text.matches("the chat cannot go on").count() == 2, "{text}");
+    assert!(said.contains("this model cannot give its answer on disk again"), "{said}");
 }
 
 #[test]
@@ -258,13 +295,42 @@ fn what_chats_exclude_is_said_before_the_run() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains(expected) && said.contains("example `system`"), "{options:?}: {said}");
     }
-    let user = json!({"role": "user", "content": "Tell me about the owl."});
-    let endless =
-        json!({"id": "x", "messages": vec![user; 10_000], "instructions": [{"type": "punctuation:no_comma"}]});
-    let output =
-        run(2, &["data", "check", write(&directory.path().join("endless.jsonl"), &[endless]).to_str().unwrap()]);
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("a chat has at most 1000 turns"), "{said}");
+}
+
+#[test]
+fn hostile_chats_are_refused_in_a_sentence_with_their_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let user = |text: &str| json!({"role": "user", "content": text});
+    let rule = json!({"type": "punctuation:no_comma"});
+    let chat = |messages: Vec<Value>, rule: Value| json!({"id": "x", "messages": messages, "instructions": [rule]});
+    let missing = |turn: Value| json!({"type": "punctuation:no_comma", "turn": turn});
+    for (name, example, expected) in [
+        ("no text", chat(vec![user("Hi."), json!({"role": "user"})], rule.clone()), "missing field `content`"),
+        ("empty text", chat(vec![user("Hi."), user(" ")], rule.clone()), "is empty"),
+        ("role", chat(vec![user("Hi."), json!({"role": "robot", "content": "Hi."})], rule.clone()), "`robot`"),
+        (
+            "system late",
+            chat(vec![user("Hi."), json!({"role": "system", "content": "Hi."}), user("Hi.")], rule.clone()),
+            "system",
+        ),
+        ("endless", chat(vec![user("Hi."); 10_000], rule.clone()), "a chat has at most 1000 turns"),
+        (
+            "turn",
+            chat(vec![user("Hi."), user("Ho.")], missing(json!(2))),
+            "there is no turn 2: the model gives 2 answers",
+        ),
+        ("range", chat(vec![user("Hi."), user("Ho.")], missing(json!("1..9"))), "there is no turn 1..9"),
+        ("negative", chat(vec![user("Hi."), user("Ho.")], missing(json!(-1))), "`turn` is `-1`"),
+    ] {
+        let data = write(&directory.path().join("hostile.jsonl"), &[chats()[0].clone(), example]);
+        let (data, out) = (data.to_str().unwrap(), directory.path().join("run"));
+        for arguments in [&["data", "check", data][..], &["exp", "--data", data, "--out", out.to_str().unwrap()]] {
+            let output = run(2, arguments);
+            let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+            assert!(said.contains(expected) && said.contains("line 2"), "{name}: {said}");
+            assert!(!said.contains("panicked") && !out.exists(), "{name}: {said}");
+        }
+    }
 }
 
 #[test]

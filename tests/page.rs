@@ -305,3 +305,41 @@ fn axe_finds_no_serious_violation() {
     assert!(watch.wait().unwrap().success());
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
+
+#[test]
+fn a_chat_shows_what_is_left_of_its_system_turn() {
+    let Some(browser) = Browser::start() else { return skip() };
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("run");
+    let path = out.to_str().unwrap();
+    let exp =
+        ["exp", "--data=chats-demo", "--limit=1", "--policy=random", "--ratio=0.5", "--n-predict=24", "--threads=1"];
+    run(0, &[&exp[..], &["--out", path]].concat());
+    run(0, &["report", path]);
+    // The part of the system turn that is in the cache before each answer, from the run's own files.
+    let prompts = std::fs::read_to_string(out.join("prompts.jsonl")).unwrap();
+    let prompt: Value = serde_json::from_str(prompts.lines().next().unwrap()).unwrap();
+    let spans = prompt["spans"].as_array().unwrap();
+    let system = spans.iter().find(|span| span["label"] == "system").unwrap();
+    let (start, end) = (system["start"].as_u64().unwrap() as usize, system["end"].as_u64().unwrap() as usize);
+    let trials = common::rows(&out, "trials.csv");
+    let expected: Vec<String> = (0..prompt["turns"].as_array().unwrap().len())
+        .map(|turn| {
+            let of_turn = trials.iter().find(|(key, _)| key[1] == "random@0.5" && key[3] == turn.to_string());
+            let evicted = kvllama::evict::parse_ranges(&of_turn.unwrap().1["evicted_ranges"]).unwrap();
+            let gone = evicted.into_iter().flatten().filter(|at| (start..end).contains(at)).count();
+            let kept = 1.0 - gone as f64 / (end - start) as f64;
+            format!("turn {turn}{}%", (100.0 * kept).round())
+        })
+        .collect();
+    browser.open(&out.join("report.html"), "");
+    let strips = "return [...document.querySelectorAll('#strip-list button')].map((one) => one.textContent)";
+    assert_eq!(browser.ask(strips), json!(expected));
+    // A strip shows its turn.
+    browser.click("#strip-list button:nth-child(4)");
+    assert_eq!(browser.ask("return document.getElementById('turn').value"), "3");
+    let pressed =
+        "return [...document.querySelectorAll('#strip-list button')].map((one) => one.getAttribute('aria-pressed'))";
+    assert_eq!(browser.ask(pressed)[3], "true");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}

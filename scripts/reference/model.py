@@ -44,8 +44,8 @@ def attend(rows, q, k, v, positions, visible, base, window):
 
 @dataclass
 class Seen:
-    """What one layer computed for the cached tokens: queries before RoPE, keys after it, values, [tokens, heads, head_dim],
-    and attention weights, [heads, tokens, tokens]."""
+    """What one layer computed for the tokens read before the last cut: queries before RoPE, keys after it where they first
+    stood, values, [tokens, heads, head_dim], and attention weights, [heads, tokens, tokens]."""
 
     queries: torch.Tensor
     keys: torch.Tensor
@@ -95,17 +95,19 @@ def chat_logits(weights, shape, tokens, cuts, compact=False, activation=ggml_gel
         q = norm(project(h, "attn_q", shape.heads), blk + "attn_q_norm")
         k = norm(project(h, "attn_k", shape.kv_heads), blk + "attn_k_norm")
         v = project(h, "attn_v", shape.kv_heads)
-        heard = []
+        heard, weighed = [], []
         for rows, stays, positions in stages:
             left = stays.expand(shape.kv_heads, -1).clone()
             if hidden and layer in hidden and rows.start == n_cached:
                 left[:, :n_cached] &= ~hidden[layer]
             read, attention = attend(rows, q, k, v, positions, left, base, window)
             heard.append(read)
-            if seen is not None and rows.start == 0:
-                cached = slice(0, n_cached)
-                keys = rope(k[cached], positions[cached], base)
-                seen.append(Seen(q[cached], keys, v[cached], attention[:, :, :n_cached], base, window))
+            weighed.append(attention)
+        if seen is not None:
+            cached = slice(0, n_cached)
+            keys = rope(k[cached], torch.arange(n_cached), base)
+            attention = torch.cat(weighed, 1)[:, cached, cached]
+            seen.append(Seen(q[cached], keys, v[cached], attention, base, window))
         x = x + norm(project(torch.cat(heard), "attn_output"), blk + "post_attention_norm")
         h = norm(x, blk + "ffn_norm")
         h = project(activation(project(h, "ffn_gate")) * project(h, "ffn_up"), "ffn_down")

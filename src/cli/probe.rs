@@ -156,7 +156,7 @@ pub(super) fn execute(mut args: Args) -> Result<()> {
     let mut sampler = Sampler::new(&sampling, seed.sampler());
     let (mut full, mut scores) = (None, None);
     let (forgetting, outcome) = if condition.budget.rolling().is_some() {
-        let (forgetting, cut, answer) = roll(&condition, &prompt, seed, &mut reader, &mut sampler, n_predict)?;
+        let (forgetting, cut, answer) = roll(&condition, &prompt, seed, &mut reader, sampler, n_predict)?;
         (forgetting, Forced { cut, answer, logits: Vec::new() })
     } else {
         let read = &prompt.tokens[..read_before(&condition, &prompt)?];

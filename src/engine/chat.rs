@@ -1,4 +1,4 @@
-//! Chats: one cache that grows turn by turn and is cut again and again.
+//! Chats: a cache that grows turn by turn and is cut again and again.
 //!
 //! In each turn the model reads what is new (the end of its last answer, the user's words, the beginning of the next
 //! answer), the cache is cut, and the model answers. Positions that were evicted earlier stay evicted. Under a
@@ -9,12 +9,14 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::reader::{Place, SHARED};
-use super::{Answer, Cut, Reader, StopReason};
+use super::Reader;
 use crate::condition::{Memory, Positions};
-use crate::evict::{KeepSet, Layers, Needs, RollingBudget, Score, Scores, Subject, score_layers};
-use crate::llama::{Model, Prompt, Sampler, Token};
+use crate::evict::{KeepSet, Layer, Layers, Needs, RollingBudget, Score, Scores, Subject, score_layers};
+use crate::llama::{Model, Token};
 use crate::{Error, Result};
+
+/// Chooses the entries of a cache that survive.
+pub type Choose<'a> = dyn Fn(&Entries) -> Result<KeepSet> + 'a;
 
 /// How the cache of a chat is cut.
 pub struct Rule<'a> {
@@ -27,7 +29,7 @@ pub struct Rule<'a> {
     /// The scores by which the policy ranks; `None` for a policy without scores.
     pub score: Option<&'a dyn Score>,
     /// Chooses the entries that survive.
-    pub choose: &'a dyn Fn(&Entries) -> Result<KeepSet>,
+    pub choose: Box<Choose<'a>>,
 }
 
 /// The entries of a cache that is about to be cut.
@@ -42,32 +44,22 @@ pub struct Entries<'a> {
     pub cuts: usize,
 }
 
-/// A chat in which nothing was said yet, at first. Its cache is in the reader, which does nothing else between the
-/// turns.
+/// A chat in which nothing was said yet, at first. Its cache is a sequence of the reader.
 #[derive(Default)]
 pub struct Chat {
+    pub(super) seq: i32,
     /// All tokens that were read so far.
-    read: Vec<Token>,
+    pub(super) read: Vec<Token>,
     /// Positions in the cache, ascending.
-    entries: Vec<usize>,
+    pub(super) entries: Vec<usize>,
     /// For each entry the index of its token in `read`.
     origins: Vec<usize>,
-    next_pos: usize,
+    pub(super) next_pos: usize,
     /// The tensors that the tap reads, with positions as indices into `entries`.
     needs: Needs,
     cuts: usize,
     /// The end of the last answer that was drawn but not read.
-    unread: Vec<Token>,
-}
-
-/// A turn of a chat.
-pub struct ChatTurn {
-    /// The cut before the answer.
-    pub cut: Cut,
-    /// Which of all positions that were ever read are in the cache after it.
-    pub keep: KeepSet,
-    /// The answer.
-    pub answer: Answer,
+    pub(super) unread: Vec<Token>,
 }
 
 /// Refuses a cache that grows and is compacted again and again beyond the sliding window: llama.cpp overwrites cells
@@ -86,117 +78,43 @@ pub fn check_compacting(most: usize, positions: Positions, model: &Model) -> Res
     )))
 }
 
-impl Reader {
-    /// Takes the next turn of a chat: reads `text` but its last token, cuts the cache, reads the last token and
-    /// generates up to `n_predict` tokens. The first turn empties the cache.
-    ///
-    /// # Errors
-    /// If the cache is too small, if the budget cannot be met, or if decoding fails. The chat is then over.
-    pub fn turn(
-        &mut self,
-        chat: &mut Chat,
-        rule: &Rule,
-        text: &Prompt,
-        sampler: &mut Sampler,
-        n_predict: usize,
-    ) -> Result<ChatTurn> {
-        let (&last, new) = text.tokens.split_last().ok_or_else(|| Error::failed("a turn has no text"))?;
-        if chat.read.is_empty() {
-            self.end_chat();
-        }
-        let new = [&std::mem::take(&mut chat.unread)[..], new].concat();
-        let start = Instant::now();
-        chat.expect(self, rule, chat.entries.len() + new.len())?;
-        chat.read(self, &new, false)?;
-        let mut cut = Cut {
-            place: Place::Shared,
-            seq: SHARED,
-            next_pos: chat.next_pos,
-            prefill: start.elapsed(),
-            evict: Duration::ZERO,
-            cells_before: self.context.cells(SHARED),
-            cells_after: None,
-        };
-        let start = Instant::now();
-        let again = chat.cut(self, rule)?;
-        (cut.prefill, cut.evict) = (cut.prefill + again, start.elapsed().saturating_sub(again));
-        (cut.cells_after, cut.next_pos) = (self.context.cells(SHARED), chat.next_pos);
-        let keep = chat.keep();
-        let answer = chat.answer(self, rule, last, sampler, n_predict)?;
-        Ok(ChatTurn { cut, keep, answer })
-    }
-
-    /// Ends a chat: empties the cache and stops the tap.
-    pub fn end_chat(&mut self) {
-        self.context.look_away();
-        self.forget_reading();
-    }
-}
-
 impl Chat {
+    /// A chat in the sequence `seq` of its reader. Chats that take turns side by side are in different sequences.
+    pub fn in_sequence(seq: i32) -> Self {
+        Chat { seq, ..Chat::default() }
+    }
+
     /// Which of all that was read is in the cache.
-    fn keep(&self) -> KeepSet {
+    pub(super) fn keep(&self) -> KeepSet {
         let mut evicted = Vec::with_capacity(self.read.len() - self.origins.len());
         let mut kept = self.origins.iter().copied().peekable();
         evicted.extend((0..self.read.len()).filter(|&at| kept.next_if_eq(&at).is_none()));
         KeepSet::without(self.read.len(), evicted)
     }
 
-    fn read(&mut self, reader: &mut Reader, tokens: &[Token], logits: bool) -> Result<()> {
-        reader.context.read(SHARED, tokens, self.next_pos, logits)?;
+    pub(super) fn read(&mut self, reader: &mut Reader, tokens: &[Token]) -> Result<()> {
+        reader.context.read(self.seq, tokens, self.next_pos, false)?;
+        self.has_read(tokens);
+        Ok(())
+    }
+
+    /// Notes that these tokens are in the cache now.
+    pub(super) fn has_read(&mut self, tokens: &[Token]) {
         self.entries.extend(self.next_pos..self.next_pos + tokens.len());
         self.origins.extend(self.read.len()..self.read.len() + tokens.len());
         self.read.extend(tokens);
         self.next_pos += tokens.len();
-        Ok(())
-    }
-
-    fn answer(
-        &mut self,
-        reader: &mut Reader,
-        rule: &Rule,
-        last: Token,
-        sampler: &mut Sampler,
-        n: usize,
-    ) -> Result<Answer> {
-        let start = Instant::now();
-        let (mut tokens, mut next) = (Vec::new(), last);
-        let stop = loop {
-            if rule.rolling.is_some_and(|rolling| self.entries.len() >= rolling.budget) {
-                self.cut(reader, rule)?;
-            }
-            self.read(reader, &[next], true)?;
-            next = sampler.next(reader.context.logits(0)?)?;
-            if sampler.stops_at(reader.context.model(), next) {
-                break StopReason::EndOfTurn;
-            }
-            if tokens.len() < n {
-                tokens.push(next);
-                self.unread.push(next);
-            }
-            if sampler.stops_loop(&tokens) {
-                break StopReason::Loop;
-            }
-            if tokens.len() == n {
-                break StopReason::Length;
-            }
-            self.unread.clear();
-        };
-        let text = reader.context.model().text(&tokens);
-        Ok(Answer { tokens, text, stop, decode: start.elapsed() })
     }
 
     /// Cuts the cache, under a rolling budget only if fewer than `every` positions are left in it. Returns the time that
     /// it took to read the survivors again.
-    fn cut(&mut self, reader: &mut Reader, rule: &Rule) -> Result<Duration> {
+    pub(super) fn cut(&mut self, reader: &mut Reader, rule: &Rule) -> Result<Duration> {
         let full = rule.rolling.is_none_or(|rolling| self.entries.len() > rolling.budget - rolling.every);
         let mut again = Duration::ZERO;
         if full {
             let scores = match rule.score {
                 None => None,
-                Some(score) => Some(
-                    reader.context.seen(&self.needs, |layers| score_layers(score, layers, &Subject::default()))??,
-                ),
+                Some(score) => Some(self.scores(reader, score, rule)?),
             };
             let entries =
                 Entries { origins: &self.origins, read: self.read.len(), scores: scores.as_ref(), cuts: self.cuts };
@@ -213,6 +131,17 @@ impl Chat {
         Ok(again)
     }
 
+    /// The scores of the entries. Where they were moved, positions do not tell how many queries saw an entry.
+    fn scores(&self, reader: &mut Reader, score: &dyn Score, rule: &Rule) -> Result<Scores> {
+        let moved = rule.positions == Positions::Compact && rule.memory == Memory::Kv;
+        let since = |&origin: &usize| self.read.len() - origin;
+        let queries_since: Vec<usize> = if moved { self.origins.iter().map(since).collect() } else { Vec::new() };
+        reader.context.seen(self.seq, &self.needs, |layers| {
+            let counted = layers.iter().map(|layer| Layer { queries_since: &queries_since, ..layer.clone() });
+            score_layers(score, &counted.collect::<Vec<_>>(), &Subject::default())
+        })?
+    }
+
     fn evict(&mut self, reader: &mut Reader, rule: &Rule, keep: &KeepSet) -> Result<Duration> {
         let kept = keep.kept();
         let at = |ranges: &[Range<usize>], of: &[usize]| -> Vec<usize> {
@@ -224,17 +153,17 @@ impl Chat {
             return self.read_again(reader, rule);
         }
         let context = &mut reader.context;
-        context.evict(SHARED, &ranges(&evicted), Layers::All)?;
+        context.evict(self.seq, &ranges(&evicted), Layers::All)?;
         let before: Vec<i32> = self.entries.iter().copied().map(pos).collect();
         if rule.positions == Positions::Compact {
-            context.compact(SHARED, &ranges(&self.entries))?;
+            context.compact(self.seq, &ranges(&self.entries))?;
             self.entries = (0..self.entries.len()).collect();
             self.next_pos = self.entries.len();
         }
         if rule.score.is_some() {
             let now: Vec<i32> = self.entries.iter().copied().map(pos).collect();
             let from = self.positions(&self.needs.attention_from);
-            context.retain_seen(&before, &now, &from)?;
+            context.retain_seen(self.seq, &before, &now, &from)?;
         }
         Ok(Duration::ZERO)
     }
@@ -243,25 +172,25 @@ impl Chat {
     fn read_again(&mut self, reader: &mut Reader, rule: &Rule) -> Result<Duration> {
         let start = Instant::now();
         let tokens: Vec<Token> = self.origins.iter().map(|&at| self.read[at]).collect();
-        reader.context.forget_sequence(SHARED);
+        reader.context.forget_sequence(self.seq);
         (self.entries, self.next_pos) = (Vec::new(), 0);
         self.expect(reader, rule, tokens.len())?;
-        reader.context.read(SHARED, &tokens, 0, false)?;
+        reader.context.read(self.seq, &tokens, 0, false)?;
         (self.entries, self.next_pos) = ((0..tokens.len()).collect(), tokens.len());
         Ok(start.elapsed())
     }
 
-    /// Tells the tap which tensors the policy needs when the cache has `len` entries. Sums of attention that begin at a
-    /// later query than before begin anew: of a window of last queries, those count that are read from now on.
-    fn expect(&mut self, reader: &mut Reader, rule: &Rule, len: usize) -> Result<()> {
+    /// Tells the tap which tensors the policy needs when the cache has `len` entries. Sums of attention over a window of
+    /// last queries begin anew: those queries count that are read from now on.
+    pub(super) fn expect(&mut self, reader: &mut Reader, rule: &Rule, len: usize) -> Result<()> {
         let Some(score) = rule.score else { return Ok(()) };
         self.needs = score.needs(len);
         let from = self.positions(&self.needs.attention_from);
         if self.entries.is_empty() {
-            return reader.context.observe(SHARED, &Needs { attention_from: from, ..self.needs.clone() });
+            return reader.context.observe(self.seq, &Needs { attention_from: from, ..self.needs.clone() });
         }
         let kept: Vec<i32> = self.entries.iter().copied().map(pos).collect();
-        reader.context.retain_seen(&kept, &kept, &from)
+        reader.context.retain_seen(self.seq, &kept, &kept, &from)
     }
 
     /// The positions of entries given by their indices; the first stands for the beginning of everything, and entries

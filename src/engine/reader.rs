@@ -118,6 +118,9 @@ pub enum StopReason {
 }
 
 impl StopReason {
+    /// All of them.
+    pub const ALL: [StopReason; 3] = [StopReason::EndOfTurn, StopReason::Length, StopReason::Loop];
+
     /// The word used in the CSV.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -270,7 +273,7 @@ impl Reader {
                 };
                 asked.iter().map(score).collect()
             };
-            self.context.seen(&needs, of_each)?
+            self.context.seen(SHARED, &needs, of_each)?
         });
         self.context.look_away();
         scores

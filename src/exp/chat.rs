@@ -1,9 +1,11 @@
 //! Runs chats and rolling budgets: the cache is cut again and again.
 
+use std::sync::Arc;
+
 use super::questions;
 use crate::condition::{Condition, Memory};
 use crate::data::Example;
-use crate::engine::{Answer, Chat, Cut, Entries, Forgetting, Reader, Rule, check_compacting};
+use crate::engine::{Answer, Chat, ChatTurn, Cut, Entries, Forgetting, Given, Reader, Rule, Speaker, check_compacting};
 use crate::evict::{self, Budget, TrialSeed, View};
 use crate::llama::{Mark, Model, Prompt, Sampler, Token, Turn};
 use crate::span::Label;
@@ -13,6 +15,7 @@ use crate::{Error, Result};
 pub struct Talk<'a> {
     condition: &'a Condition,
     seed: TrialSeed,
+    sampler: Sampler,
     chat: Chat,
     /// All that was said, up to the last answer.
     said: Prompt,
@@ -20,9 +23,10 @@ pub struct Talk<'a> {
 }
 
 impl<'a> Talk<'a> {
-    /// A chat in which nothing was said yet.
-    pub fn new(condition: &'a Condition, seed: TrialSeed) -> Self {
-        Talk { condition, seed, chat: Chat::default(), said: Prompt::default(), answer: Vec::new() }
+    /// A chat in which nothing was said yet, in the sequence `seq` of its reader.
+    pub fn new(condition: &'a Condition, seed: TrialSeed, sampler: Sampler, seq: i32) -> Self {
+        let (chat, said, answer) = (Chat::in_sequence(seq), Prompt::default(), Vec::new());
+        Talk { condition, seed, sampler, chat, said, answer }
     }
 
     /// All that was said before the last answer, as one prompt.
@@ -30,35 +34,30 @@ impl<'a> Talk<'a> {
         &self.said
     }
 
-    /// Takes the next turn, which begins with `text`. The returned eviction is over all that was ever read.
+    /// Begins the next turn with `text`. If its answer was given before, it is given again.
     ///
     /// # Errors
-    /// If the budget cannot be met, or as [`Reader::turn`].
-    pub fn turn(
-        &mut self,
-        text: &Prompt,
-        reader: &mut Reader,
-        sampler: &mut Sampler,
-        n_predict: usize,
-    ) -> Result<(Forgetting, Cut, Answer)> {
+    /// If the budget cannot be met.
+    pub fn speaker<'s>(&'s mut self, text: &'s Prompt, given: Option<&'s Given>, model: &Model) -> Result<Speaker<'s>> {
         if !self.said.tokens.is_empty() {
-            self.said.extend_with_answer(reader.context().model(), &self.answer);
+            self.said.extend_with_answer(model, &self.answer);
         }
         self.said.extend(text);
-        let Talk { condition, seed, chat, said, .. } = self;
+        let Talk { condition, seed, sampler, chat, said, .. } = self;
+        let (condition, seed, said) = (*condition, *seed, &*said);
         let policy = condition.policy.policy();
         let rolling = condition.budget.rolling();
         if let Some(rolling) = rolling {
-            check_compacting(rolling.budget, condition.positions, reader.context().model())?;
+            check_compacting(rolling.budget, condition.positions, model)?;
         }
         let window = rolling.map(|rolling| rolling.after_eviction(condition.sinks().unwrap_or(0))).transpose()?;
-        let choose = |entries: &Entries| {
+        let choose = move |entries: &Entries| {
             let len = entries.origins.len();
             let mask = condition.protect.mask(entries.read, &said.spans);
             let protected: Vec<bool> = entries.origins.iter().map(|&at| mask[at]).collect();
             let scores = entries.scores.map_or_else(Vec::new, |scores| scores.aggregate(condition.aggregate, |_| true));
             // The first cut of a chat is that of its first prompt alone.
-            let seed = if entries.cuts == 0 && rolling.is_none() { *seed } else { seed.of_eviction(entries.cuts) };
+            let seed = if entries.cuts == 0 && rolling.is_none() { seed } else { seed.of_eviction(entries.cuts) };
             let view = View {
                 block: condition.block.0.get(),
                 scores: &scores,
@@ -72,13 +71,27 @@ impl<'a> Talk<'a> {
             positions: condition.positions,
             memory: condition.memory,
             score: policy.score(),
-            choose: &choose,
+            choose: Box::new(choose),
         };
-        let turn = reader.turn(chat, &rule, text, sampler, n_predict)?;
+        Ok(Speaker { chat, rule, text, sampler, given })
+    }
+
+    /// Ends the turn. The returned eviction is over all that was ever read.
+    pub fn spoke(&mut self, turn: ChatTurn) -> (Forgetting, Cut, Answer) {
         self.answer.clone_from(&turn.answer.tokens);
         let modes = Forgetting::new(turn.keep);
-        let forgetting = Forgetting { positions: condition.positions, memory: condition.memory, ..modes };
-        Ok((forgetting, turn.cut, turn.answer))
+        let Condition { positions, memory, .. } = *self.condition;
+        (Forgetting { positions, memory, ..modes }, turn.cut, turn.answer)
+    }
+
+    /// Takes a turn alone.
+    ///
+    /// # Errors
+    /// As [`Talk::speaker`] and [`Reader::turns`].
+    pub fn turn(&mut self, text: &Prompt, reader: &mut Reader, n_predict: usize) -> Result<(Forgetting, Cut, Answer)> {
+        let model = Arc::clone(reader.context().model());
+        let mut turns = reader.turns(&mut [self.speaker(text, None, &model)?], n_predict)?;
+        Ok(self.spoke(turns.remove(0)))
     }
 }
 
@@ -92,11 +105,11 @@ pub fn roll(
     prompt: &Prompt,
     seed: TrialSeed,
     reader: &mut Reader,
-    sampler: &mut Sampler,
+    sampler: Sampler,
     n_predict: usize,
 ) -> Result<(Forgetting, Cut, Answer)> {
-    let turn = Talk::new(condition, seed).turn(prompt, reader, sampler, n_predict);
-    reader.end_chat();
+    let turn = Talk::new(condition, seed, sampler, 0).turn(prompt, reader, n_predict);
+    reader.end_chats();
     turn
 }
 

@@ -33,6 +33,7 @@ mod sights;
 pub mod stop;
 mod store;
 mod table;
+mod together;
 mod trial;
 
 pub use chat::{Talk, roll, texts_of};

@@ -28,8 +28,8 @@ pub struct Plan {
     pub prompt_tokens: Vec<usize>,
     /// Number of answers, by example: of turns or of questions.
     turns: Vec<u32>,
-    /// The largest number of cells that a chat takes.
-    chat_cells: usize,
+    /// The cells that chats take: the largest numbers of chats of one example, largest first.
+    chat_cells: Vec<usize>,
     /// By example and condition: the repeats to run.
     repeats: Vec<Vec<Repeats>>,
     /// By condition: the largest number of tokens that one of its trials reads outside the shared prompt. Sorted,
@@ -43,6 +43,9 @@ pub struct Plan {
 /// A text with more bytes than this for each position is refused before it is tokenized, which takes long for a text of
 /// many megabytes. Tokens are shorter.
 const MOST_BYTES_A_TOKEN: usize = 256;
+
+/// A context has no more sequences than this.
+const MOST_LANES: usize = 255;
 
 impl Plan {
     /// Selects the examples and measures their prompts.
@@ -67,13 +70,13 @@ impl Plan {
         let n_predict = settings.generation.n_predict;
         let mut prompt_tokens = Vec::with_capacity(examples.len());
         let turns: Vec<u32> = examples.iter().map(|example| example.n_turns() as u32).collect();
-        let mut chat_cells = 0;
+        let mut chat_cells: Vec<usize> = Vec::new();
         let mut repeats = Vec::with_capacity(examples.len());
         let mut own: Vec<_> = settings.conditions.iter().map(|condition| (0, condition.memory)).collect();
         let mut dense = DenseSizes::new(&settings.conditions, model);
         let mut replay = 0;
         for example in &examples {
-            let at = |error: Error| Error::input(format!("example `{}`: {error}", example.id));
+            let at = |error: Error| error.at(&format!("example `{}`", example.id));
             let said = example.messages.iter().map(|message| &message.content).chain(&example.questions);
             let bytes: usize = said.map(String::len).sum();
             if bytes / MOST_BYTES_A_TOKEN > limit {
@@ -99,11 +102,13 @@ impl Plan {
                 .iter()
                 .map(|condition| Repeats::of(&settings, condition, example, prompt))
                 .collect();
+            let mut of_chats: Vec<usize> = Vec::new();
             for (((own, _), condition), repeats) in own.iter_mut().zip(&settings.conditions).zip(&of_example) {
-                let of_condition = |error| Error::input(format!("`{condition}` on example `{}`: {error}", example.id));
+                let of_condition = |error: Error| error.at(&format!("`{condition}` on example `{}`", example.id));
                 if example.is_chat() {
                     check_chat(condition, &texts, n_predict, model).map_err(at)?;
-                    chat_cells = chat_cells.max(fitting_cells(condition, &texts, n_predict, limit).map_err(at)?);
+                    let cells = fitting_cells(condition, &texts, n_predict, limit).map_err(at)?;
+                    of_chats.extend(std::iter::repeat_n(cells, repeats.len().min(MOST_LANES)));
                 }
                 if !example.questions.is_empty() {
                     questions::check(condition).map_err(at)?;
@@ -122,6 +127,9 @@ impl Plan {
                     replay = replay_cells(condition, prompt, model).map_err(at)?.max(replay);
                 }
             }
+            of_chats.sort_by_key(|&cells| std::cmp::Reverse(cells));
+            chat_cells.resize(chat_cells.len().max(of_chats.len()).min(MOST_LANES), 0);
+            chat_cells.iter_mut().zip(of_chats).for_each(|(most, cells)| *most = cells.max(*most));
             repeats.push(of_example);
         }
         for (index, condition) in settings.conditions.iter().enumerate() {
@@ -168,11 +176,14 @@ impl Plan {
     /// prompt and an answer. Otherwise it is the longest prompt, shared; for each lane an answer and the tokens that it
     /// reads itself; a second prompt if examples overlap; and the longest replay of a prompt.
     pub fn n_ctx(&self) -> u32 {
-        let chats = u32::try_from(self.chat_cells).unwrap_or(u32::MAX);
+        // Each chat has cells of its own; with streams, so has each sequence.
+        let beside = if self.streams() { 1 } else { self.settings.generation.parallel as usize };
+        let chats = self.chat_cells.iter().take(beside).fold(0, |sum: usize, &cells| sum.saturating_add(cells));
+        let chats = u32::try_from(chats).unwrap_or(u32::MAX);
         if self.prompts_alone().next().is_none() { chats } else { self.n_ctx_alone().max(chats) }
     }
 
-    /// The same without the chats, which are answered one by one.
+    /// The same without the chats.
     fn n_ctx_alone(&self) -> u32 {
         let longest = self.longest_prompt();
         if self.streams() {
@@ -256,9 +267,15 @@ impl Plan {
         self.prompt_tokens.iter().copied().enumerate().filter(|&(index, _)| !self.examples[index].is_chat())
     }
 
-    /// The largest number of trials that could be answered side by side; those of a chat follow one another.
+    /// The largest number of trials that could be answered side by side; the turns of a chat follow one another.
     pub(super) fn most_beside(&self) -> usize {
-        self.prompts_alone().map(|(index, _)| self.n_trials_of(index)).max().unwrap_or(1)
+        let beside = |index: usize| self.n_trials_of(index) / self.turns_of(index).max(1);
+        (0..self.examples.len()).map(beside).max().unwrap_or(1)
+    }
+
+    /// How many answers of an example follow one another.
+    fn turns_of(&self, index: usize) -> usize {
+        if self.examples[index].is_chat() { self.turns[index] as usize } else { 1 }
     }
 
     /// Number of positions for a prompt and `answers` side by side. A rolling budget limits the positions of its

@@ -114,13 +114,9 @@ pub fn run(
             };
             if example.is_chat() {
                 let turns: Vec<_> = of_type().map(trial).collect();
-                for chat in turns.chunk_by(|a, b| (&a.key.condition, a.key.repeat) == (&b.key.condition, b.key.repeat))
-                {
-                    let pending = |trial: &Trial| !resumed.done.contains_key(&trial.key);
-                    if chat.iter().any(pending) {
-                        run.chat(cache, &texts, chat, pending)?;
-                    }
-                }
+                let same = |a: &Trial, b: &Trial| (&a.key.condition, a.key.repeat) == (&b.key.condition, b.key.repeat);
+                let chats: Vec<_> = turns.chunk_by(same).collect();
+                run.chats(cache, &texts, &chats, |trial| resumed.done.contains_key(&trial.key))?;
                 continue;
             }
             // Questions that are answered from the same cut cache go together, the others question by question.
@@ -159,8 +155,8 @@ pub fn run(
 }
 
 /// The reader and the lanes of one KV cache type.
-struct Cache<'a> {
-    reader: Reader,
+pub(super) struct Cache<'a> {
+    pub reader: Reader,
     lanes: Lanes<Trial<'a>>,
     context: ContextSettings,
     /// A second reader, for the fidelity of conditions that cannot share cells with the full cache.
@@ -175,12 +171,12 @@ impl Cache<'_> {
 }
 
 /// The state of a run.
-struct Run<'a> {
-    model: &'a Arc<Model>,
+pub(super) struct Run<'a> {
+    pub model: &'a Arc<Model>,
     context: ContextSettings,
     /// The context of the dense lanes, if there are any.
     dense: Option<ContextSettings>,
-    generation: &'a Generation,
+    pub generation: &'a Generation,
     /// The sequences that a cache needs.
     lanes: u32,
     /// Whether the next prompt may be read while lanes of the previous one still answer.
@@ -191,7 +187,7 @@ struct Run<'a> {
     lost: bool,
     /// The examples that were begun, each with the number of its trials that are not on disk yet.
     unsettled: VecDeque<(&'a str, usize)>,
-    store: &'a mut Store,
+    pub store: &'a mut Store,
     observer: &'a mut dyn Observer,
 }
 
@@ -273,47 +269,6 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Runs a chat from its beginning to its last pending turn. Turns that are on disk are answered once more, so that the
-    /// cache is what it was; if such an answer differs from the one on disk, the chat cannot go on.
-    fn chat(
-        &mut self,
-        cache: &mut Cache<'a>,
-        texts: &[Prompt],
-        turns: &[Trial<'a>],
-        pending: impl Fn(&Trial) -> bool,
-    ) -> Result<()> {
-        self.drain(cache)?;
-        let Some(last) = turns.iter().rposition(&pending) else { return Ok(()) };
-        let on_disk =
-            if turns[..last].iter().all(&pending) { HashMap::new() } else { self.store.answers(&turns[0].key)? };
-        let (mut talk, mut sampler) = (turns[0].talk(), turns[0].sampler());
-        for (at, (trial, text)) in turns.iter().zip(texts).enumerate().take(last + 1) {
-            let turn = talk.turn(text, &mut cache.reader, &mut sampler, self.generation.n_predict);
-            let turn = turn.and_then(|turn| match on_disk.get(&trial.key.turn) {
-                Some(answer) if *answer != turn.2.text => Err(Error::failed(format!(
-                    "the chat cannot go on: its answer in turn {} is now another than the one on disk, as it may be on \
-                     another machine or build; run this example again in another --out",
-                    trial.key.turn
-                ))),
-                _ => Ok(turn),
-            });
-            let (forgetting, cut, answer) = match turn {
-                Ok(turn) => turn,
-                Err(error) => {
-                    cache.reader.end_chat();
-                    let left = turns[at..].iter().filter(|trial| pending(trial));
-                    return self.fail_all(left, error);
-                }
-            };
-            if pending(trial) {
-                let trial = Trial { prompt: Arc::new(talk.said().clone()), key: trial.key.clone(), ..*trial };
-                self.finish(&trial, &forgetting, &cut, answer)?;
-            }
-        }
-        cache.reader.end_chat();
-        Ok(())
-    }
-
     /// Answers one trial alone.
     fn alone(&mut self, reader: &mut Reader, mut job: Job<Trial>) -> Result<()> {
         let prompt = Arc::clone(&job.id.prompt);
@@ -328,7 +283,7 @@ impl<'a> Run<'a> {
     }
 
     /// Continues until all lanes are empty.
-    fn drain(&mut self, cache: &mut Cache<'a>) -> Result<()> {
+    pub(super) fn drain(&mut self, cache: &mut Cache<'a>) -> Result<()> {
         match cache
             .reader
             .drain(&mut cache.lanes, |job, cut, answer| self.finish(&job.id, &job.forgetting, &cut, answer))
@@ -406,14 +361,14 @@ impl<'a> Run<'a> {
     }
 
     /// Writes the rows of failed trials, unless the run ends here.
-    fn fail_all<'t>(&mut self, trials: impl IntoIterator<Item = &'t Trial<'t>>, error: Error) -> Result<()> {
+    pub(super) fn fail_all<'t>(&mut self, trials: impl IntoIterator<Item = &'t Trial<'t>>, error: Error) -> Result<()> {
         if matches!(error, Error::Interrupted | Error::Program(_)) {
             return Err(error);
         }
         trials.into_iter().try_for_each(|trial| self.commit(&trial.failed(&error), &[]))
     }
 
-    fn finish(&mut self, trial: &Trial, forgetting: &Forgetting, cut: &Cut, answer: Answer) -> Result<()> {
+    pub(super) fn finish(&mut self, trial: &Trial, forgetting: &Forgetting, cut: &Cut, answer: Answer) -> Result<()> {
         match trial.rows(forgetting, cut, answer) {
             Ok((row, instructions)) => self.commit(&row, &instructions),
             Err(error) => self.commit(&trial.failed(&error), &[]),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::table::{append, check_columns, cut, ensure_header, header, inspect, retain};
 use super::{InstructionRow, Key, Manifest, Session, TrialRow};
+use crate::engine::{Given, StopReason};
 use crate::files::{self, Locked};
 use crate::{Error, Result};
 
@@ -104,11 +105,13 @@ impl Store {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn answers(&self, key: &Key) -> Result<HashMap<u32, String>> {
+    pub fn answers(&self, key: &Key) -> Result<HashMap<u32, Given>> {
         let mut answers = HashMap::new();
         inspect(&self.directory.join(TRIALS), |row: TrialRow| {
-            if row.error.is_empty() && (Key { turn: key.turn, ..row.key() }) == *key {
-                answers.insert(row.turn, row.response);
+            let of_chat = row.error.is_empty() && (Key { turn: key.turn, ..row.key() }) == *key;
+            let stop = StopReason::ALL.into_iter().find(|stop| stop.as_str() == row.stop_reason);
+            if let Some(stop) = stop.filter(|_| of_chat) {
+                answers.insert(row.turn, Given { text: row.response, n_tokens: row.n_generated, stop });
             }
         })?;
         Ok(answers)
@@ -214,21 +217,15 @@ fn recover(
     check_columns::<InstructionRow>(instructions)?;
     let mut failed = HashSet::new();
     // Both files are read before either is changed: a refused run stays as it was.
-    let (trials_whole, instructions_whole) = std::thread::scope(|scope| {
-        let other = std::thread::Builder::new().spawn_scoped(scope, || rows_of_trials(instructions));
-        let whole = inspect(trials, |row: TrialRow| {
-            if row.error.is_empty() {
-                resumed.done.insert(row.key(), row.mean_score);
-            } else {
-                failed.insert(row.key());
-            }
-        });
-        // The system may refuse a second thread.
-        let other =
-            other.map_or_else(|_| rows_of_trials(instructions), |other| other.join().expect("it does not panic"));
-        (whole, other)
-    });
-    let (trials_whole, (instructions_whole, rows)) = (trials_whole?, instructions_whole?);
+    let take = |row: TrialRow| {
+        if row.error.is_empty() {
+            resumed.done.insert(row.key(), row.mean_score);
+        } else {
+            failed.insert(row.key());
+        }
+    };
+    let (read, trials_whole) = crate::parallel::both(|| rows_of_trials(instructions), || inspect(trials, take));
+    let (trials_whole, (instructions_whole, rows)) = (trials_whole?, read?);
     let trials_torn = cut(trials, trials_whole);
     let instructions_torn = cut(instructions, instructions_whole);
     let torn = [(trials_torn?, TRIALS), (instructions_torn?, INSTRUCTIONS)];

@@ -38,12 +38,12 @@ impl Trial<'_> {
     /// Generates under the condition's rolling budget.
     pub fn roll(&self, reader: &mut Reader, n_predict: usize) -> Result<(Forgetting, Cut, Answer)> {
         let seed = self.plan.seed(&self.key);
-        roll(self.condition, &self.prompt, seed, reader, &mut self.sampler(), n_predict)
+        roll(self.condition, &self.prompt, seed, reader, self.sampler(), n_predict)
     }
 
-    /// The chat that this trial is a turn of, before its first turn.
-    pub fn talk(&self) -> Talk<'_> {
-        Talk::new(self.condition, self.plan.seed(&self.key))
+    /// The chat that this trial is a turn of, before its first turn, in a sequence of its reader.
+    pub fn talk(&self, seq: i32) -> Talk<'_> {
+        Talk::new(self.condition, self.plan.seed(&self.key), self.sampler(), seq)
     }
 
     pub fn sampler(&self) -> Sampler {

@@ -1,14 +1,15 @@
 //! Sequences in a KV cache.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ffi::{DecodeFailure, RawContext, take_error};
+use super::ffi::{self, DecodeFailure, RawContext, take_error};
 use super::{Cells, ContextSettings, FlashAttn, MemoryUse, Model, Token};
 use crate::evict::{HeadKeeps, Layer, Layers, Needs};
-use crate::{Error, Result};
+use crate::{Error, Result, threads};
 
 /// One entry of a decoded batch.
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +32,8 @@ pub struct Context {
     raw: RawContext,
     model: Arc<Model>,
     settings: ContextSettings,
-    /// What the tap reads, and from which sequence.
-    observed: Option<Needs>,
+    /// What the tap reads, by sequence.
+    observed: BTreeMap<i32, Needs>,
     computing: Cell<Duration>,
 }
 
@@ -57,10 +58,16 @@ impl Context {
         if !(1..=MAX_THREADS).contains(&settings.threads) {
             return Err(Error::input(format!("{} threads: a context takes 1 to {MAX_THREADS}", settings.threads)));
         }
+        // Where the system refuses one of its threads, OpenMP ends the process.
+        threads::can_start(settings.threads).map_err(|error| error.at(&format!("--threads {}", settings.threads)))?;
         match RawContext::new(&model.raw, &settings) {
-            Some(raw) => {
-                Ok(Context { raw, model: Arc::clone(model), settings, observed: None, computing: Cell::default() })
-            }
+            Some(raw) => Ok(Context {
+                raw,
+                model: Arc::clone(model),
+                settings,
+                observed: BTreeMap::new(),
+                computing: Cell::default(),
+            }),
             None => Err(Error::failed(format!(
                 "llama.cpp could not make a context of {} positions: {}; a smaller --ctx, another --kv-type or fewer \
                  --gpu-layers may fit (`kvllama doctor` predicts the memory)",
@@ -182,7 +189,7 @@ impl Context {
                 self.model.name()
             )),
             DecodeFailure::Code(code) => {
-                Error::failed(format!("llama.cpp could not decode (code {code}): {}", take_error()))
+                ffi::error(|reason| Error::failed(format!("llama.cpp could not decode (code {code}): {reason}")))
             }
         })
     }
@@ -380,21 +387,21 @@ impl Context {
         self.check_sequence(seq)?;
         check_ascending(&needs.attention_from)?;
         self.raw.observe(seq, needs);
-        self.observed = Some(needs.clone());
+        self.observed.insert(seq, needs.clone());
         Ok(())
     }
 
-    /// Passes what the tap has read since [`Context::observe`], in all layers, to `show`. `needs` are the observed
+    /// Passes what the tap has read of a sequence since [`Context::observe`], in all layers, to `show`. `needs` are the observed
     /// ones; attention sums are named by the positions in `needs`, in the same order.
     ///
     /// # Errors
     /// If nothing or something else is observed, or if the model's graph lacks the requested tensors.
-    pub fn seen<T>(&mut self, needs: &Needs, show: impl FnOnce(&[Layer]) -> T) -> Result<T> {
-        let observed = self.observed.as_ref().ok_or_else(not_observed)?;
+    pub fn seen<T>(&mut self, seq: i32, needs: &Needs, show: impl FnOnce(&[Layer]) -> T) -> Result<T> {
+        let observed = self.observed.get(&seq).ok_or_else(not_observed)?;
         if observed.attention_from.len() != needs.attention_from.len() {
             return Err(Error::failed("what is to be shown is not what is observed"));
         }
-        self.raw.seen(needs, show).ok_or_else(|| {
+        self.raw.seen(seq, needs, show).ok_or_else(|| {
             Error::input(format!(
                 "{} does not show what this policy looks at (attention, keys, values or queries under llama.cpp's usual \
                  names); choose a policy without scores: none, streaming or random",
@@ -403,29 +410,29 @@ impl Context {
         })
     }
 
-    /// Keeps only the positions `kept` of what the tap has read, and restarts the attention sums at `attention_from`;
-    /// a sum that started there already goes on. `moved_to` are the positions at which the kept ones are now, if they
+    /// Keeps only the positions `kept` of what the tap has read of a sequence, and restarts the attention sums at
+    /// `attention_from`; a sum over all queries (from 0) goes on. `moved_to` are the positions at which the kept ones are now, if they
     /// were moved: the keys that the tap has read stay rotated for their old positions.
     ///
     /// # Errors
     /// If nothing is observed, if a list does not ascend, or if `moved_to` is shorter or longer than `kept`.
-    pub fn retain_seen(&mut self, kept: &[i32], moved_to: &[i32], attention_from: &[i32]) -> Result<()> {
+    pub fn retain_seen(&mut self, seq: i32, kept: &[i32], moved_to: &[i32], attention_from: &[i32]) -> Result<()> {
         check_ascending(kept)?;
         check_ascending(moved_to)?;
         check_ascending(attention_from)?;
         if kept.len() != moved_to.len() {
             return Err(Error::failed("every position that is kept is moved somewhere"));
         }
-        let needs = self.observed.as_mut().ok_or_else(not_observed)?;
+        let needs = self.observed.get_mut(&seq).ok_or_else(not_observed)?;
         attention_from.clone_into(&mut needs.attention_from);
-        self.raw.retain(kept, moved_to, attention_from);
+        self.raw.retain(seq, kept, moved_to, attention_from);
         Ok(())
     }
 
     /// Stops the tap and discards what it has read.
     pub fn look_away(&mut self) {
-        if self.observed.take().is_some() {
-            self.raw.look_away();
+        for seq in std::mem::take(&mut self.observed).into_keys() {
+            self.raw.look_away(seq);
         }
     }
 

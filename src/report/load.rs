@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::exp::stop::Stopping;
 use crate::exp::{self, INSTRUCTIONS, InstructionRow, MANIFEST, Manifest, PromptRow, TRIALS, TrialRow, read_prompts};
 use crate::judge::stage;
+use crate::parallel::both;
 use crate::{Error, Result};
 
 /// The content of a run directory.
@@ -68,17 +69,19 @@ fn read(directory: &Path) -> Result<Run> {
             directory.display()
         )));
     }
-    let mut torn = Vec::new();
+    let manifest = Manifest::read(&manifest)?;
+    let (trials, instructions) = both(|| rows(directory, TRIALS), || rows(directory, INSTRUCTIONS));
+    let ((trials, torn_trials), (instructions, torn_instructions)) = (trials?, instructions?);
     let run = Run {
         name: name(directory),
-        manifest: Manifest::read(&manifest)?,
-        trials: rows(directory, TRIALS, &mut torn)?,
-        instructions: rows(directory, INSTRUCTIONS, &mut torn)?,
+        manifest,
+        trials,
+        instructions,
         prompts: read_prompts(directory)?,
         judge: stage::judge_of(directory)?,
         stopping: Stopping::read(directory)?,
         directory: directory.to_owned(),
-        torn,
+        torn: torn_trials.into_iter().chain(torn_instructions).collect(),
     };
     let known: HashSet<String> = run.manifest.conditions().into_iter().map(|(name, _)| name).collect();
     if let Some(row) = run.trials.iter().find(|row| !known.contains(&row.condition)) {
@@ -108,17 +111,15 @@ pub(crate) fn last_component(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-/// All whole rows. An incomplete last line is left out, because a run may be read while it is written.
+/// All whole rows, and the file's name if its last line is incomplete: that line is left out, because a run may be read
+/// while it is written.
 fn rows<Row: DeserializeOwned + Serialize + Default>(
     directory: &Path,
     file: &'static str,
-    torn: &mut Vec<&'static str>,
-) -> Result<Vec<Row>> {
+) -> Result<(Vec<Row>, Option<&'static str>)> {
     let path = directory.join(file);
     let mut rows = Vec::new();
     exp::check_columns::<Row>(&path)?;
-    if exp::inspect(&path, |row| rows.push(row))?.is_some() {
-        torn.push(file);
-    }
-    Ok(rows)
+    let torn = exp::inspect(&path, |row| rows.push(row))?;
+    Ok((rows, torn.map(|_| file)))
 }

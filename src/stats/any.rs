@@ -1,8 +1,8 @@
 //! Does any dose matter? One test over all of them.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng as _;
+use rand::SeedableRng as _;
 
+use super::Draws;
 use super::monte_carlo::{Orders, p_value};
 use super::slope::permutations;
 
@@ -32,17 +32,17 @@ pub fn any_dose_test(values: &[Vec<f64>], seed: u64) -> AnyDose {
     values.iter().for_each(|values| add(values, &in_order, &mut sums));
     let (observed, at) = largest_of(&sums);
     // An example whose values are all equal adds nothing.
-    let changing: Vec<&Vec<f64>> =
-        values.iter().filter(|values| values.iter().any(|value| *value != values[0])).collect();
+    let changing = values.iter().filter(|values| values.iter().any(|value| *value != values[0]));
+    let changing: Vec<f64> = changing.flatten().copied().collect();
     if changing.is_empty() {
         return AnyDose { p: 1.0, at };
     }
     let threshold = observed * (1.0 - 1e-12);
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut rng = Draws::seed_from_u64(seed);
     let mut orders = Orders::of(doses);
-    let p = p_value(permutations(changing.len() * doses), || {
+    let p = p_value(permutations(changing.len()), || {
         sums.fill((0.0, 0.0));
-        for values in &changing {
+        for values in changing.chunks_exact(doses) {
             add(values, orders.draw(&mut rng), &mut sums);
         }
         largest_of(&sums).0 >= threshold

@@ -1,10 +1,9 @@
 //! The bootstrap interval of a mean.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng as _;
+use rand::SeedableRng as _;
 
 use super::tally::Tally;
-use super::{Estimate, mean, normal_cdf, normal_quantile};
+use super::{Draws, Estimate, mean, normal_cdf, normal_quantile};
 
 /// Number of resamples: each end of a 95% interval then rests on 100 of them.
 const RESAMPLES: usize = 3_999;
@@ -22,7 +21,7 @@ pub fn mean_bca(values: &[f64], level: f64, seed: u64) -> Option<Estimate> {
     if values.iter().all(|&value| value == values[0]) {
         return Some(Estimate { point: values[0], low: values[0], high: values[0], level, n });
     }
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut rng = Draws::seed_from_u64(seed);
     let tally = Tally::of(values.iter().copied());
     let mut means: Vec<f64> = (0..RESAMPLES).map(|_| tally.resampled_sum(&mut rng) / n as f64).collect();
     means.sort_unstable_by(f64::total_cmp);

@@ -1,7 +1,6 @@
 //! p-values from random draws.
 
-use rand_chacha::ChaCha8Rng;
-
+use super::Draws;
 use crate::random::below;
 
 /// Draws at least as extreme as the observed value after which a p-value is known well enough: within 2% of itself.
@@ -23,8 +22,9 @@ pub fn p_value(most: usize, mut is_extreme: impl FnMut() -> bool) -> f64 {
 
 /// Random orders of a few things.
 pub struct Orders {
-    /// Every order, if there are not many.
-    all: Vec<Vec<usize>>,
+    /// Every order, one after the other, if there are not many.
+    all: Vec<usize>,
+    /// The last order drawn; with `all`, only its length counts.
     drawn: Vec<usize>,
 }
 
@@ -40,15 +40,17 @@ impl Orders {
             };
             all = all.iter().flat_map(inserted).collect();
         }
-        Orders { all, drawn: (0..n).collect() }
+        Orders { all: all.concat(), drawn: (0..n).collect() }
     }
 
     /// One of them, each as likely as any other.
-    pub fn draw(&mut self, rng: &mut ChaCha8Rng) -> &[usize] {
-        if self.all.len() > 1 {
-            return &self.all[below(rng, self.all.len() as u64)];
+    pub fn draw(&mut self, rng: &mut Draws) -> &[usize] {
+        let n = self.drawn.len();
+        if !self.all.is_empty() {
+            let at = below(rng, (self.all.len() / n) as u64) * n;
+            return &self.all[at..at + n];
         }
-        for last in (1..self.drawn.len()).rev() {
+        for last in (1..n).rev() {
             self.drawn.swap(last, below(rng, last as u64 + 1));
         }
         &self.drawn
@@ -59,13 +61,13 @@ impl Orders {
 mod tests {
     use std::collections::HashMap;
 
-    use rand_chacha::rand_core::SeedableRng as _;
+    use rand::SeedableRng as _;
 
     use super::*;
 
     #[test]
     fn every_order_is_as_likely_as_any_other() {
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut rng = Draws::seed_from_u64(1);
         for (n, different) in [(4, 24), (7, 5_040)] {
             let mut orders = Orders::of(n);
             let mut seen: HashMap<Vec<usize>, usize> = HashMap::new();

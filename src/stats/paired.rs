@@ -1,12 +1,11 @@
 //! Two conditions on the same examples.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng as _;
+use rand::SeedableRng as _;
 use serde::{Deserialize, Serialize};
 
 use super::monte_carlo::p_value;
 use super::tally::Tally;
-use super::{Estimate, mean, mean_interval, skewness, standard_deviation, wilcoxon};
+use super::{Draws, Estimate, mean, mean_interval, skewness, standard_deviation, wilcoxon};
 
 /// A paired comparison of `b` with `a`, for example `random@0.5` with the full cache.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,7 +89,7 @@ pub fn sign_flip(differences: &[f64], seed: u64) -> f64 {
         }
         return f64::from(hits) / f64::from(1u32 << moved.len());
     }
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut rng = Draws::seed_from_u64(seed);
     let tally = Tally::of(moved.iter().map(|difference| difference.abs()));
     let flips = SIGNS.checked_div(tally.n_rare()).unwrap_or(FLIPS).clamp(FEWEST_FLIPS, FLIPS);
     p_value(flips, || tally.flipped_sum(&mut rng).abs() >= threshold)

@@ -1,16 +1,15 @@
 //! The slope of values against a dose, such as the fraction evicted, by example, and its test.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng as _;
+use rand::SeedableRng as _;
 
 use super::monte_carlo::{Orders, p_value};
-use super::sign_flip;
+use super::{Draws, sign_flip};
 
 /// Permutations of a Monte Carlo test; in large runs fewer, so that they take at most `STEPS` steps, but at least
 /// `FEWEST`.
 const PERMUTATIONS: usize = 9_999;
 const FEWEST: usize = 999;
-const STEPS: usize = 40_000_000;
+const STEPS: usize = 20_000_000;
 
 /// Weights that give the least-squares slope of values on their doses: `(x - mean) / sum of (x - mean)^2`. Their
 /// sum is 0.
@@ -40,16 +39,16 @@ pub fn slope_test(values: &[Vec<f64>], doses: &[f64], seed: u64) -> f64 {
     }
     let observed: f64 = values.iter().map(|values| weighted(values)).sum();
     // An example whose values do not change with the labels adds nothing.
-    let values: Vec<&Vec<f64>> =
-        values.iter().filter(|values| values.iter().any(|value| *value != values[0])).collect();
+    let changing = values.iter().filter(|values| values.iter().any(|value| *value != values[0]));
+    let values: Vec<f64> = changing.flatten().copied().collect();
     let threshold = observed.abs() * (1.0 - 1e-12);
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut rng = Draws::seed_from_u64(seed);
     let mut orders = Orders::of(doses.len());
-    p_value(permutations(values.len() * doses.len()), || {
-        let permuted = |values: &&Vec<f64>| -> f64 {
+    p_value(permutations(values.len()), || {
+        let permuted = |values: &[f64]| -> f64 {
             orders.draw(&mut rng).iter().zip(&weights).map(|(&at, weight)| values[at] * weight).sum()
         };
-        values.iter().map(permuted).sum::<f64>().abs() >= threshold
+        values.chunks_exact(doses.len()).map(permuted).sum::<f64>().abs() >= threshold
     })
 }
 

@@ -1,9 +1,9 @@
 //! Counts of equal values, for fast resampling. Scores are fractions of a few instructions, so thousands of examples
 //! share about ten values. Drawing how often each value occurs is equivalent to drawing every example, and much faster.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::Rng as _;
+use rand::Rng as _;
 
+use super::Draws;
 use crate::random::{binomial, heads};
 
 /// Values that occur at least this often are drawn together.
@@ -40,7 +40,7 @@ impl Tally {
     }
 
     /// Draws as many values as there are, with replacement, and returns their sum.
-    pub fn resampled_sum(&self, rng: &mut ChaCha8Rng) -> f64 {
+    pub fn resampled_sum(&self, rng: &mut Draws) -> f64 {
         let rare = self.rare.len() as u64;
         let mut rest = rare + self.frequent.iter().map(|(_, count)| count).sum::<u64>();
         let (mut draws, mut sum) = (rest, 0.0);
@@ -55,7 +55,7 @@ impl Tally {
     }
 
     /// The sum of the values, each with a random sign.
-    pub fn flipped_sum(&self, rng: &mut ChaCha8Rng) -> f64 {
+    pub fn flipped_sum(&self, rng: &mut Draws) -> f64 {
         let flipped = |&(value, count): &(f64, u64)| value * (2.0 * heads(rng, count) as f64 - count as f64);
         let frequent: f64 = self.frequent.iter().map(flipped).sum();
         // Several sums, so that an addition need not wait for the one before.
@@ -81,7 +81,7 @@ impl Tally {
 }
 
 /// The sum of `draws` values drawn with replacement. A report spends most of its time here.
-fn drawn_sum(values: &[f64], draws: u64, rng: &mut ChaCha8Rng) -> f64 {
+fn drawn_sum(values: &[f64], draws: u64, rng: &mut Draws) -> f64 {
     if draws == 0 {
         return 0.0;
     }

@@ -70,6 +70,21 @@ struct layer_state {
 // Positions of the cells of one cache, as far as they belong to a sequence asked for.
 using cell_positions = std::vector<int32_t>;
 
+// What is seen of one sequence.
+struct sight {
+    int32_t seq = 0;
+    std::vector<int32_t> sums_from;
+    int32_t replay_from = -1, queries_from = -1, rows_from = -1;
+    bool maxima = false, raw_rows = false, keys = false, raw_keys = false, values = false;
+    std::vector<int32_t> entries; // positions, ascending
+    std::vector<layer_state> layers;
+
+    layer_state * layer(int32_t il) {
+        const auto it = std::find_if(layers.begin(), layers.end(), [&](const auto & l) { return l.layer == il; });
+        return it == layers.end() ? nullptr : &*it;
+    }
+};
+
 struct hidden_heads {
     std::map<int32_t, std::map<int32_t, std::vector<uint8_t>>> layers; // layer -> kv head -> position -> hidden
     std::map<int32_t, bool> applied;                                   // layer -> in this batch
@@ -80,14 +95,7 @@ struct hidden_heads {
 struct kvtap_tap {
     const llama_context * ctx = nullptr;
 
-    bool looking = false;
-    int32_t seq = 0;
-    std::vector<int32_t> sums_from;
-    int32_t replay_from = -1, queries_from = -1, rows_from = -1;
-    bool maxima = false, raw_rows = false, keys = false, raw_keys = false, values = false;
-    std::vector<int32_t> entries; // positions, ascending
-    std::vector<layer_state> layers;
-
+    std::map<int32_t, sight> sights;        // by sequence
     std::map<int32_t, hidden_heads> hidden; // by sequence
 
     std::vector<int32_t> row_seq, row_pos; // of the batch that is being decoded
@@ -95,9 +103,9 @@ struct kvtap_tap {
 
     const llama_hparams & hparams() const { return ctx->get_model().hparams; }
 
-    layer_state * layer(int32_t il) {
-        const auto it = std::find_if(layers.begin(), layers.end(), [&](const auto & l) { return l.layer == il; });
-        return it == layers.end() ? nullptr : &*it;
+    sight * sight_of(int32_t seq) {
+        const auto it = sights.find(seq);
+        return it == sights.end() ? nullptr : &it->second;
     }
 
     const llama_kv_cells & cells(bool local) const {
@@ -108,23 +116,25 @@ struct kvtap_tap {
         return dynamic_cast<const llama_kv_cache *>(memory)->get_cells(0);
     }
 
-    // Whether a row of the batch belongs to what is observed, and is no replay.
-    bool counts(size_t row) const { return row_seq[row] == seq && (replay_from < 0 || row_pos[row] < replay_from); }
+    // Whether a row of the batch belongs to this sight, and is no replay.
+    bool counts(const sight & of, size_t row) const {
+        return row_seq[row] == of.seq && (of.replay_from < 0 || row_pos[row] < of.replay_from);
+    }
 
     bool in_batch(int32_t s) const { return std::find(row_seq.begin(), row_seq.end(), s) != row_seq.end(); }
 
     // Whether this batch has a query of the sequence at this position or later.
-    bool reaches(int32_t from) const {
+    bool reaches(int32_t s, int32_t from) const {
         for (size_t r = 0; r < row_seq.size(); ++r) {
-            if (row_seq[r] == seq && row_pos[r] >= from) {
+            if (row_seq[r] == s && row_pos[r] >= from) {
                 return true;
             }
         }
         return false;
     }
 
-    bool wants_attention() const { return !sums_from.empty() && reaches(sums_from.front()); }
-    bool wants_rows() const { return rows_from >= 0 && reaches(rows_from); }
+    bool wants_attention(const sight & of) const { return !of.sums_from.empty() && reaches(of.seq, of.sums_from.front()); }
+    bool wants_rows(const sight & of) const { return of.rows_from >= 0 && reaches(of.seq, of.rows_from); }
 
     // Of each of the first n cells: the position it holds for sequence s, or -1.
     cell_positions positions(bool local, int32_t s, int64_t n) const {
@@ -225,29 +235,29 @@ struct flash_weights {
 
 // Adds the attention weights of this batch to the sums. `weights_of` gives those of a row and a head, by cell.
 template <typename F>
-static void add_attention(kvtap_tap & tap, layer_state & layer, int64_t n_cells, int64_t n_head, F weights_of) {
-    const cell_positions positions = tap.positions(layer.window != 0, tap.seq, n_cells);
+static void add_attention(const kvtap_tap & tap, const sight & of, layer_state & layer, int64_t n_cells, int64_t n_head, F weights_of) {
+    const cell_positions positions = tap.positions(layer.window != 0, of.seq, n_cells);
     std::vector<int64_t> entry(n_cells, -1);
     for (int64_t c = 0; c < n_cells; ++c) {
-        const auto it = std::lower_bound(tap.entries.begin(), tap.entries.end(), positions[c]);
-        if (positions[c] >= 0 && it != tap.entries.end() && *it == positions[c]) {
-            entry[c] = it - tap.entries.begin();
+        const auto it = std::lower_bound(of.entries.begin(), of.entries.end(), positions[c]);
+        if (positions[c] >= 0 && it != of.entries.end() && *it == positions[c]) {
+            entry[c] = it - of.entries.begin();
         }
     }
     const int64_t group = n_head / layer.n_head_kv;
-    const size_t n_sums = tap.sums_from.size();
+    const size_t n_sums = of.sums_from.size();
     std::vector<std::vector<float>> sums(n_sums), maxima(n_sums);
     for (int64_t h = 0; h < n_head; ++h) {
         for (size_t s = 0; s < n_sums; ++s) {
             sums[s].assign(n_cells, 0.0f);
-            maxima[s].assign(tap.maxima ? n_cells : 0, 0.0f);
+            maxima[s].assign(of.maxima ? n_cells : 0, 0.0f);
         }
         for (size_t r = 0; r < tap.row_seq.size(); ++r) {
-            if (tap.row_seq[r] != tap.seq || tap.row_pos[r] < tap.sums_from.front()) {
+            if (tap.row_seq[r] != of.seq || tap.row_pos[r] < of.sums_from.front()) {
                 continue;
             }
             const float * weights = weights_of(r, h);
-            for (size_t s = 0; s < n_sums && tap.row_pos[r] >= tap.sums_from[s]; ++s) {
+            for (size_t s = 0; s < n_sums && tap.row_pos[r] >= of.sums_from[s]; ++s) {
                 float * sum = sums[s].data();
                 for (int64_t c = 0; c < n_cells; ++c) {
                     sum[c] += weights[c];
@@ -276,16 +286,16 @@ static void add_attention(kvtap_tap & tap, layer_state & layer, int64_t n_cells,
 }
 
 // The weights that the graph itself holds, [cells][rows][heads].
-static void add_attention(kvtap_tap & tap, layer_state & layer, const ggml_tensor * t) {
+static void add_attention(const kvtap_tap & tap, const sight & of, layer_state & layer, const ggml_tensor * t) {
     const host_view host(t);
-    add_attention(tap, layer, t->ne[0], t->ne[2], [&](int64_t r, int64_t h) { return host.row(t, r, h); });
+    add_attention(tap, of, layer, t->ne[0], t->ne[2], [&](int64_t r, int64_t h) { return host.row(t, r, h); });
 }
 
 // With flash attention the graph holds no weights: they are computed again for the queries asked for.
-static void add_flash_attention(kvtap_tap & tap, layer_state & layer, const ggml_tensor * t) {
+static void add_flash_attention(const kvtap_tap & tap, const sight & of, layer_state & layer, const ggml_tensor * t) {
     flash_weights flash(t);
     std::vector<float> weights(t->src[1]->ne[1]);
-    add_attention(tap, layer, weights.size(), t->src[0]->ne[2], [&](int64_t r, int64_t h) {
+    add_attention(tap, of, layer, weights.size(), t->src[0]->ne[2], [&](int64_t r, int64_t h) {
         flash.of(r, h, weights);
         return weights.data();
     });
@@ -373,6 +383,50 @@ static void hide(kvtap_tap & tap, int32_t il, bool local, int32_t n_head_kv, ggm
     }
 }
 
+// Takes from a tensor of a layer what is to be seen of a sequence; with `ask` only tells whether that is anything.
+static bool look(const kvtap_tap & tap, sight & of, layer_state & layer, const std::string & name, bool scaled, bool ask,
+                 const ggml_tensor * t) {
+    const ggml_tensor * flash = name == "kqv_out" ? flash_of(t) : nullptr;
+    const bool weights = name == "kq_soft_max";
+    if (flash != nullptr || weights) {
+        memcpy(&layer.scale, (weights ? t : flash)->op_params, sizeof(float));
+    }
+    const bool attention = (flash != nullptr || weights) && tap.wants_attention(of);
+    const bool key = (of.keys || of.raw_keys) && name.rfind("Kcur", 0) == 0;
+    const bool value = of.values && name.rfind("Vcur", 0) == 0;
+    const bool query = (of.queries_from >= 0 || tap.wants_rows(of)) && name.rfind("Qcur", 0) == 0;
+    if (ask) {
+        return attention || key || value || query;
+    }
+    if (attention && weights) {
+        add_attention(tap, of, layer, t);
+    } else if (attention) {
+        add_flash_attention(tap, of, layer, flash);
+    } else if (key) {
+        layer.key_rotated = layer.key_rotated || t->op == GGML_OP_ROPE;
+        if (of.keys) {
+            take_rows(tap, layer.key_rows, t, layer.d_k, layer.n_head_kv);
+        }
+        if (of.raw_keys && !layer.key_rotated) {
+            take_rows(tap, layer.raw_key_rows, t, layer.d_k, layer.n_head_kv);
+        }
+    } else if (value) {
+        take_rows(tap, layer.value_rows, t, layer.d_v, layer.n_head_kv);
+    } else if (query) {
+        if (t->op == GGML_OP_ROPE) {
+            take_rope(layer, t);
+            layer.rotated = true;
+        }
+        if (!layer.rotated && !scaled) {
+            take_rows(tap, layer.raw_query_rows, t, layer.d_k, layer.n_head);
+        }
+        if (tap.wants_rows(of)) {
+            take_rows(tap, layer.query_rows, t, layer.d_k, layer.n_head);
+        }
+    }
+    return true;
+}
+
 bool kvtap_eval(ggml_tensor * t, bool ask, void * user_data) {
     kvtap_tap & tap = *static_cast<kvtap_tap *>(user_data);
     if (!tap.active) {
@@ -387,49 +441,16 @@ bool kvtap_eval(ggml_tensor * t, bool ask, void * user_data) {
         return !ask;
     }
     const bool hides = !tap.hidden.empty() && name == tap.logits_name();
-    layer_state * layer = tap.looking && tap.in_batch(tap.seq) ? tap.layer(il) : nullptr;
-    const ggml_tensor * flash = layer != nullptr && name == "kqv_out" ? flash_of(t) : nullptr;
-    const bool weights = layer != nullptr && name == "kq_soft_max";
-    if (flash != nullptr || weights) {
-        memcpy(&layer->scale, (weights ? t : flash)->op_params, sizeof(float));
-    }
-    const bool attention = (flash != nullptr || weights) && tap.wants_attention();
-    const bool key = layer != nullptr && (tap.keys || tap.raw_keys) && name.rfind("Kcur", 0) == 0;
-    const bool value = layer != nullptr && tap.values && name.rfind("Vcur", 0) == 0;
-    const bool query = layer != nullptr && (tap.queries_from >= 0 || tap.wants_rows()) && name.rfind("Qcur", 0) == 0;
-    if (ask) {
-        return hides || attention || key || value || query;
-    }
-    if (hides) {
+    if (hides && !ask) {
         const auto & hparams = tap.hparams();
         hide(tap, il, hparams.is_swa(il), hparams.n_head_kv(il), t);
-    } else if (attention && weights) {
-        add_attention(tap, *layer, t);
-    } else if (attention) {
-        add_flash_attention(tap, *layer, flash);
-    } else if (key) {
-        layer->key_rotated = layer->key_rotated || t->op == GGML_OP_ROPE;
-        if (tap.keys) {
-            take_rows(tap, layer->key_rows, t, layer->d_k, layer->n_head_kv);
-        }
-        if (tap.raw_keys && !layer->key_rotated) {
-            take_rows(tap, layer->raw_key_rows, t, layer->d_k, layer->n_head_kv);
-        }
-    } else if (value) {
-        take_rows(tap, layer->value_rows, t, layer->d_v, layer->n_head_kv);
-    } else if (query) {
-        if (t->op == GGML_OP_ROPE) {
-            take_rope(*layer, t);
-            layer->rotated = true;
-        }
-        if (!layer->rotated && !scaled) {
-            take_rows(tap, layer->raw_query_rows, t, layer->d_k, layer->n_head);
-        }
-        if (tap.wants_rows()) {
-            take_rows(tap, layer->query_rows, t, layer->d_k, layer->n_head);
-        }
     }
-    return true;
+    bool wanted = hides;
+    for (auto & [seq, of] : tap.sights) {
+        layer_state * layer = tap.in_batch(seq) ? of.layer(il) : nullptr;
+        wanted = (layer != nullptr && look(tap, of, *layer, name, scaled, ask, t)) || wanted;
+    }
+    return !ask || wanted;
 }
 
 kvtap_tap * kvtap_tap_new(void) {
@@ -440,31 +461,30 @@ void kvtap_tap_free(kvtap_tap * tap) {
     delete tap;
 }
 
-static void start_sums(kvtap_tap * tap, const int32_t * from, size_t n) {
-    tap->sums_from.assign(from, from + n);
-    for (auto & layer : tap->layers) {
-        layer.sums.assign(n, std::vector<std::vector<double>>(layer.n_head_kv, std::vector<double>(tap->entries.size(), 0.0)));
-        layer.maxima = tap->maxima ? layer.sums : decltype(layer.maxima)();
+static void start_sums(sight & of, const int32_t * from, size_t n) {
+    of.sums_from.assign(from, from + n);
+    for (auto & layer : of.layers) {
+        layer.sums.assign(n, std::vector<std::vector<double>>(layer.n_head_kv, std::vector<double>(of.entries.size(), 0.0)));
+        layer.maxima = of.maxima ? layer.sums : decltype(layer.maxima)();
     }
 }
 
 void kvtap_observe(kvtap_tap * tap, const llama_context * ctx, int32_t seq, const kvtap_wants * wants) {
     tap->ctx = ctx;
-    tap->looking = wants != nullptr;
-    tap->entries.clear();
-    tap->layers.clear();
-    if (!tap->looking) {
+    tap->sights.erase(seq);
+    if (wants == nullptr) {
         return;
     }
-    tap->seq = seq;
-    tap->maxima = wants->maxima;
-    tap->replay_from = wants->replay_from;
-    tap->rows_from = wants->rows_from;
-    tap->raw_rows = wants->raw_rows;
-    tap->keys = wants->keys;
-    tap->raw_keys = wants->raw_keys;
-    tap->values = wants->values;
-    tap->queries_from = wants->queries_from;
+    sight & of = tap->sights[seq];
+    of.seq = seq;
+    of.maxima = wants->maxima;
+    of.replay_from = wants->replay_from;
+    of.rows_from = wants->rows_from;
+    of.raw_rows = wants->raw_rows;
+    of.keys = wants->keys;
+    of.raw_keys = wants->raw_keys;
+    of.values = wants->values;
+    of.queries_from = wants->queries_from;
     const llama_hparams & hparams = tap->hparams();
     for (uint32_t il = 0; il < hparams.n_layer(); ++il) {
         if (!hparams.has_kv(il) || hparams.n_head_kv(il) == 0) {
@@ -478,23 +498,28 @@ void kvtap_observe(kvtap_tap * tap, const llama_context * ctx, int32_t seq, cons
         layer.d_v = hparams.n_embd_head_v(il);
         layer.window = hparams.is_swa(il) ? hparams.n_swa : 0;
         layer.softcap = hparams.attn_soft_cap ? hparams.f_attn_logit_softcapping : 0.0f;
-        if (tap->queries_from >= 0) {
+        if (of.queries_from >= 0) {
             layer.query_sum.assign(size_t(layer.n_head) * layer.d_k, 0.0);
             layer.query_outer.assign(size_t(layer.n_head) * layer.d_k * layer.d_k, 0.0);
         }
-        tap->layers.push_back(std::move(layer));
+        of.layers.push_back(std::move(layer));
     }
-    start_sums(tap, wants->sums_from, wants->n_sums);
+    start_sums(of, wants->sums_from, wants->n_sums);
 }
 
-void kvtap_retain(kvtap_tap * tap, const int32_t * kept, const int32_t * moved_to, size_t n_kept,
+void kvtap_retain(kvtap_tap * tap, int32_t seq, const int32_t * kept, const int32_t * moved_to, size_t n_kept,
                   const int32_t * sums_from, size_t n_sums) {
+    sight * found = tap->sight_of(seq);
+    if (found == nullptr) {
+        return;
+    }
+    sight & of = *found;
     std::vector<size_t> indices;
     std::vector<int32_t> entries;
     for (size_t i = 0; i < n_kept; ++i) {
-        const auto it = std::lower_bound(tap->entries.begin(), tap->entries.end(), kept[i]);
-        if (it != tap->entries.end() && *it == kept[i]) {
-            indices.push_back(it - tap->entries.begin());
+        const auto it = std::lower_bound(of.entries.begin(), of.entries.end(), kept[i]);
+        if (it != of.entries.end() && *it == kept[i]) {
+            indices.push_back(it - of.entries.begin());
             entries.push_back(moved_to[i]);
         }
     }
@@ -507,37 +532,38 @@ void kvtap_retain(kvtap_tap * tap, const int32_t * kept, const int32_t * moved_t
         }
         data.resize(indices.size() * width);
     };
-    for (auto & layer : tap->layers) {
+    for (auto & layer : of.layers) {
         retain(layer.keys, size_t(layer.n_head_kv) * layer.d_k);
         retain(layer.raw_keys, size_t(layer.n_head_kv) * layer.d_k);
         retain(layer.values, size_t(layer.n_head_kv) * layer.d_v);
     }
-    tap->entries = std::move(entries);
-    const auto before = tap->sums_from;
+    of.entries = std::move(entries);
+    const auto before = of.sums_from;
     std::vector<decltype(layer_state::sums)> old_sums;
-    for (auto & layer : tap->layers) {
+    for (auto & layer : of.layers) {
         old_sums.push_back(std::move(layer.sums));
     }
-    start_sums(tap, sums_from, n_sums);
-    for (size_t l = 0; l < tap->layers.size(); ++l) {
+    start_sums(of, sums_from, n_sums);
+    for (size_t l = 0; l < of.layers.size(); ++l) {
         for (size_t s = 0; s < n_sums && s < before.size(); ++s) {
-            if (before[s] != sums_from[s]) {
+            if (before[s] != 0 || sums_from[s] != 0) {
                 continue;
             }
             for (size_t h = 0; h < old_sums[l][s].size(); ++h) {
                 for (size_t i = 0; i < indices.size(); ++i) {
-                    tap->layers[l].sums[s][h][i] = old_sums[l][s][h][indices[i]];
+                    of.layers[l].sums[s][h][i] = old_sums[l][s][h][indices[i]];
                 }
             }
         }
     }
 }
 
-bool kvtap_seen(kvtap_tap * tap, size_t index, kvtap_layer * out, bool * complete) {
-    if (index >= tap->layers.size()) {
+bool kvtap_seen(kvtap_tap * tap, int32_t seq, size_t index, kvtap_layer * out, bool * complete) {
+    sight * of = tap->sight_of(seq);
+    if (of == nullptr || index >= of->layers.size()) {
         return false;
     }
-    layer_state & layer = tap->layers[index];
+    layer_state & layer = of->layers[index];
     const auto flatten = [](const decltype(layer.sums) & all, std::vector<double> & flat) {
         flat.clear();
         for (const auto & sum : all) {
@@ -571,19 +597,19 @@ bool kvtap_seen(kvtap_tap * tap, size_t index, kvtap_layer * out, bool * complet
         layer.d_k,
         layer.d_v,
         layer.window,
-        tap->entries.size(),
-        tap->entries.data(),
+        of->entries.size(),
+        of->entries.data(),
         layer.flat_sums.data(),
-        tap->maxima ? layer.flat_maxima.data() : nullptr,
-        tap->keys ? layer.keys.data() : nullptr,
-        tap->raw_keys ? layer.raw_keys.data() : nullptr,
-        tap->values ? layer.values.data() : nullptr,
+        of->maxima ? layer.flat_maxima.data() : nullptr,
+        of->keys ? layer.keys.data() : nullptr,
+        of->raw_keys ? layer.raw_keys.data() : nullptr,
+        of->values ? layer.values.data() : nullptr,
         layer.n_queries,
         layer.query_mean.data(),
         layer.query_covariance.data(),
         layer.rows.size() / (size_t(layer.n_head) * layer.d_k),
         layer.rows.data(),
-        tap->raw_rows ? layer.raw_rows.data() : nullptr,
+        of->raw_rows ? layer.raw_rows.data() : nullptr,
         layer.scale,
         layer.softcap,
         layer.rope,
@@ -604,29 +630,31 @@ void kvtap_show(kvtap_tap * tap, int32_t seq) {
 void kvtap_before(kvtap_tap * tap, const int32_t * seqs, const int32_t * positions, size_t n) {
     tap->row_seq.assign(seqs, seqs + n);
     tap->row_pos.assign(positions, positions + n);
-    const bool looks = tap->looking && tap->in_batch(tap->seq);
-    tap->active = looks;
+    tap->active = false;
     for (auto & [seq, heads] : tap->hidden) {
         heads.applied.clear();
         tap->active = tap->active || tap->in_batch(seq);
     }
-    if (!looks) {
-        return;
-    }
-    for (size_t r = 0; r < n; ++r) {
-        if (tap->counts(r)) {
-            tap->entries.push_back(positions[r]);
+    for (auto & [seq, of] : tap->sights) {
+        if (!tap->in_batch(seq)) {
+            continue;
         }
-    }
-    for (auto & layer : tap->layers) {
-        layer.attention_seen = layer.rotated = layer.key_rotated = false;
-        for (rows_of * rows : { &layer.key_rows, &layer.raw_key_rows, &layer.value_rows, &layer.query_rows, &layer.raw_query_rows }) {
-            rows->seen = false;
+        tap->active = true;
+        for (size_t r = 0; r < n; ++r) {
+            if (tap->counts(of, r)) {
+                of.entries.push_back(positions[r]);
+            }
         }
-        for (auto * all : { &layer.sums, &layer.maxima }) {
-            for (auto & sum : *all) {
-                for (auto & head : sum) {
-                    head.resize(tap->entries.size(), 0.0);
+        for (auto & layer : of.layers) {
+            layer.attention_seen = layer.rotated = layer.key_rotated = false;
+            for (rows_of * rows : { &layer.key_rows, &layer.raw_key_rows, &layer.value_rows, &layer.query_rows, &layer.raw_query_rows }) {
+                rows->seen = false;
+            }
+            for (auto * all : { &layer.sums, &layer.maxima }) {
+                for (auto & sum : *all) {
+                    for (auto & head : sum) {
+                        head.resize(of.entries.size(), 0.0);
+                    }
                 }
             }
         }
@@ -635,7 +663,7 @@ void kvtap_before(kvtap_tap * tap, const int32_t * seqs, const int32_t * positio
 
 // Adds the outer products of the rows' queries: the triangle up to the diagonal, the rest mirrors it. float is enough within
 // a batch; batches are added in double.
-static void add_queries(const kvtap_tap & tap, layer_state & layer) {
+static void add_queries(const kvtap_tap & tap, const sight & of, layer_state & layer) {
     const size_t d = layer.d_k;
     std::vector<float> sum(d), outer(d * d);
     int64_t n = 0;
@@ -644,7 +672,7 @@ static void add_queries(const kvtap_tap & tap, layer_state & layer) {
         std::fill(outer.begin(), outer.end(), 0.0f);
         n = 0;
         for (size_t r = 0; r < tap.row_seq.size(); ++r) {
-            if (tap.row_seq[r] != tap.seq || tap.row_pos[r] < tap.queries_from) {
+            if (tap.row_seq[r] != of.seq || tap.row_pos[r] < of.queries_from) {
                 continue;
             }
             ++n;
@@ -668,45 +696,52 @@ static void add_queries(const kvtap_tap & tap, layer_state & layer) {
     layer.n_queries += n;
 }
 
+// Adds what the layers of a sequence showed in this batch.
+static void add_rows(const kvtap_tap & tap, sight & of) {
+    const auto append = [&](const rows_of & rows, std::vector<float> & all, size_t width, int32_t from) {
+        for (size_t r = 0; r < tap.row_seq.size(); ++r) {
+            if (tap.counts(of, r) && tap.row_pos[r] >= from) {
+                all.insert(all.end(), rows.data.begin() + r * width, rows.data.begin() + (r + 1) * width);
+            }
+        }
+    };
+    const bool wants_rows = tap.wants_rows(of);
+    for (auto & layer : of.layers) {
+        const bool attention = !tap.wants_attention(of) || layer.attention_seen;
+        const bool keys = (!of.keys || layer.key_rows.seen) && (!of.raw_keys || layer.raw_key_rows.seen);
+        const bool values = !of.values || layer.value_rows.seen;
+        const bool statistics = of.queries_from < 0 || layer.raw_query_rows.seen;
+        const bool rows = !wants_rows || (layer.query_rows.seen && (!of.raw_rows || layer.raw_query_rows.seen));
+        if (!(attention && keys && values && statistics && rows)) {
+            layer.complete = false;
+            continue;
+        }
+        const size_t key_width = size_t(layer.n_head_kv) * layer.d_k, query_width = size_t(layer.n_head) * layer.d_k;
+        if (of.keys) {
+            append(layer.key_rows, layer.keys, key_width, 0);
+        }
+        if (of.raw_keys) {
+            append(layer.raw_key_rows, layer.raw_keys, key_width, 0);
+        }
+        if (of.values) {
+            append(layer.value_rows, layer.values, size_t(layer.n_head_kv) * layer.d_v, 0);
+        }
+        if (of.queries_from >= 0) {
+            add_queries(tap, of, layer);
+        }
+        if (wants_rows) {
+            append(layer.query_rows, layer.rows, query_width, of.rows_from);
+        }
+        if (wants_rows && of.raw_rows) {
+            append(layer.raw_query_rows, layer.raw_rows, query_width, of.rows_from);
+        }
+    }
+}
+
 bool kvtap_after(kvtap_tap * tap) {
-    if (tap->looking && tap->in_batch(tap->seq)) {
-        const auto append = [&](const rows_of & rows, std::vector<float> & all, size_t width, int32_t from) {
-            for (size_t r = 0; r < tap->row_seq.size(); ++r) {
-                if (tap->counts(r) && tap->row_pos[r] >= from) {
-                    all.insert(all.end(), rows.data.begin() + r * width, rows.data.begin() + (r + 1) * width);
-                }
-            }
-        };
-        const bool wants_rows = tap->wants_rows();
-        for (auto & layer : tap->layers) {
-            const bool attention = !tap->wants_attention() || layer.attention_seen;
-            const bool keys = (!tap->keys || layer.key_rows.seen) && (!tap->raw_keys || layer.raw_key_rows.seen);
-            const bool values = !tap->values || layer.value_rows.seen;
-            const bool statistics = tap->queries_from < 0 || layer.raw_query_rows.seen;
-            const bool rows = !wants_rows || (layer.query_rows.seen && (!tap->raw_rows || layer.raw_query_rows.seen));
-            if (!(attention && keys && values && statistics && rows)) {
-                layer.complete = false;
-                continue;
-            }
-            const size_t key_width = size_t(layer.n_head_kv) * layer.d_k, query_width = size_t(layer.n_head) * layer.d_k;
-            if (tap->keys) {
-                append(layer.key_rows, layer.keys, key_width, 0);
-            }
-            if (tap->raw_keys) {
-                append(layer.raw_key_rows, layer.raw_keys, key_width, 0);
-            }
-            if (tap->values) {
-                append(layer.value_rows, layer.values, size_t(layer.n_head_kv) * layer.d_v, 0);
-            }
-            if (tap->queries_from >= 0) {
-                add_queries(*tap, layer);
-            }
-            if (wants_rows) {
-                append(layer.query_rows, layer.rows, query_width, tap->rows_from);
-            }
-            if (wants_rows && tap->raw_rows) {
-                append(layer.raw_query_rows, layer.raw_rows, query_width, tap->rows_from);
-            }
+    for (auto & [seq, of] : tap->sights) {
+        if (tap->in_batch(seq)) {
+            add_rows(*tap, of);
         }
     }
     bool hidden = true;

@@ -104,6 +104,9 @@ pub struct Layer<'a> {
     pub len: usize,
     /// Their positions in the sequence, ascending: `0..len` unless some were evicted before.
     pub positions: &'a [i32],
+    /// For each of them the number of queries since it was read, its own included; empty if the positions tell, because
+    /// none was moved.
+    pub queries_since: &'a [usize],
     /// Query heads.
     pub heads: usize,
     /// KV heads. Query head `h` reads KV head `h * kv_heads / heads`.
@@ -170,6 +173,10 @@ impl Layer<'_> {
 
     /// How many queries could attend to a position.
     pub fn seen_by(&self, at: usize) -> usize {
+        // Only what lies within the window is moved again and again.
+        if let Some(&queries) = self.queries_since.get(at) {
+            return queries;
+        }
         let next = self.next_position();
         let queries = next - self.positions[at].unsigned_abs() as usize;
         queries.min(self.window.unwrap_or(usize::MAX))

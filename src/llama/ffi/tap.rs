@@ -58,30 +58,30 @@ impl RawContext {
         unsafe { kvtap::kvtap_observe(self.tap(), self.ptr(), seq, &raw const wants) }
     }
 
-    /// Stops reading and discards what was read.
-    pub(in crate::llama) fn look_away(&mut self) {
+    /// Stops reading a sequence and discards what was read of it.
+    pub(in crate::llama) fn look_away(&mut self, seq: i32) {
         // SAFETY: valid handles.
-        unsafe { kvtap::kvtap_observe(self.tap(), self.ptr(), 0, std::ptr::null()) }
+        unsafe { kvtap::kvtap_observe(self.tap(), self.ptr(), seq, std::ptr::null()) }
     }
 
-    /// Discards all entries except those at `kept`, which are now at `moved_to` (as many), and restarts the attention
-    /// sums.
-    pub(in crate::llama) fn retain(&mut self, kept: &[i32], moved_to: &[i32], attention_from: &[i32]) {
+    /// Discards all entries of a sequence except those at `kept`, which are now at `moved_to` (as many), and restarts its
+    /// attention sums, apart from one over all queries.
+    pub(in crate::llama) fn retain(&mut self, seq: i32, kept: &[i32], moved_to: &[i32], attention_from: &[i32]) {
         let n_kept = kept.len().min(moved_to.len());
         let (kept, moved_to) = (kept.as_ptr(), moved_to.as_ptr());
         // SAFETY: arrays are passed with their lengths and outlive the call.
         unsafe {
-            kvtap::kvtap_retain(self.tap(), kept, moved_to, n_kept, attention_from.as_ptr(), attention_from.len());
+            kvtap::kvtap_retain(self.tap(), seq, kept, moved_to, n_kept, attention_from.as_ptr(), attention_from.len());
         }
     }
 
-    /// Passes what was read, in all layers, to `show`; `None` if the graph lacked a requested tensor.
-    pub(in crate::llama) fn seen<T>(&mut self, needs: &Needs, show: impl FnOnce(&[Layer]) -> T) -> Option<T> {
+    /// Passes what was read of a sequence, in all layers, to `show`; `None` if the graph lacked a requested tensor.
+    pub(in crate::llama) fn seen<T>(&mut self, seq: i32, needs: &Needs, show: impl FnOnce(&[Layer]) -> T) -> Option<T> {
         let mut layers = Vec::new();
         for index in 0.. {
             let (mut raw, mut complete) = (kvtap::kvtap_layer::default(), true);
             // SAFETY: valid handle and out pointers.
-            if !unsafe { kvtap::kvtap_seen(self.tap(), index, &raw mut raw, &raw mut complete) } {
+            if !unsafe { kvtap::kvtap_seen(self.tap(), seq, index, &raw mut raw, &raw mut complete) } {
                 break;
             }
             if !complete {
@@ -132,6 +132,7 @@ fn layer<'a>(raw: &kvtap::kvtap_layer, needs: &'a Needs) -> Layer<'a> {
         index: u32::try_from(raw.layer).unwrap_or(0),
         window: (raw.window > 0).then(|| size(raw.window)),
         len: n,
+        queries_since: &[],
         positions: if n == 0 { &[] } else { unsafe { std::slice::from_raw_parts(raw.positions, n) } },
         heads,
         kv_heads,

@@ -6,7 +6,6 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use serde::Serialize;
 
-use super::parallel;
 use crate::data::Instruction;
 use crate::report::table::{Column, Trial, mean};
 use crate::report::{Table, words};
@@ -100,7 +99,7 @@ pub(super) struct Chance {
 impl Chance {
     pub fn of(table: &Table, seed: u64) -> Self {
         let rules = Rules::of(table, seed);
-        let verdicts = parallel(&table.columns, |column| rules.judge(column));
+        let verdicts = crate::parallel::map(&table.columns, |column| rules.judge(column));
         Chance { facts: rules.facts, asked: rules.asked, verdicts }
     }
 
@@ -199,6 +198,8 @@ impl Rules {
             own: vec![0.0; self.asked.len()],
             donated: self.asked.iter().map(|rule| vec![0.0; rule.donors.len()]).collect(),
         };
+        // By checker: its verdict on the answer at hand.
+        let mut seen = vec![None; self.checkers.len()];
         for (example, trials) in column.trials.iter().enumerate() {
             // The verdicts on an example's own rules are those of the rows.
             let own = |&rule: &usize| {
@@ -224,13 +225,13 @@ impl Rules {
                 }
             };
             for trial in trials {
-                let mut seen: HashMap<usize, f64> = HashMap::new();
+                seen.fill(None);
                 for &(rule, place) in &self.donations[example] {
                     let Some(answers) = counts(rule, trial) else { continue };
                     let share = 1.0 / answers as f64;
                     let checker = self.places[rule].1;
                     let check = || self.checkers[checker].score(&trial.row.response);
-                    verdicts.donated[rule][place] += share * *seen.entry(checker).or_insert_with(check);
+                    verdicts.donated[rule][place] += share * *seen[checker].get_or_insert_with(check);
                 }
             }
         }

@@ -1,15 +1,13 @@
 //! Paired comparisons: every condition with the full cache, and conditions that differ in one axis.
 
-use std::collections::HashMap;
-
 use serde::Serialize;
 
 use super::breakdown::{self, Breakdown};
 use super::chance::Chance;
 use super::earned::{self, EarnedDifference};
-use super::{Condition, Resampling, fidelity, parallel, stopping, survival};
+use super::{Condition, Resampling, fidelity, stopping, survival};
 use crate::condition::{AXES, Axis, AxisFacts};
-use crate::report::table::{Column, mean};
+use crate::report::table::{Column, Trial, mean};
 use crate::report::{Table, words};
 use crate::stats::{self, Estimate};
 
@@ -163,6 +161,13 @@ pub struct Changed {
     pub gained: usize,
 }
 
+/// What describes a comparison besides its statistics.
+struct Described {
+    kl_ratio: Option<Estimate>,
+    breakdown: Option<Breakdown>,
+    changed: Option<Changed>,
+}
+
 pub(super) fn comparisons(
     table: &Table,
     conditions: &[Condition],
@@ -171,23 +176,29 @@ pub(super) fn comparisons(
 ) -> Vec<Comparison> {
     let scores: Vec<Vec<Option<f64>>> = table.columns.iter().map(Column::scores).collect();
     let pairs = pairs(table);
-    let computed = parallel(&pairs, |&(question, a, b)| {
+    let computed = crate::parallel::map(&pairs, |&(question, a, b)| {
         let both = scores[a].iter().zip(&scores[b]).filter_map(|(a, b)| Some(((*a)?, (*b)?)));
         let (left, right): (Vec<f64>, Vec<f64>) = both.unzip();
         let compared = stats::compare(&left, &right, resampling.level, resampling.seed)?;
-        Some((question, a, b, compared))
+        let columns = (&table.columns[a], &table.columns[b]);
+        let described = Described {
+            kl_ratio: fidelity::ratio(columns.0, columns.1, resampling),
+            breakdown: (question == Question::Baseline).then(|| breakdown::of(columns.0, columns.1)).flatten(),
+            changed: changed(columns.0, columns.1),
+        };
+        Some((question, a, b, compared, described))
     });
     let computed: Vec<_> = computed.into_iter().flatten().collect();
     let anytime = stopping::anytime(table, conditions);
-    let compared: Vec<(usize, usize)> = computed.iter().map(|&(_, a, b, _)| (a, b)).collect();
+    let compared: Vec<(usize, usize)> = computed.iter().map(|&(_, a, b, ..)| (a, b)).collect();
     let earned = earned::compare(chance, &compared, resampling);
     let level = ALPHA / computed.len().max(1) as f64;
-    let corrected = stats::holm(&computed.iter().map(|(.., compared)| compared.p_permutation).collect::<Vec<_>>());
+    let corrected = stats::holm(&computed.iter().map(|(.., compared, _)| compared.p_permutation).collect::<Vec<_>>());
     computed
         .into_iter()
         .zip(corrected)
         .zip(earned)
-        .map(|(((question, a, b, compared), p_holm), earned)| {
+        .map(|(((question, a, b, compared, described), p_holm), earned)| {
             let (sd, n) = match &earned {
                 Some(earned) => (earned.sd_difference, earned.n),
                 None => (compared.sd_difference, compared.n),
@@ -212,11 +223,9 @@ pub(super) fn comparisons(
                 cliffs_delta: compared.cliffs_delta,
                 sd_difference: compared.sd_difference,
                 skewness: compared.skewness,
-                kl_ratio: fidelity::ratio(&table.columns[a], &table.columns[b], resampling),
-                breakdown: (question == Question::Baseline)
-                    .then(|| breakdown::of(&table.columns[a], &table.columns[b]))
-                    .flatten(),
-                changed: changed(&table.columns[a], &table.columns[b]),
+                kl_ratio: described.kl_ratio,
+                breakdown: described.breakdown,
+                changed: described.changed,
                 detectable: if measurable { stats::minimum_detectable_difference(sd, n, level, POWER) } else { 0.0 },
                 examples_needed: measurable.then(|| stats::examples_needed(TARGET, sd, level, POWER)).flatten(),
             };
@@ -272,14 +281,16 @@ fn trade_bits(a: &Column, b: &Column) -> bool {
 fn changed(a: &Column, b: &Column) -> Option<Changed> {
     let (mut lost, mut gained, mut both) = (0, 0, 0);
     for (left, right) in a.trials.iter().zip(&b.trials) {
-        let first = |trials: &[crate::report::table::Trial]| -> HashMap<(u32, usize), bool> {
-            let Some(first) = trials.iter().map(|trial| trial.row.repeat).min() else { return HashMap::new() };
+        let first = |trials: &[Trial]| -> Vec<((u32, usize), bool)> {
+            let Some(first) = trials.iter().map(|trial| trial.row.repeat).min() else { return Vec::new() };
             let rows = trials.iter().filter(|trial| trial.row.repeat == first).flat_map(|trial| &trial.instructions);
             rows.filter_map(|row| Some(((row.turn, row.instruction), survival::followed(row)?))).collect()
         };
-        let right = first(right);
+        let mut right = first(right);
+        right.sort_unstable_by_key(|(instruction, _)| *instruction);
         for (instruction, followed) in first(left) {
-            let Some(&other) = right.get(&instruction) else { continue };
+            let Ok(at) = right.binary_search_by_key(&instruction, |(instruction, _)| *instruction) else { continue };
+            let other = right[at].1;
             both += 1;
             lost += usize::from(followed && !other);
             gained += usize::from(!followed && other);

@@ -7,7 +7,7 @@ use super::chance::Chance;
 use super::fidelity::{self, Fidelity};
 use super::leakage::{self, Leakage};
 use super::speed::{self, Speed};
-use super::{Resampling, RunFacts, earned, parallel};
+use super::{Resampling, RunFacts, earned};
 use crate::evict::Ratio;
 use crate::report::Table;
 use crate::report::table::{Column, Trial, mean};
@@ -88,7 +88,7 @@ impl Condition {
 }
 
 pub(super) fn conditions(table: &Table, runs: &[RunFacts], chance: &Chance, resampling: Resampling) -> Vec<Condition> {
-    let mut conditions = parallel(&table.columns, |column| condition(table, column, runs, resampling));
+    let mut conditions = crate::parallel::map(&table.columns, |column| condition(table, column, runs, resampling));
     let earned = earned::of_conditions(chance, conditions.len(), resampling.level);
     conditions.iter_mut().zip(earned).for_each(|(condition, earned)| condition.earned = earned);
     conditions

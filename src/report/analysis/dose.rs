@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::chance::Chance;
 use super::compare::only_difference;
-use super::{Comparison, Condition, Curve, Question, Resampling, parallel};
+use super::{Comparison, Condition, Curve, Question, Resampling};
 use crate::report::table::Column;
 use crate::report::{Table, words};
 use crate::stats::{self, Estimate, Shares};
@@ -149,7 +149,7 @@ impl Known<'_> {
 pub(super) fn responses(known: &Known) -> Vec<Dose> {
     let curves: Vec<usize> =
         (0..known.curves.len()).filter(|&curve| known.curves[curve].conditions.len() > 2).collect();
-    let computed = parallel(&curves, |&curve| {
+    let computed = crate::parallel::map(&curves, |&curve| {
         let columns = &known.curves[curve].conditions;
         Some((curve, of_scores(known, columns)?, of_earned(known, columns)))
     });
@@ -315,7 +315,7 @@ pub(super) fn comparisons(known: &Known) -> Vec<CurveComparison> {
         }
     }
     let mut compared: Vec<CurveComparison> =
-        parallel(&pairs, |(question, a, b, shared)| compare(known, *question, *a, *b, shared))
+        crate::parallel::map(&pairs, |(question, a, b, shared)| compare(known, *question, *a, *b, shared))
             .into_iter()
             .flatten()
             .collect();

@@ -76,7 +76,8 @@ pub(super) fn of(table: &Table, column: &Column, resampling: Resampling) -> Opti
     });
     let more = baseline.and_then(|baseline| {
         let pairs = std::iter::zip(&leaked, self::leaked(baseline)).filter_map(|(cut, full)| Some((*cut)? - full?));
-        mean_interval(&pairs.collect::<Vec<_>>(), resampling.level, resampling.seed)
+        let more = mean_interval(&pairs.collect::<Vec<_>>(), resampling.level, resampling.seed)?;
+        Some(Estimate { low: more.low.max(-1.0), high: more.high.min(1.0), ..more })
     });
     // Only examples under attack say how well they are followed besides.
     let attacked: Vec<Option<f64>> =

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 
+use super::Resampling;
 use super::conditions::estimate;
-use super::{Resampling, parallel};
 use crate::report::Table;
 use crate::report::table::mean;
 use crate::span::Label;
@@ -147,7 +147,7 @@ fn rows<T>(
         let mean = |(sum, count): &(f64, usize)| (*count > 0).then(|| sum / *count as f64);
         samples.extend((0..groups.len()).map(|group| sums[group * n..][..n].iter().map(mean).collect::<Vec<_>>()));
     }
-    let estimates = parallel(&samples, |sample| estimate(sample, resampling).map(or_everything));
+    let estimates = crate::parallel::map(&samples, |sample| estimate(sample, resampling).map(or_everything));
     (0..groups.len())
         .map(|group| (0..table.columns.len()).map(|column| estimates[column * groups.len() + group]).collect())
         .collect()

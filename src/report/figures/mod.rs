@@ -192,7 +192,7 @@ const EARNED: Shown = Shown {
 const LEAKED: Shown = Shown {
     content: Content::Leakage,
     title: "Leakage against the fraction of the prompt's cache that was evicted",
-    label: "leaked (ROUGE-L recall, or share of answers with the secret)",
+    label: "leaked",
     value: |condition| condition.leakage.as_ref().map(|leakage| leakage.leaked),
     has_floor: false,
 };

@@ -14,7 +14,7 @@ use crate::report::Table;
 use crate::report::analysis::{Analysis, Question};
 use crate::report::table::{Trial, mean};
 use crate::score::{self, Checker};
-use crate::{Error, Result};
+use crate::{Error, Result, parallel};
 
 /// The data that the browser needs before an example is chosen.
 ///
@@ -64,6 +64,9 @@ pub fn index(table: &Table, analysis: &Analysis, shown: usize) -> String {
 /// The prompts of a run, by example.
 type Prompts<'a> = HashMap<&'a str, &'a PromptRow>;
 
+/// Number of examples that are made at once: the last ones may be in vain.
+const AT_ONCE: usize = 64;
+
 /// The elements that hold the examples, one per example, and their number: examples are added until they take `most`
 /// bytes.
 ///
@@ -75,16 +78,22 @@ pub fn examples(table: &Table, most: usize) -> Result<(String, usize)> {
         .iter()
         .map(|run| run.prompts.iter().flatten().map(|row| (row.example_id.as_str(), row)).collect())
         .collect();
+    let all: Vec<usize> = (0..table.examples.len()).collect();
     let mut elements = String::new();
     let mut shown = 0;
-    while shown < table.examples.len() && elements.len() < most {
-        example(table, &prompts, shown, &mut elements)?;
-        shown += 1;
+    for some in all.chunks(AT_ONCE) {
+        for element in parallel::map(some, |&index| example(table, &prompts, index)) {
+            if elements.len() >= most {
+                return Ok((elements, shown));
+            }
+            elements.push_str(&element?);
+            shown += 1;
+        }
     }
     Ok((elements, shown))
 }
 
-fn example(table: &Table, prompts: &[Prompts], example: usize, page: &mut String) -> Result<()> {
+fn example(table: &Table, prompts: &[Prompts], example: usize) -> Result<String> {
     let id = table.examples[example];
     let mut strings = Strings::default();
     let prompts: Vec<Option<&PromptRow>> = prompts.iter().map(|run| run.get(id).copied()).collect();
@@ -123,11 +132,19 @@ fn example(table: &Table, prompts: &[Prompts], example: usize, page: &mut String
             prompt.map(|prompt| json!({"pieces": prompt.pieces, "spans": spans(prompt), "turns": prompt.turns, "questions": prompt.questions}))
         })
         .collect();
-    let data = json!({
-        "prompts": prompts, "instructions": instructions, "trials": trials, "failed": failed, "strings": strings.all,
-    });
-    page.push_str(&format!("<script type=\"application/json\" id=\"x{example}\">{}</script>\n", script_json(&data)));
-    Ok(())
+    let data = Example { prompts, instructions, trials, failed, strings: strings.all };
+    Ok(format!("<script type=\"application/json\" id=\"x{example}\">{}</script>\n", script_json(&data)))
+}
+
+/// An example as the page's script reads it.
+#[derive(Serialize)]
+struct Example<'a> {
+    prompts: Vec<Option<serde_json::Value>>,
+    instructions: serde_json::Value,
+    trials: Vec<Shown>,
+    /// Condition and error of each failed trial.
+    failed: Vec<(usize, usize)>,
+    strings: Vec<Cow<'a, str>>,
 }
 
 /// Texts by number: equal answers are written once.
@@ -238,6 +255,6 @@ fn rounded(value: f64) -> f64 {
 }
 
 /// JSON that cannot close or open anything in HTML.
-fn script_json(value: &serde_json::Value) -> String {
-    value.to_string().replace('<', "\\u003c")
+fn script_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("plain data").replace('<', "\\u003c")
 }

@@ -192,6 +192,40 @@
     return { pieces, spans, answers };
   };
 
+  // What is left of the system turn before each answer of a chat: a strip for each turn, which picks that turn.
+  const stripsView = (data) => {
+    const prompt = data.prompts[conditions[state.condition].run];
+    const system = prompt && prompt.turns.length ? prompt.spans.find(([label]) => label === 'system') : undefined;
+    byId('strips').hidden = !system;
+    if (!system) return;
+    const [, from, to] = system;
+    const strip = (turn) => {
+      const trial = find(data, state.condition, turn);
+      if (!trial || trial.turn !== turn) return [];
+      const evicted = evictedOf(trial, to).subarray(from, to);
+      const kept = Math.round(100 * (1 - evicted.reduce((sum, one) => sum + one, 0) / (to - from)));
+      const bar = make('span', { class: 'strip' });
+      for (let at = 0; at < evicted.length;) {
+        let end = at;
+        while (end < evicted.length && evicted[end] === evicted[at]) end += 1;
+        const part = make('span', { class: evicted[at] ? 'gone' : null });
+        part.style.flexGrow = end - at;
+        bar.append(part);
+        at = end;
+      }
+      const button = make('button', { type: 'button', 'aria-pressed': String(turn === state.turn), title: `Show turn ${turn}` },
+        make('span', {}, `turn ${turn}`), bar, make('span', {}, `${kept}%`));
+      button.addEventListener('click', () => {
+        state.turn = turn;
+        byId('turn').value = turn;
+        list();
+        pick();
+      });
+      return [button];
+    };
+    byId('strip-list').replaceChildren(...prompt.turns.flatMap((_, turn) => strip(turn)));
+  };
+
   // In prompts of more tokens than LONG, evicted runs of more than FOLDED are folded.
   const LONG = 200;
   const FOLDED = 24;
@@ -386,6 +420,7 @@
     const same = before && after && before.response === after.response && state.against !== state.condition;
     byId('verdict').textContent = `${id} under ${conditions[state.condition].words}: score ${number(after ? after.score : null)}; `
       + `under ${conditions[state.against].words}: ${number(before ? before.score : null)}.`;
+    stripsView(data);
     promptView(data, after);
     byId('answers').replaceChildren(
       answer(data, state.against, before, '', after),

@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""Makes tests/fixtures/chats: chats whose cuts a policy with scores makes, and the logits in their last turn.
+
+A chat is cut before the last token of each turn is read. The policy ranks what is left of everything read so far:
+scores are means over layers and KV heads, the last cached position survives, of equal scores the later position is kept.
+Under a ratio `survivors(read)` positions survive; under a rolling budget B with N evicted at once, B - N do, if there are
+more. What a policy scores follows its definition for a prompt (`scores.py`), with these additions:
+
+- h2o: all queries so far count, also those that were evicted since; the mean is over those that could see the position.
+- snapkv: of the window of last queries those count that were read in this turn.
+- expected-attention: the statistics are those of all queries so far.
+"""
+
+import argparse
+import json
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from gemma3_gguf import BOS
+from make_fixture import FIXTURE as MODEL
+from make_fixture import SHAPE, TOLERANCE, ranges, read_model
+from model import chat_logits
+from scores import by_kv_head, expected_attention, highest, keydiff, knorm, lagkv, snapkv, survivors, tova
+
+FIXTURE = MODEL.parent / "chats"
+
+
+def h2o(seen, new):
+    return by_kv_head(seen.weights.sum(1) / (seen.weights[0] > 0).sum(0))
+
+
+def snapkv_of_turn(window):
+    """The queries before this turn do not vote; the window's length still divides."""
+
+    def score(seen, new):
+        weights = seen.weights.clone()
+        weights[:, :new] = 0
+        return snapkv(replace(seen, weights=weights[:, -weights.shape[-1] :]), window)
+
+    return score
+
+
+def plain(score):
+    return lambda seen, new: score(seen)
+
+
+POLICIES = {"none": None, "tova": plain(tova), "h2o": h2o, "snapkv": snapkv_of_turn(64), "knorm": plain(knorm),
+            "keydiff": plain(keydiff), "expected-attention": plain(expected_attention),
+            "lagkv:sinks=2,lag=8": plain(lambda seen: lagkv(seen, 2, 8)), "snapkv:window=2": snapkv_of_turn(2)}
+ATTENTION = "none", "tova", "h2o", "snapkv", "snapkv:window=2"  # moved keys cannot be ranked
+# What is compacted again and again must stay within the window of 16.
+KINDS = {"keep": ("keep", (60, 45, 80), "0.5", POLICIES), "compact": ("compact", (8, 6, 6), "0.6", ATTENTION),
+         "rolling": ("compact", (8, 3, 4, 4, 5, 4, 4, 3), (14, 4), ATTENTION),
+         "rolling-keep": ("keep", (30, 7, 12, 9, 20, 3), (32, 8), ATTENTION)}
+
+
+def still_there(seen, entries):
+    """What a layer's cache holds at `entries`. Queries are all that were read; the columns of their weights are entries."""
+    return replace(seen, keys=seen.keys[entries], values=seen.values[entries], weights=seen.weights[:, :, entries])
+
+
+
+
+def cut(weights, tokens, cuts, new, compact, policy, budget):
+    """What leaves the cache before the last of `tokens` is read; `new` is the first token of this turn."""
+    n = len(tokens) - 1
+    gone = {at for _, evicted in cuts for at in evicted}
+    entries = [at for at in range(n) if at not in gone]
+    if isinstance(budget, tuple):
+        count = min(budget[0] - budget[1], len(entries))
+    else:
+        count = min(survivors(n, budget), len(entries))
+    if policy is None or count == len(entries):
+        return []
+    seen = []
+    chat_logits(weights, SHAPE, tokens, [*cuts, (n, [])], compact, seen=seen)
+    scores = torch.stack([policy(still_there(layer, entries), new) for layer in seen])
+    kept = highest(scores.mean((0, 1)), count, last=True)
+    return sorted({*entries} - {entries[at] for at in kept})
+
+
+def make():
+    """The files of the fixture, by name."""
+    rng, weights = np.random.default_rng(17), read_model(MODEL / "model.gguf")
+    files, chats = {}, []
+    for kind, (positions, lengths, budget, policies) in KINDS.items():
+        compact = positions == "compact"
+        turns = [list(map(int, rng.integers(6, SHAPE.vocab, n))) for n in lengths]
+        turns[0][0] = BOS
+        for name in policies:
+            read, cuts, made = [], [], []
+            for tokens in turns:
+                new, read = len(read), read + tokens
+                evicted = cut(weights, read, cuts, new, compact, POLICIES[name], budget)
+                cuts.append((len(read) - 1, evicted))
+                made.append({"tokens": tokens, "evicted": ranges(np.array(evicted))})
+            file = f"{kind}-{name.translate(str.maketrans(':=,', '---'))}.npy"
+            files[file] = chat_logits(weights, SHAPE, read, cuts, compact)
+            budget_text = f"rolling={budget[0]}/every={budget[1]}" if isinstance(budget, tuple) else budget
+            chats.append({"kind": kind, "policy": name, "budget": budget_text, "positions": positions, "turns": made,
+                          "expected": file})
+    files["chats.json"] = "[\n" + ",\n".join(map(json.dumps, chats)) + "\n]\n"
+    return files
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="verify the files that are there, write nothing")
+    arguments = parser.parse_args()
+    files = make()
+    FIXTURE.mkdir(parents=True, exist_ok=True)
+    for name, made in files.items():
+        path = FIXTURE / name
+        if not arguments.check:
+            path.write_text(made) if name.endswith(".json") else np.save(path, made.numpy().astype(np.float32))
+        elif name.endswith(".json"):
+            if path.read_text() != made:
+                raise SystemExit(f"{path} is not what this script makes")
+        elif np.abs(np.load(path) - made.numpy()).max() > TOLERANCE:
+            raise SystemExit(f"{path} is not what this script makes")
+    if arguments.check:
+        print(f"{FIXTURE}: all {len(files)} files are reproduced")
+
+
+if __name__ == "__main__":
+    main()
