@@ -119,7 +119,7 @@ fn questions_are_reported_merged_and_exported_and_no_chat() {
     for shard in ["1", "2"] {
         let out = path(shard);
         let split = format!("--shard={shard}/2");
-        let output = common::kvllama([
+        let mut output = common::kvllama([
             "exp",
             "--data",
             &data,
@@ -131,7 +131,6 @@ fn questions_are_reported_merged_and_exported_and_no_chat() {
             "--scope=context",
             &split,
         ]);
-        let mut output = output;
         assert!([Some(0), Some(2)].contains(&output.output().unwrap().status.code()), "a shard may be empty");
     }
     let parts: Vec<String> =

@@ -66,7 +66,7 @@ pub(super) fn of(table: &Table, column: &Column, resampling: Resampling) -> Opti
     let leaked = leaked(column);
     let interval = |values: &[Option<f64>]| estimate(values, resampling);
     let revealed = |kind: &str| interval(&column.by_example(|trial| Some(1.0 - scored(trial, kind)?)));
-    let followed = column.by_example(|trial| others(trial));
+    let followed = column.by_example(others);
     let defended = column.by_example(kept);
     let both: Vec<Option<f64>> = std::iter::zip(&defended, &followed)
         .map(|(defended, followed)| Some(((*defended)? + (*followed)?) / 2.0))
