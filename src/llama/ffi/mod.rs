@@ -81,6 +81,24 @@ pub(super) fn devices() -> Vec<RawDevice> {
     }
 }
 
+/// Registers the devices of a worker; `false` if it has none. Somebody must listen there.
+#[cfg(feature = "rpc")]
+pub(super) fn use_worker(endpoint: &str) -> bool {
+    start();
+    let Ok(endpoint) = CString::new(endpoint) else { return false };
+    // SAFETY: NUL-terminated; llama.cpp copies it.
+    unsafe { kvtap::kvtap_use_worker(endpoint.as_ptr()) }
+}
+
+/// Serves this machine's devices; returns only if that fails.
+#[cfg(feature = "rpc")]
+pub(super) fn serve(endpoint: &str, threads: u32) {
+    start();
+    let Ok(endpoint) = CString::new(endpoint) else { return };
+    // SAFETY: NUL-terminated, and alive during the call.
+    unsafe { kvtap::kvtap_serve(endpoint.as_ptr(), threads as usize) }
+}
+
 /// Owns a `llama_model`.
 pub(super) struct RawModel(NonNull<sys::llama_model>);
 
