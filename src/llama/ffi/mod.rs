@@ -26,6 +26,7 @@ use crate::condition::KvType;
 use super::{Cells, ContextSettings, FlashAttn, LoadSettings, Memory, MemoryUse, Slot, Token};
 
 #[allow(non_camel_case_types, missing_docs)]
+#[cfg_attr(not(feature = "rpc"), allow(dead_code, reason = "a build without workers calls less"))]
 mod kvtap {
     include!(concat!(env!("OUT_DIR"), "/kvtap.rs"));
 }
