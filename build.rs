@@ -35,6 +35,9 @@ fn main() {
         .write_to_file(PathBuf::from(env::var_os("OUT_DIR").unwrap()).join("kvtap.rs"))
         .expect("OUT_DIR is writable");
 
+    // tests/sanitized.rs builds the same files with sanitizers.
+    println!("cargo:rustc-env=KVLLAMA_LLAMA_SOURCE={}", llama.display());
+    println!("cargo:rustc-env=KVLLAMA_LLAMA_LIBRARIES={}/lib", env::var("DEP_LLAMA_ROOT").unwrap_or_default());
     println!("cargo:rustc-env=KVLLAMA_GIT_COMMIT={}", git_commit());
     println!("cargo:rerun-if-changed=vendor/kvtap");
     // A manifest must not claim a clean commit when the sources differ from it.

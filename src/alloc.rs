@@ -1,13 +1,18 @@
-//! An allocator that can limit the memory of one piece of work: the rendering of a chat template from a stranger's file.
+//! An allocator that says so when there is no memory left, and that can limit the memory of one piece of work: the
+//! rendering of a chat template from a stranger's file.
 //!
 //! A Jinja template needs only a few lines to ask for more memory than any machine has, and Rust cannot report a failed
-//! allocation as an error. `main.rs` installs this allocator. A program that uses the library and does not install it
-//! has no such limit.
+//! allocation as an error: it aborts the process. `main.rs` installs this allocator, which exits with a sentence. A
+//! program that uses the library and does not install it has no such limit.
 #![allow(unsafe_code, reason = "a global allocator cannot be written without it")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::Write as _;
+
+/// How to need less memory: the end of every sentence about a lack of it.
+pub(crate) const LESS_MEMORY: &str = "lower --parallel, --ctx or --batch, or take a smaller --kv-type or model, then run \
+                                      the same command again: finished rows are safe";
 
 /// The system's allocator, with a limit for the work inside [`limited`].
 pub struct Limited;
@@ -47,18 +52,29 @@ fn take(bytes: isize) {
     }
 }
 
+/// Passes on an allocated block. If the system refused it, the process says so and exits with 1: each row that was
+/// reported is on disk.
+fn granted(block: *mut u8, bytes: usize) -> *mut u8 {
+    if block.is_null() {
+        LIMIT.set(None);
+        let _ = writeln!(std::io::stderr(), "error: out of memory: the system refused {bytes} bytes; {LESS_MEMORY}");
+        std::process::exit(1);
+    }
+    block
+}
+
 // SAFETY: every call is passed on to the system's allocator with the arguments it came with.
 unsafe impl GlobalAlloc for Limited {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         take(layout.size() as isize);
         // SAFETY: the caller keeps the rules of `alloc`.
-        unsafe { System.alloc(layout) }
+        granted(unsafe { System.alloc(layout) }, layout.size())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         take(layout.size() as isize);
         // SAFETY: the caller keeps the rules of `alloc_zeroed`.
-        unsafe { System.alloc_zeroed(layout) }
+        granted(unsafe { System.alloc_zeroed(layout) }, layout.size())
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
@@ -70,6 +86,6 @@ unsafe impl GlobalAlloc for Limited {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         take((new_size as isize).saturating_sub(layout.size() as isize));
         // SAFETY: the caller keeps the rules of `realloc`.
-        unsafe { System.realloc(block, layout, new_size) }
+        granted(unsafe { System.realloc(block, layout, new_size) }, new_size)
     }
 }

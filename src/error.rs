@@ -19,8 +19,8 @@ pub enum Error {
     /// Exit code 1.
     #[error("{0}")]
     Program(String),
-    /// A file could not be read or written. Exit code 1.
-    #[error("{what}: {source}")]
+    /// The system refused: a file, a thread, memory. Exit code 1.
+    #[error("{what}: {source}{}", mend(source))]
     Io {
         /// The attempted action, with the path.
         what: String,
@@ -49,6 +49,32 @@ impl Error {
         move |source| Error::Io { what, source }
     }
 
+    /// The same error with its place before the sentence: ``example `a`: ...``.
+    #[must_use]
+    pub fn at(self, place: &str) -> Self {
+        match self {
+            Error::Input(text) => Error::Input(format!("{place}: {text}")),
+            Error::Failed(text) => Error::Failed(format!("{place}: {text}")),
+            Error::Program(text) => Error::Program(format!("{place}: {text}")),
+            Error::Io { what, source } => Error::Io { what: format!("{place}: {what}"), source },
+            Error::Interrupted => Error::Interrupted,
+        }
+    }
+
+    /// The message on one line and of bounded length, whatever a file put into it: control characters are escaped, so that
+    /// none reaches a terminal.
+    pub fn sentence(&self) -> String {
+        /// Characters that are shown at the start and at the end of a very long message.
+        const SHOWN: usize = 1000;
+        let mut characters: Vec<char> = self.to_string().chars().collect();
+        if characters.len() > 2 * SHOWN {
+            let end = characters.len() - SHOWN;
+            characters.splice(SHOWN..end, " ... ".chars());
+        }
+        let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+        characters.into_iter().map(escaped).collect()
+    }
+
     /// The process exit code for this error.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -56,5 +82,20 @@ impl Error {
             Error::Failed(_) | Error::Program(_) | Error::Io { .. } => 1,
             Error::Interrupted => 130,
         }
+    }
+}
+
+/// What to do about the system's refusal, as the end of the sentence.
+fn mend(source: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{FileTooLarge, OutOfMemory, QuotaExceeded, StorageFull, WouldBlock};
+    // EMFILE: this process has as many files open as it may. Rust has no name for it, and `tempfile` keeps the text alone.
+    let too_many_files = || cfg!(unix) && source.to_string().contains("(os error 24)");
+    match source.kind() {
+        StorageFull | QuotaExceeded => "; free some space, then run the same command again",
+        FileTooLarge => "; the largest file that a process may write is limited here: raise the limit (ulimit -f)",
+        OutOfMemory => "; close other programs, or raise the limit (ulimit -v)",
+        WouldBlock => "; end other programs, or raise the limits on processes and memory (ulimit -u, ulimit -v)",
+        _ if too_many_files() => "; raise the number of files that a process may have open (ulimit -n)",
+        _ => "",
     }
 }

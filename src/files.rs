@@ -98,17 +98,26 @@ pub fn refuse_irregular(path: &Path) -> Result<()> {
 /// Appends to a file in one write and syncs it. If that fails, the file is cut back to its former length.
 ///
 /// # Errors
-/// If it cannot be written, or if `path` no longer names this file, because somebody has moved or deleted it.
+/// If it cannot be written, if the file system stored less than it confirmed, or if `path` no longer names this file,
+/// because somebody has moved or deleted it.
 pub fn append(file: &mut File, path: &Path, bytes: &[u8]) -> Result<()> {
     let fail = || Error::io("cannot write", path);
     if !is_at(file, path) {
         return Err(Error::failed(format!("{} was deleted or replaced while it was being written", path.display())));
     }
     let before = file.seek(SeekFrom::End(0)).map_err(fail())?;
-    file.write_all(bytes).and_then(|()| file.sync_data()).map_err(|error| {
-        let _ = file.set_len(before);
-        fail()(error)
-    })
+    let written = file.write_all(bytes).and_then(|()| file.sync_data()).and_then(|()| file.metadata());
+    let failure = match written {
+        Ok(metadata) if metadata.len() == before + bytes.len() as u64 => return Ok(()),
+        Ok(_) => Error::failed(format!(
+            "the file system confirmed {} bytes more of {} than it stored; choose an --out on another disk",
+            bytes.len(),
+            path.display()
+        )),
+        Err(error) => fail()(error),
+    };
+    let _ = file.set_len(before);
+    Err(failure)
 }
 
 #[cfg(unix)]

@@ -95,6 +95,8 @@ pub mod evict;
 pub mod exp;
 pub mod export;
 mod files;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod interrupt;
 pub mod judge;
 mod lines;
@@ -109,6 +111,7 @@ pub mod score;
 pub mod size;
 pub mod span;
 pub mod stats;
+mod threads;
 
 pub use error::{Error, Result};
 

@@ -246,25 +246,63 @@ fn a_scope_is_cut_alike_alone_and_side_by_side() {
     assert!(same >= 8, "only {same} of 10 answers are the same");
 }
 
+/// The records of `trials.csv`, byte for byte, but for the last, which may be torn.
+fn records_but_the_last(directory: &Path) -> Vec<csv::ByteRecord> {
+    let Ok(reader) = csv::ReaderBuilder::new().flexible(true).from_path(directory.join("trials.csv")) else {
+        return Vec::new();
+    };
+    let mut records: Vec<_> = reader.into_byte_records().map(Result::unwrap).collect();
+    records.pop();
+    records
+}
+
+/// `KVLLAMA_KILLS=200` makes it longer.
 #[test]
-fn killed_fifty_times_no_row_is_lost_torn_or_doubled() {
-    let directory = tempfile::tempdir().unwrap();
-    let (whole, killed) = (directory.path().join("whole"), directory.path().join("killed"));
-    reference(&whole);
-    let (mut kills, mut delay) = (0, 7u64);
-    for _ in 0..50 {
-        let mut child = kvllama(grid(&killed)).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-        delay = (delay * 48_271) % 2_147_483_647;
-        sleep(Duration::from_millis(15 + delay % 60));
-        kills += u32::from(child.try_wait().unwrap().is_none());
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-    assert!(kills >= 10, "only {kills} of 50 were still running when killed");
-    let output = kvllama(grid(&killed)).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    for name in ["trials.csv", "instructions.csv"] {
-        assert_eq!(rows(&killed, name), rows(&whole, name), "{name}");
+fn killed_fifty_times_no_row_is_lost_torn_doubled_or_changed() {
+    let n: usize = std::env::var("KVLLAMA_KILLS").map_or(50, |text| text.parse().unwrap());
+    let limit = format!("--limit={}", 3.max(n / 16));
+    for shards in [1, 2] {
+        let directory = tempfile::tempdir().unwrap();
+        let whole = directory.path().join("whole");
+        let out = |shard: usize| directory.path().join(format!("shard-{shard}"));
+        assert!(kvllama(grid(&whole)).arg(&limit).output().unwrap().status.success());
+        let command = |shard: usize| {
+            let mut command = kvllama(grid(&out(shard)));
+            command.args([&limit, &format!("--shard={shard}/{shards}")]).stderr(Stdio::null()).stdout(Stdio::null());
+            command
+        };
+        let (mut kills, mut delay, mut seen) = (0, 7u64, vec![Vec::new(); shards + 1]);
+        for _ in 0..n {
+            let mut children: Vec<_> = (1..=shards).map(|shard| command(shard).spawn().unwrap()).collect();
+            delay = (delay * 48_271) % 2_147_483_647;
+            sleep(Duration::from_millis(15 + delay % 60));
+            for (child, shard) in children.iter_mut().zip(1..) {
+                kills += usize::from(child.try_wait().unwrap().is_none());
+                child.kill().unwrap();
+                child.wait().unwrap();
+                let now = records_but_the_last(&out(shard));
+                assert!(now.starts_with(&seen[shard]), "a finished row changed");
+                seen[shard] = now;
+            }
+        }
+        println!("{kills} kills, {shards} shards, {limit}");
+        assert!(kills >= n * shards / 5, "only {kills} of {n} were still running when killed");
+        let shards: Vec<_> = (1..=shards)
+            .map(|shard| {
+                assert!(command(shard).status().unwrap().success());
+                out(shard)
+            })
+            .collect();
+        let merged = directory.path().join("merged");
+        assert!(kvllama(["merge"]).args(&shards).arg("--out").arg(&merged).output().unwrap().status.success());
+        for name in ["trials.csv", "instructions.csv"] {
+            let rows = |directory: &Path| {
+                let mut rows = rows(directory, name);
+                rows.values_mut().for_each(|row| drop(row.remove("run_id"))); // a shard has its own
+                rows
+            };
+            assert_eq!(rows(&merged), rows(&whole), "{name}");
+        }
     }
 }
 

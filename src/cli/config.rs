@@ -15,7 +15,7 @@ pub(super) fn arguments() -> Result<Vec<OsString>> {
     merge(std::env::args_os().collect())
 }
 
-fn merge(typed: Vec<OsString>) -> Result<Vec<OsString>> {
+pub(super) fn merge(typed: Vec<OsString>) -> Result<Vec<OsString>> {
     // The parse that follows reports usage errors.
     let Ok(matches) = Cli::command().try_get_matches_from(&typed) else { return Ok(typed) };
     let Some(("exp", exp)) = matches.subcommand() else { return Ok(typed) };

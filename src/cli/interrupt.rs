@@ -13,10 +13,25 @@ pub(super) fn install() -> Result<()> {
         }
         crate::interrupt::request();
     })
-    .map_err(|error| Error::failed(format!("cannot handle Ctrl-C: {error}")))?;
+    .map_err(|error| match error {
+        ctrlc::Error::System(source) => refused("Ctrl-C")(source),
+        other => Error::failed(format!("cannot handle Ctrl-C: {other}")),
+    })?;
     #[cfg(unix)]
-    watch_usr1().map_err(|error| Error::failed(format!("cannot handle SIGUSR1: {error}")))?;
+    watch_usr1().map_err(refused("SIGUSR1"))?;
     Ok(())
+}
+
+fn refused(signal: &str) -> impl FnOnce(std::io::Error) -> Error {
+    let what = format!("cannot handle {signal}");
+    |source| Error::Io { what, source }
+}
+
+/// A write beyond the largest file that this process may make (`ulimit -f`) is an error from now on, and not its end.
+#[cfg(unix)]
+pub(super) fn outlive_large_files() {
+    // Without the handler, the process ends as before.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
 }
 
 /// Schedulers of clusters send SIGUSR1 some time before they end a job.

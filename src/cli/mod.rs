@@ -88,6 +88,8 @@ pub fn main() -> ExitCode {
     if let Err(error) = config::cpu_matches_build() {
         return fail(&error);
     }
+    #[cfg(unix)]
+    interrupt::outlive_large_files();
     completions::answer();
     let cli = match config::arguments().and_then(|arguments| Cli::try_parse_from(arguments).map_err(usage)) {
         Ok(cli) => cli,
@@ -117,6 +119,12 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Whether a command line, with the config file that it names, can be understood; for fuzzing.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn understands(typed: Vec<std::ffi::OsString>) -> Result<bool> {
+    config::merge(typed).map(|merged| Cli::try_parse_from(merged).is_ok())
+}
+
 /// Crates whose log is never shown: `ureq` logs raw requests at trace level, and with them keys and tokens; the others
 /// warn of lines without length in our own figures.
 const SILENCED: [&str; 4] = ["ureq", "resvg", "usvg", "tiny_skia"];
@@ -134,7 +142,7 @@ fn fail(error: &Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
-    let _ = writeln!(anstream::stderr(), "{style}error:{style:#} {error}");
+    let _ = writeln!(anstream::stderr(), "{style}error:{style:#} {}", error.sentence());
     ExitCode::from(error.exit_code())
 }
 

@@ -74,7 +74,7 @@ impl Plan {
         let mut dense = DenseSizes::new(&settings.conditions, model);
         let mut replay = 0;
         for example in &examples {
-            let at = |error: Error| Error::input(format!("example `{}`: {error}", example.id));
+            let at = |error: Error| error.at(&format!("example `{}`", example.id));
             let bytes: usize = example.messages.iter().map(|message| message.content.len()).sum();
             if bytes / MOST_BYTES_A_TOKEN > limit {
                 return Err(Error::input(format!(
@@ -100,7 +100,7 @@ impl Plan {
                 .collect();
             let mut of_chats: Vec<usize> = Vec::new();
             for (((own, _), condition), repeats) in own.iter_mut().zip(&settings.conditions).zip(&of_example) {
-                let of_condition = |error| Error::input(format!("`{condition}` on example `{}`: {error}", example.id));
+                let of_condition = |error: Error| error.at(&format!("`{condition}` on example `{}`", example.id));
                 if example.is_chat() {
                     check_chat(condition, &texts, n_predict, model).map_err(at)?;
                     let cells = fitting_cells(condition, &texts, n_predict, limit).map_err(at)?;

@@ -167,6 +167,10 @@ fn refused(path: &Path, line: u64, why: &str) -> Error {
 }
 
 fn unreadable(path: &Path, error: &csv::Error) -> Error {
+    if let csv::ErrorKind::Io(source) = error.kind() {
+        let source = source.raw_os_error().map_or_else(|| source.kind().into(), std::io::Error::from_raw_os_error);
+        return Error::io("cannot read", path)(source);
+    }
     Error::input(format!("{} is not the CSV of a run: {error}", path.display()))
 }
 

@@ -12,7 +12,7 @@ use super::prompt::{self, FORM, SYSTEM};
 use super::{Judge, Report, Request, Verdict, pool};
 use crate::api::price::{Price, Usage};
 use crate::api::{Patience, Trouble, persist, shorten};
-use crate::{Error, Result, interrupt};
+use crate::{Error, Result, interrupt, threads};
 
 /// The `claude` command.
 pub struct ClaudeCli {
@@ -49,9 +49,9 @@ impl ClaudeCli {
         let mut stdin = child.stdin.take().expect("piped");
         let question = question.to_owned();
         // Pipes run on threads of their own, so that neither a full pipe nor a silent child blocks this one.
-        std::thread::spawn(move || stdin.write_all(question.as_bytes()));
-        let stdout = drain(child.stdout.take().expect("piped"));
-        let stderr = drain(child.stderr.take().expect("piped"));
+        threads::start(move || drop(stdin.write_all(question.as_bytes())))?;
+        let stdout = drain(child.stdout.take().expect("piped"))?;
+        let stderr = drain(child.stderr.take().expect("piped"))?;
 
         let end = Instant::now() + self.patience.timeout;
         let status = loop {
@@ -85,14 +85,14 @@ impl ClaudeCli {
 }
 
 /// Reads a pipe to its end.
-fn drain(mut pipe: impl std::io::Read + Send + 'static) -> mpsc::Receiver<String> {
+fn drain(mut pipe: impl std::io::Read + Send + 'static) -> Result<mpsc::Receiver<String>> {
     let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
+    threads::start(move || {
         let mut bytes = Vec::new();
         let _ = pipe.read_to_end(&mut bytes); // what came before an error still tells something
         let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
-    });
-    receiver
+    })?;
+    Ok(receiver)
 }
 
 impl Judge for ClaudeCli {
@@ -115,7 +115,7 @@ impl Judge for ClaudeCli {
     }
 }
 
-fn read(answer: &str, usage: &mut Usage) -> std::result::Result<Verdict, Trouble> {
+pub(super) fn read(answer: &str, usage: &mut Usage) -> std::result::Result<Verdict, Trouble> {
     let answer: Value = serde_json::from_str(answer)
         .map_err(|error| Trouble::Misformed(format!("`claude` did not answer in JSON: {error}")))?;
     let count = |name: &str| answer["usage"][name].as_u64().unwrap_or(0);

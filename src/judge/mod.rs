@@ -29,6 +29,18 @@ pub use prompt::PROMPT_VERSION;
 use crate::Result;
 use crate::api::price::{Price, Usage};
 
+/// Reads a reply as each judge would; for fuzzing.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn read_as_each(reply: &str) {
+    let mut usage = Usage::default();
+    let _ = prompt::parse_text(reply);
+    let _ = openai::read(reply, &mut usage);
+    let _ = claude_cli::read(reply, &mut usage);
+    if let Ok(message) = serde_json::from_str(reply) {
+        let _ = anthropic::read(&message, &mut usage);
+    }
+}
+
 /// The default model of a Claude judge.
 pub const DEFAULT_MODEL: &str = "claude-haiku-4-5-20251001";
 

@@ -102,7 +102,7 @@ impl Judge for OpenAi {
     }
 }
 
-fn read(answer: &str, usage: &mut Usage) -> std::result::Result<Verdict, String> {
+pub(super) fn read(answer: &str, usage: &mut Usage) -> std::result::Result<Verdict, String> {
     let answer: Value = serde_json::from_str(answer).map_err(|error| format!("the answer is not JSON: {error}"))?;
     let count = |name: &str| answer["usage"][name].as_u64().unwrap_or(0);
     let cached = answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap_or(0);

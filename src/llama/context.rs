@@ -6,10 +6,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ffi::{DecodeFailure, RawContext, take_error};
+use super::ffi::{self, DecodeFailure, RawContext, take_error};
 use super::{Cells, ContextSettings, FlashAttn, MemoryUse, Model, Token};
 use crate::evict::{HeadKeeps, Layer, Layers, Needs};
-use crate::{Error, Result};
+use crate::{Error, Result, threads};
 
 /// One entry of a decoded batch.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +58,8 @@ impl Context {
         if !(1..=MAX_THREADS).contains(&settings.threads) {
             return Err(Error::input(format!("{} threads: a context takes 1 to {MAX_THREADS}", settings.threads)));
         }
+        // Where the system refuses one of its threads, OpenMP ends the process.
+        threads::can_start(settings.threads).map_err(|error| error.at(&format!("--threads {}", settings.threads)))?;
         match RawContext::new(&model.raw, &settings) {
             Some(raw) => Ok(Context {
                 raw,
@@ -187,7 +189,7 @@ impl Context {
                 self.model.name()
             )),
             DecodeFailure::Code(code) => {
-                Error::failed(format!("llama.cpp could not decode (code {code}): {}", take_error()))
+                ffi::error(|reason| Error::failed(format!("llama.cpp could not decode (code {code}): {reason}")))
             }
         })
     }

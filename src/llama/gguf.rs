@@ -7,7 +7,7 @@ use std::io::{BufReader, Read as _};
 use std::path::Path;
 
 /// Checks the metadata of a file that starts with `GGUF`. `Err` is the end of a sentence about the file.
-pub(super) fn check(path: &Path) -> Result<(), String> {
+pub(crate) fn check(path: &Path) -> Result<(), String> {
     let broken = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::UnexpectedEof => "it ends within its metadata".to_owned(),
         _ => format!("its metadata cannot be read: {error}"),

@@ -19,6 +19,8 @@ mod sampler;
 mod template;
 
 pub use context::{Context, Slot};
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use gguf::check as check_gguf;
 pub use grammar::Grammar;
 pub use memory::{Memory, MemoryUse, free_memory, peak_memory};
 pub use model::{Facts, KvLayer, Model};

@@ -93,16 +93,18 @@ impl Model {
         settings: &LoadSettings,
         template: Option<String>,
     ) -> Result<Arc<Self>> {
-        Self::finish(RawModel::from_memory(bytes, settings), name.to_owned(), template)
+        Self::finish(RawModel::from_memory(name, bytes, settings), name.to_owned(), template)
     }
 
     fn finish(raw: Option<RawModel>, name: String, template: Option<String>) -> Result<Arc<Self>> {
         let Some(raw) = raw else {
-            let reason = ffi::take_error();
-            let reason = if reason.is_empty() { "no reason given".to_owned() } else { reason };
-            return Err(Error::input(format!(
-                "cannot load the model {name}: llama.cpp says \"{reason}\"; the file may be cut short or newer than this build"
-            )));
+            return Err(ffi::error(|reason| {
+                let reason = if reason.is_empty() { "no reason given" } else { &reason };
+                Error::input(format!(
+                    "cannot load the model {name}: llama.cpp says \"{reason}\"; the file may be cut short or newer than \
+                     this build"
+                ))
+            }));
         };
         if let Some(reason) = raw.unsuitable() {
             return Err(Error::input(format!("cannot use the model {name}: {reason}")));
@@ -213,11 +215,12 @@ impl Model {
             return Err(Error::input(format!("a text of {} bytes is too long to be tokenized", text.len())));
         }
         self.raw.tokenize(text, false, true).ok_or_else(|| {
-            Error::input(format!(
-                "the vocabulary of {} cannot express this text (llama.cpp says \"{}\"); the model file is broken",
-                self.name,
-                ffi::take_error()
-            ))
+            ffi::error(|reason| {
+                Error::input(format!(
+                    "the vocabulary of {} cannot express this text (llama.cpp says \"{reason}\"); the model file is broken",
+                    self.name
+                ))
+            })
         })
     }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::alloc::limited;
-use crate::{Error, Result};
+use crate::{Error, Result, threads};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, Value, context};
 
@@ -45,12 +45,12 @@ const TOO_MUCH_MEMORY: &str =
     "the model's chat template needs more than 256 MiB for one conversation; give another with --chat-template";
 /// Bytes of stack while rendering, enough for a step down at each byte of the source; only what is used is allocated.
 const STACK: usize = 1 << 26;
-/// Bytes that a template may add to a conversation, besides repeating its text.
-const MAX_ADDED: usize = 1 << 20;
+/// Bytes that a template may add to a conversation, besides repeating its text: twice the longest published template.
+const MAX_ADDED: usize = 1 << 15;
 
 /// A rendered conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Rendered {
+pub(crate) struct Rendered {
     pub text: String,
     /// For each turn, the bytes of `text` that are its content, and how many bytes of white space the template trimmed
     /// from the content's start. `None` if the template does not show the content verbatim.
@@ -85,7 +85,7 @@ impl Template {
     }
 
     /// Renders `turns` up to the place where the model answers.
-    pub(super) fn render(&self, turns: &[Turn], bos: &str, eos: &str) -> Result<Rendered> {
+    pub(crate) fn render(&self, turns: &[Turn], bos: &str, eos: &str) -> Result<Rendered> {
         let text = self.render_text(turns, bos, eos)?;
         // A second rendering, with placeholders for the contents, shows what the template adds around them. A
         // placeholder has only letters, so that no trimming or escaping changes it.
@@ -139,8 +139,10 @@ impl Template {
         // The parser descends once for each sign of `---1`.
         let text = std::thread::scope(|scope| {
             let renderer = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, render);
-            let renderer = renderer.map_err(|error| Error::failed(format!("cannot start a thread: {error}")))?;
-            renderer.join().unwrap_or_else(|_| Err(Error::input("the model's chat template cannot be rendered")))
+            renderer
+                .map_err(threads::refused)?
+                .join()
+                .unwrap_or_else(|_| Err(Error::input("the model's chat template cannot be rendered")))
         })?;
         let given: usize = turns.iter().map(|turn| turn.content.len()).sum();
         if text.len() > MAX_ADDED + 4 * given {

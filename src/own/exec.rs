@@ -38,6 +38,30 @@ struct Hello {
     answers: Answers,
 }
 
+impl Hello {
+    /// Reads a reply; `Err` is the end of a sentence about the program.
+    fn read(reply: &Value) -> std::result::Result<Self, String> {
+        let hello = Hello::deserialize(reply)
+            .map_err(|error| format!("says hello in words that kvllama does not know: {error}"))?;
+        if hello.protocol != PROTOCOL {
+            return Err(format!(
+                "speaks protocol {}, and this kvllama speaks {PROTOCOL}; its hello must contain \"protocol\": {PROTOCOL}",
+                hello.protocol
+            ));
+        }
+        if hello.last == Some(0) || hello.share.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
+            return Err("says hello with `last` below 1, or with `share` outside 0 to 1".to_owned());
+        }
+        Ok(hello)
+    }
+
+    /// How many of the last of `len` queries it looks at.
+    fn last(&self, len: usize) -> usize {
+        let most = self.share.map_or(len, |share| (len as f64 * share) as usize);
+        self.last.unwrap_or(len).min(most).clamp(1, len.max(1))
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Need {
@@ -92,17 +116,7 @@ impl Exec {
             "directory": directory.path(),
         });
         let reply = program.ask(&request)?;
-        let hello: Hello = serde_json::from_value(reply)
-            .map_err(|error| program.fault(&format!("says hello in words that kvllama does not know: {error}")))?;
-        if hello.protocol != PROTOCOL {
-            return Err(program.fault(&format!(
-                "speaks protocol {}, and this kvllama speaks {PROTOCOL}; its hello must contain \"protocol\": {PROTOCOL}",
-                hello.protocol
-            )));
-        }
-        if hello.last == Some(0) || hello.share.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
-            return Err(program.fault("says hello with `last` below 1, or with `share` outside 0 to 1"));
-        }
+        let hello = Hello::read(&reply).map_err(|error| program.fault(&error))?;
         Ok(Exec { program: Mutex::new(program), hello, directory })
     }
 
@@ -110,10 +124,8 @@ impl Exec {
         self.hello.needs.contains(&need)
     }
 
-    /// How many of the last of `len` queries it looks at.
     fn last(&self, len: usize) -> usize {
-        let most = self.hello.share.map_or(len, |share| (len as f64 * share) as usize);
-        self.hello.last.unwrap_or(len).min(most).clamp(1, len.max(1))
+        self.hello.last(len)
     }
 
     /// Writes the arrays of a layer and describes it.
@@ -162,52 +174,57 @@ impl Exec {
         }
         Ok(facts)
     }
+}
 
-    /// The scores in a reply: 1 for kept and 0 for evicted positions if it is a keep set.
-    fn scores_of(
-        &self,
-        reply: &Value,
-        layers: &[Layer],
-        len: usize,
-        quota: Option<&Quota>,
-    ) -> std::result::Result<Scores, String> {
-        let name = if quota.is_some() { "keep" } else { "scores" };
-        let given = reply.get(name).ok_or_else(|| format!("answers without `{name}`"))?;
-        let array = match given {
-            Value::String(file) => Array::npy(&self.directory.path().join(file)),
-            lists => Array::nested(lists),
-        };
-        let bad = |error: String| format!("gives {name} that cannot be used: {error}");
-        let array = array.map_err(bad)?;
-        let Some(quota) = quota else { return array.scores(&sizes(layers), len).map_err(bad) };
-        let kept = array.rows(&sizes(layers), quota.keep).map_err(bad)?;
-        let of_head = |kept: &[f64]| {
-            let mut scores = vec![0.0; len];
-            for &position in kept {
-                match scores.get_mut(position as usize) {
-                    Some(score) if position.fract() == 0.0 && position >= 0.0 && *score == 0.0 => *score = 1.0,
-                    _ => {
-                        return Err(bad(format!(
-                            "{position} is no position of 0 to {}, or stands there twice",
-                            len - 1
-                        )));
-                    }
+/// The scores in a reply: 1 for kept and 0 for evicted positions if it is a keep set. Files are relative to `directory`;
+/// `layers` are numbers and KV heads.
+fn scores_of(
+    directory: &Path,
+    reply: &Value,
+    layers: &[(u32, usize)],
+    len: usize,
+    quota: Option<&Quota>,
+) -> std::result::Result<Scores, String> {
+    let name = if quota.is_some() { "keep" } else { "scores" };
+    let given = reply.get(name).ok_or_else(|| format!("answers without `{name}`"))?;
+    let array = match given {
+        Value::String(file) => Array::npy(&directory.join(file)),
+        lists => Array::nested(lists),
+    };
+    let bad = |error: String| format!("gives {name} that cannot be used: {error}");
+    let array = array.map_err(bad)?;
+    let Some(quota) = quota else { return array.scores(layers, len).map_err(bad) };
+    let kept = array.rows(layers, quota.keep).map_err(bad)?;
+    let of_head = |kept: &[f64]| {
+        let mut scores = vec![0.0; len];
+        for &position in kept {
+            match scores.get_mut(position as usize) {
+                Some(score) if position.fract() == 0.0 && position >= 0.0 && *score == 0.0 => *score = 1.0,
+                _ => {
+                    return Err(bad(format!("{position} is no position of 0 to {}, or stands there twice", len - 1)));
                 }
             }
-            match quota.must.iter().find(|&&position| scores[position] == 0.0) {
-                Some(position) => {
-                    Err(bad(format!("position {position} must survive (it is in `must`) and is missing")))
-                }
-                None => Ok(scores),
-            }
-        };
-        let mut scores = Scores::default();
-        for (layer, heads) in layers.iter().zip(kept) {
-            let heads: std::result::Result<_, String> = heads.into_iter().map(of_head).collect();
-            scores.layers.push((layer.index, heads?));
         }
-        Ok(scores)
+        match quota.must.iter().find(|&&position| scores[position] == 0.0) {
+            Some(position) => Err(bad(format!("position {position} must survive (it is in `must`) and is missing"))),
+            None => Ok(scores),
+        }
+    };
+    let mut scores = Scores::default();
+    for (layer, heads) in layers.iter().zip(kept) {
+        let heads: std::result::Result<_, String> = heads.into_iter().map(of_head).collect();
+        scores.layers.push((layer.0, heads?));
     }
+    Ok(scores)
+}
+
+/// Reads a line that a program may have answered to any question; for fuzzing.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn read(reply: &Value) {
+    let (layers, nowhere) = ([(0, 2), (5, 2)], Path::new("/nonexistent"));
+    let _ = Hello::read(reply).map(|hello| assert!((1..=3).contains(&hello.last(3))));
+    let _ = scores_of(nowhere, reply, &layers, 3, None).map(|scores| assert_eq!(scores.layers.len(), 2));
+    let _ = scores_of(nowhere, reply, &layers, 3, Some(&Quota { keep: 2, must: vec![2] }));
 }
 
 impl Score for Exec {
@@ -263,6 +280,7 @@ impl Score for Exec {
         let mut program =
             self.program.lock().map_err(|_| Error::failed("a thread panicked while it asked a program"))?;
         let reply = program.ask(&request)?;
-        self.scores_of(&reply, layers, len, subject.quota.as_ref()).map_err(|error| program.fault(&error))
+        scores_of(self.directory.path(), &reply, &sizes(layers), len, subject.quota.as_ref())
+            .map_err(|error| program.fault(&error))
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::{Error, Result, interrupt};
+use crate::{Error, Result, interrupt, threads};
 
 /// Longest reply. Long arrays belong into a file.
 const LONGEST: u64 = 1 << 28;
@@ -62,15 +62,15 @@ impl Program {
         let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
         let (requests, to_write) = channel::<String>();
         // Written by a thread of its own, so that a program that does not read cannot hold kvllama up.
-        std::thread::spawn(move || {
+        let write = move || {
             for request in to_write {
                 if stdin.write_all(request.as_bytes()).and_then(|()| stdin.flush()).is_err() {
                     break; // it has ended, which the end of its stdout tells
                 }
             }
-        });
-        let (read, replies) = channel();
-        std::thread::spawn(move || {
+        };
+        let (replied, replies) = channel();
+        let read = move || {
             let mut stdout = BufReader::new(stdout);
             loop {
                 let mut line = Vec::new();
@@ -79,14 +79,14 @@ impl Program {
                     Ok(length) if length as u64 == LONGEST => Reply::TooLong,
                     Ok(_) => Reply::Line(line),
                 };
-                if read.send(reply).is_err() {
+                if replied.send(reply).is_err() {
                     break;
                 }
             }
-        });
+        };
         let last_words = Arc::new(Mutex::new(VecDeque::new()));
         let (heard, name) = (Arc::clone(&last_words), path.display().to_string());
-        std::thread::spawn(move || {
+        let listen = move || {
             for line in BufReader::new(stderr).lines().map_while(std::result::Result::ok) {
                 tracing::info!("{name}: {line}");
                 let mut words = heard.lock().expect("no thread panics while it holds this");
@@ -95,7 +95,12 @@ impl Program {
                     words.pop_front();
                 }
             }
-        });
+        };
+        let started = threads::start(write).and_then(|()| threads::start(read)).and_then(|()| threads::start(listen));
+        if let Err(error) = started {
+            let _ = child.kill().and_then(|()| child.wait()); // it may have ended just now
+            return Err(error);
+        }
         Ok(Program { path: path.to_owned(), child, requests: Some(requests), replies, last_words, timeout })
     }
 

@@ -7,6 +7,8 @@ use serde_json::Value;
 use crate::evict::{Layer, Scores};
 use crate::{Error, Result};
 
+const UNEVEN: &str = "it must be lists of numbers, at most three deep and all equally deep";
+
 /// An array of numbers, row by row.
 pub(super) struct Array {
     pub shape: Vec<usize>,
@@ -26,7 +28,8 @@ impl Array {
         match value {
             Value::Array(items) if depth < DEEPEST => {
                 match self.shape.get(depth) {
-                    None => self.shape.push(items.len()),
+                    None if self.values.is_empty() => self.shape.push(items.len()),
+                    None => return Err(UNEVEN.to_owned()),
                     Some(&length) if length == items.len() => {}
                     Some(length) => return Err(format!("lists of {length} and of {} stand side by side", items.len())),
                 }
@@ -36,7 +39,7 @@ impl Array {
                 self.values.push(number.as_f64().unwrap_or(f64::NAN));
                 Ok(())
             }
-            _ => Err("it must be lists of numbers, at most three deep and all equally deep".to_owned()),
+            _ => Err(UNEVEN.to_owned()),
         }
     }
 

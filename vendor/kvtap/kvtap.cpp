@@ -1,27 +1,10 @@
 #include "kvtap.h"
 
-#include <atomic>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <exception>
-#include <memory>
-
 #include "llama.h"
 #include "llama-ext.h"
 #include "llama-kv-cache-iswa.h"
 #include "llama-kv-cache.h"
 #include "llama-model.h"
-
-llama_model * kvtap_model_from_memory(const void * data, size_t size, const llama_model_params * params) {
-    // A stream opened for reading never writes, so the cast away of const is harmless.
-    std::unique_ptr<FILE, int (*)(FILE *)> file(fmemopen(const_cast<void *>(data), size, "rb"), fclose);
-    try {
-        return file ? llama_model_load_from_file_ptr(file.get(), *params) : nullptr;
-    } catch (const std::exception &) {
-        return nullptr;
-    }
-}
 
 // The cache of the global layers: the whole one, or the base half of an interleaved sliding-window cache.
 static const llama_kv_cache * global_cache(const llama_context * ctx) {
@@ -76,44 +59,6 @@ void kvtap_memory_of(const llama_context * ctx, kvtap_memory * host, kvtap_memor
         side->context += data.context;
         side->compute += data.compute;
     }
-}
-
-static std::atomic<bool> model_works{false};
-static char loading[1024] = "the model";
-
-// What ggml asserted: the message without the place in its sources.
-static const char * without_place(const char * message) {
-    const char * assertion = strstr(message, "GGML_ASSERT");
-    if (assertion != nullptr) {
-        return assertion + strlen("GGML_ASSERT");
-    }
-    const char * place = strstr(message, ".cpp:");
-    const char * text = place != nullptr ? strstr(place, ": ") : nullptr;
-    return text != nullptr ? text + 2 : message;
-}
-
-static void say_and_exit(const char * message) {
-    if (model_works.load()) {
-        fprintf(stderr, "error: llama.cpp gave up: %s\n", message);
-    } else {
-        fprintf(stderr, "error: cannot use the model %s: llama.cpp finds it inconsistent (%s); the file is broken, or newer than this build\n",
-                loading, without_place(message));
-    }
-    fflush(stderr);
-    _Exit(model_works.load() ? 1 : 2);
-}
-
-void kvtap_on_abort() {
-    ggml_set_abort_callback(say_and_exit);
-}
-
-void kvtap_loading(const char * name) {
-    model_works.store(false);
-    snprintf(loading, sizeof(loading), "%s", name);
-}
-
-void kvtap_model_works() {
-    model_works.store(true);
 }
 
 int32_t kvtap_kv_heads(const llama_model * model, int32_t layer, bool * local) {

@@ -24,12 +24,20 @@ struct llama_vocab;
 #define KVTAP_THREW INT32_MIN
 
 struct llama_model * kvtap_load(const char * path, const struct llama_model_params * params);
+// Loads a GGUF held in memory, which must outlive the call only.
+struct llama_model * kvtap_model_from_memory(const void * data, size_t size, const struct llama_model_params * params);
 struct llama_context * kvtap_context(struct llama_model * model, const struct llama_context_params * params);
 int32_t kvtap_decode(struct llama_context * ctx, const struct llama_batch * batch);
 int32_t kvtap_tokenize(const struct llama_vocab * vocab, const char * text, int32_t length, int32_t * tokens, int32_t room,
                        bool add_special, bool parse_special);
 int32_t kvtap_piece(const struct llama_vocab * vocab, int32_t token, char * text, int32_t room, bool special);
 struct llama_sampler * kvtap_grammar(const struct llama_vocab * vocab, const char * grammar);
+
+// From now on, where a call that is not guarded gets no memory, the process prints `sentence` and exits with 1.
+void kvtap_on_no_memory(const char * sentence);
+
+// Ends the process without running destructors.
+void kvtap_exit(int32_t code);
 
 // Cells of the KV cache of the global layers.
 struct kvtap_cells {
@@ -45,21 +53,11 @@ struct kvtap_memory {
     uint64_t compute; // scratch of the compute graph
 };
 
-// Loads a GGUF held in memory. NULL on failure. The bytes must outlive the call only.
-struct llama_model * kvtap_model_from_memory(const void * data, size_t size, const struct llama_model_params * params);
-
 // Counts cells. Returns false if the context has no plain KV cache (recurrent or hybrid memory).
 bool kvtap_cells_of(const struct llama_context * ctx, int32_t seq, struct kvtap_cells * out);
 
 // Memory of the context and its model; host and device (GPU) memory apart.
 void kvtap_memory_of(const struct llama_context * ctx, struct kvtap_memory * host, struct kvtap_memory * device);
-
-// llama.cpp aborts the process when one of its invariants breaks. With this handler it says so in one line instead of
-// dumping core: until kvtap_model_works, that the model file named by kvtap_loading cannot be used, and exits with 2;
-// later it exits with 1.
-void kvtap_on_abort(void);
-void kvtap_loading(const char * name);
-void kvtap_model_works(void);
 
 // Removes the positions p < n where evicted[p] != 0 from a sequence, in the caches of the global and local layers, in one
 // pass over the cells; llama_memory_seq_rm makes one pass for each range. False if there is no such cache.

@@ -8,15 +8,17 @@
 //! break one.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::{Mutex, Once};
 
 use llama_cpp_sys_2 as sys;
 
+mod said;
 mod tap;
 
+pub(super) use said::{error, take_error};
+use said::{loading, model_works, start};
 use tap::RawTap;
 
 use crate::condition::KvType;
@@ -26,62 +28,6 @@ use super::{Cells, ContextSettings, FlashAttn, LoadSettings, Memory, MemoryUse, 
 #[allow(non_camel_case_types, missing_docs)]
 mod kvtap {
     include!(concat!(env!("OUT_DIR"), "/kvtap.rs"));
-}
-
-/// Starts llama.cpp once: its logs go to `tracing`, and an abort becomes a sentence and an exit code.
-fn start() {
-    static STARTED: Once = Once::new();
-    STARTED.call_once(|| {
-        // SAFETY: called once, before any other call into llama.cpp; `log` never unwinds.
-        unsafe {
-            sys::llama_log_set(Some(log), std::ptr::null_mut());
-            sys::llama_backend_init();
-            kvtap::kvtap_on_abort();
-        }
-    });
-}
-
-/// The first line that llama.cpp logged at level ERROR since the last [`take_error`]. It names the cause for the
-/// message to the user; later lines only say that something failed.
-static FIRST_ERROR: Mutex<String> = Mutex::new(String::new());
-static PARTIAL_LINE: Mutex<(sys::ggml_log_level, String)> = Mutex::new((sys::GGML_LOG_LEVEL_INFO, String::new()));
-
-/// llama.cpp's log callback. Lines may come in pieces; complete lines go to `tracing`.
-unsafe extern "C" fn log(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
-    // SAFETY: llama.cpp passes a NUL-terminated string that lives for the call.
-    let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
-    let Ok(mut partial) = PARTIAL_LINE.lock() else { return };
-    if level != sys::GGML_LOG_LEVEL_CONT {
-        partial.0 = level;
-    }
-    partial.1.push_str(&text);
-    if !partial.1.ends_with('\n') {
-        return;
-    }
-    let (level, line) = (partial.0, std::mem::take(&mut partial.1));
-    drop(partial);
-    let line = line.trim_end();
-    match level {
-        sys::GGML_LOG_LEVEL_ERROR => {
-            tracing::debug!(target: "llama.cpp", "{line}");
-            if let Ok(mut first) = FIRST_ERROR.lock()
-                && first.is_empty()
-            {
-                line.clone_into(&mut first);
-            }
-        }
-        sys::GGML_LOG_LEVEL_WARN => tracing::debug!(target: "llama.cpp", "{line}"),
-        _ => tracing::trace!(target: "llama.cpp", "{line}"),
-    }
-}
-
-/// Takes the first error llama.cpp logged, without its function prefix.
-pub(super) fn take_error() -> String {
-    let line = FIRST_ERROR.lock().map(|mut first| std::mem::take(&mut *first)).unwrap_or_default();
-    match line.split_once(": ") {
-        Some((prefix, rest)) if !prefix.contains(' ') => rest.to_owned(),
-        _ => line,
-    }
 }
 
 /// llama.cpp's abort callback: whether the running decode must stop at its next graph node.
@@ -170,21 +116,19 @@ fn model_params(settings: &LoadSettings) -> sys::llama_model_params {
 impl RawModel {
     pub(super) fn from_file(path: &Path, settings: &LoadSettings) -> Option<Self> {
         start();
+        loading(&path.display().to_string());
         let path = CString::new(path.as_os_str().as_encoded_bytes()).ok()?;
         let mut params = model_params(settings);
         if settings.dry {
             params.load_mode = sys::LLAMA_LOAD_MODE_NONE;
         }
         // SAFETY: the path is NUL-terminated and the settings are valid; a failure gives NULL.
-        NonNull::new(unsafe {
-            kvtap::kvtap_loading(path.as_ptr());
-            kvtap::kvtap_load(path.as_ptr(), &raw const params)
-        })
-        .map(Self)
+        NonNull::new(unsafe { kvtap::kvtap_load(path.as_ptr(), &raw const params) }).map(Self)
     }
 
-    pub(super) fn from_memory(bytes: &[u8], settings: &LoadSettings) -> Option<Self> {
+    pub(super) fn from_memory(name: &str, bytes: &[u8], settings: &LoadSettings) -> Option<Self> {
         start();
+        loading(name);
         let mut params = model_params(settings);
         params.load_mode = sys::LLAMA_LOAD_MODE_NONE; // a memory stream cannot be mapped
         // SAFETY: pointer and length describe `bytes`, which outlives the call.
@@ -465,8 +409,7 @@ impl RawContext {
         let code = unsafe { kvtap::kvtap_decode(self.ptr(), &raw const batch) };
         // Without logits, llama.cpp leaves out the last part of the graph.
         if code == 0 && slots.iter().any(|slot| slot.logits) {
-            // SAFETY: sets a flag.
-            unsafe { kvtap::kvtap_model_works() }
+            model_works();
         }
         match code {
             // SAFETY: valid handle.
