@@ -23,7 +23,7 @@ keep() { # keep NAME: what is worth keeping of a run
     mkdir -p "$out/figures"
     cp "$dir/$1"/{summary.csv,stats.json} "$out"
     cp "$dir/$1"/figures/*.svg "$out/figures"
-    cp "$dir/$1.txt" "$out/report.txt"
+    sed "s|$dir/||g" "$dir/$1.txt" > "$out/report.txt"
 }
 
 "$kvllama" exp "${common[@]}" --data chats-demo --policy streaming,random,h2o,keydiff --ratio 0.3,0.5,0.7 --n-predict 48 \
@@ -33,7 +33,9 @@ keep chats-demo
 "$kvllama" data generate-chats --kind facts --n "${CHATS:-24}" --turns 8 --out "$dir/facts.jsonl" --quiet
 facts=(--model smollm2-135m-instruct-q4_1 --data "$dir/facts.jsonl" --n-predict 24 --keep-first 4 --keep-last 252
     --out "$dir/chats-smollm2")
-"$kvllama" exp "${common[@]}" "${facts[@]}" --policy streaming
-"$kvllama" exp "${common[@]}" "${facts[@]}" --policy streaming --protect system
-"$kvllama" exp "${common[@]}" "${facts[@]}" --policy context-shift
+# Four chats at a time under all conditions, so that an unfinished study can be read, too.
+for ((n = 4; n < ${CHATS:-24} + 4; n += 4)); do
+    "$kvllama" exp "${common[@]}" "${facts[@]}" --limit "$n" --policy streaming,context-shift
+    "$kvllama" exp "${common[@]}" "${facts[@]}" --limit "$n" --policy streaming --protect system
+done
 keep chats-smollm2

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use kvllama::condition::{Condition, Positions};
 use kvllama::engine::Reader;
-use kvllama::evict::{Budget, TrialSeed};
+use kvllama::evict::{Budget, Granularity, Layers, TrialSeed};
 use kvllama::exp::Talk;
 use kvllama::llama::{ContextSettings, FlashAttn, LoadSettings, Model, Prompt, Sampler, Sampling};
 use serde::Deserialize;
@@ -20,6 +20,10 @@ struct Chat {
     policy: String,
     budget: Budget,
     positions: String,
+    #[serde(default)]
+    granularity: Option<String>,
+    #[serde(default)]
+    layers: Option<String>,
     turns: Vec<Turn>,
     expected: String,
 }
@@ -37,7 +41,14 @@ impl Chat {
             return Condition::default();
         }
         let positions = if self.positions == "keep" { Positions::Keep } else { Positions::Compact };
-        Condition { policy: self.policy.parse().unwrap(), budget: self.budget, positions, ..Condition::default() }
+        let granularity = match self.granularity.as_deref() {
+            Some("head") => Granularity::Head,
+            Some("layer") => Granularity::Layer,
+            _ => Granularity::Token,
+        };
+        let layers = self.layers.as_deref().map_or(Layers::All, |layers| layers.parse().unwrap());
+        let policy = self.policy.parse().unwrap();
+        Condition { policy, budget: self.budget, positions, granularity, layers, ..Condition::default() }
     }
 }
 
@@ -83,7 +94,7 @@ fn take(chats: &[&Chat], model: &Arc<Model>) -> Vec<Taken> {
 fn what_scores_keep_in_later_turns_and_the_logits_then_equal_the_reference() {
     let model = Model::from_file(&fixture("reference/model.gguf"), &LoadSettings::default(), None).unwrap();
     let chats: Vec<Chat> = serde_json::from_slice(&std::fs::read(fixture("chats/chats.json")).unwrap()).unwrap();
-    assert_eq!(chats.len(), 24);
+    assert_eq!(chats.len(), 29);
     let mut wrong = Vec::new();
     // The chats of a kind say the same words; the first one keeps everything.
     for kind in chats.chunk_by(|a, b| a.kind == b.kind) {

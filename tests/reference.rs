@@ -8,7 +8,7 @@ use std::process::Command;
 
 use kvllama::condition::{Memory, Positions};
 use kvllama::engine::{Chat, Entries, Reader, Rule, Speaker};
-use kvllama::evict::KeepSet;
+use kvllama::evict::{KeepSet, Layers};
 use kvllama::llama::{ContextSettings, FlashAttn, LoadSettings, Model, Prompt, Sampler, Sampling};
 use serde::Deserialize;
 
@@ -161,7 +161,16 @@ fn logits_in_the_third_turn_of_a_chat_equal_the_independent_reference() {
                 Ok(KeepSet::without(entries.origins.len(), evicted.map(|(index, _)| index).collect()))
             };
             let positions = if chat.positions == "keep" { Positions::Keep } else { Positions::Compact };
-            let rule = Rule { rolling: None, positions, memory: Memory::Kv, score: None, choose: Box::new(choose) };
+            let (layers, groups) = (Layers::All, Vec::new());
+            let rule = Rule {
+                rolling: None,
+                positions,
+                memory: Memory::Kv,
+                layers,
+                groups,
+                score: None,
+                choose: Box::new(choose),
+            };
             let text = Prompt::from_tokens(&model, turn.tokens.clone()).unwrap();
             let speaker = Speaker { chat: &mut state, rule, text: &text, sampler: &mut sampler, given: None };
             reader.turns(&mut [speaker], 0).unwrap();

@@ -9,6 +9,9 @@ more. What a policy scores follows its definition for a prompt (`scores.py`), wi
 - h2o: all queries so far count, also those that were evicted since; the mean is over those that could see the position.
 - snapkv: of the window of last queries those count that were read in this turn.
 - expected-attention: the statistics are those of all queries so far.
+
+Where layers or heads differ, each ranks what it still sees, by scores of everything read so far; nothing is freed, and
+the last position is as free as any other.
 """
 
 import argparse
@@ -81,6 +84,34 @@ def cut(weights, tokens, cuts, new, compact, policy, budget):
     return sorted({*entries} - {entries[at] for at in kept})
 
 
+# Granularity, layers and policy of chats under a ratio of 0.5.
+HEADS = [("head", "all", "snapkv"), ("head", "all", "knorm"), ("layer", "all", "keydiff"), ("token", "3-5+7", "tova")]
+
+
+def layers_of(text):
+    ends = [part.split("-") for part in text.split("+")] if text != "all" else [["0", str(SHAPE.layers - 1)]]
+    return [layer for end in ends for layer in range(int(end[0]), int(end[-1]) + 1)]
+
+
+def hide(weights, tokens, cuts, new, granularity, layers, policy):
+    """The masks of the next cut: by layer, what each KV head no longer sees."""
+    n, seen = len(tokens) - 1, []
+    chat_logits(weights, SHAPE, tokens, [*cuts, (n, [])], seen=seen)
+    scores = torch.stack([policy(layer, new) for layer in seen])
+    of_all, masks = scores[layers].mean((0, 1)), {}
+    for layer in layers:
+        before = cuts[-1][2][layer] if cuts else torch.zeros(SHAPE.kv_heads, 0, dtype=torch.bool)
+        mask = torch.nn.functional.pad(before, (0, n - before.shape[1]))
+        for head in range(SHAPE.kv_heads):
+            ranked = {"token": of_all, "layer": scores[layer].mean(0), "head": scores[layer, head]}[granularity]
+            sees = torch.arange(n)[~mask[head]]
+            kept = highest(ranked[sees], survivors(n, "0.5"), last=granularity == "token")
+            mask[head] = True
+            mask[head, sees[kept]] = False
+        masks[layer] = mask
+    return masks
+
+
 def make():
     """The files of the fixture, by name."""
     rng, weights = np.random.default_rng(17), read_model(MODEL / "model.gguf")
@@ -101,6 +132,20 @@ def make():
             budget_text = f"rolling={budget[0]}/every={budget[1]}" if isinstance(budget, tuple) else budget
             chats.append({"kind": kind, "policy": name, "budget": budget_text, "positions": positions, "turns": made,
                           "expected": file})
+    chats.append({**chats[0], "kind": "heads"})
+    for granularity, layers, name in HEADS:
+        # The words of the chats that keep all layers alike.
+        turns = [turn["tokens"] for turn in chats[0]["turns"]]
+        read, cuts = [], []
+        for tokens in turns:
+            new, read = len(read), read + tokens
+            masks = hide(weights, read, cuts, new, granularity, layers_of(layers), POLICIES[name])
+            cuts.append((len(read) - 1, [], masks))
+        file = f"keep-{granularity}-{name}.npy"
+        files[file] = chat_logits(weights, SHAPE, read, cuts)
+        made = [{"tokens": tokens, "evicted": []} for tokens in turns]
+        chats.append({"kind": "heads", "policy": name, "budget": "0.5", "positions": "keep", "granularity": granularity,
+                      "layers": layers, "turns": made, "expected": file})
     files["chats.json"] = "[\n" + ",\n".join(map(json.dumps, chats)) + "\n]\n"
     return files
 

@@ -63,21 +63,21 @@ def logits(weights, shape, tokens, n_cached, evicted=(), compact=False, activati
     `hidden` maps a layer to a mask [KV heads, n_cached] of what leaves it besides. To the list `seen` each layer adds a
     `Seen`.
     """
-    return chat_logits(weights, shape, tokens, [(n_cached, evicted)], compact, activation, hidden, seen)
+    return chat_logits(weights, shape, tokens, [(n_cached, evicted, hidden or {})], compact, activation, seen)
 
 
-def chat_logits(weights, shape, tokens, cuts, compact=False, activation=ggml_gelu, hidden=None, seen=None):
+def chat_logits(weights, shape, tokens, cuts, compact=False, activation=ggml_gelu, seen=None):
     """Logits of the tokens from the last cut on.
 
     Each cut is the number of tokens read before it, and what leaves the cache there, of all tokens so far; what left it
-    earlier stays away.
+    earlier stays away. A third part, masks by layer as `hidden` above, holds until the next cut.
     """
     n, n_cached = len(tokens), cuts[-1][0]
-    stages, start, gone = [], 0, set()
-    for end, evicted in [*cuts, (n, ())]:
+    stages, start, gone, hidden = [], 0, set(), {}
+    for end, evicted, *masks in [*cuts, (n, ())]:
         stays = torch.tensor([i not in gone for i in range(n)])
-        stages.append((slice(start, end), stays, stays.cumsum(0) - 1 if compact else torch.arange(n)))
-        start, gone = end, gone | set(evicted)
+        stages.append((slice(start, end), stays, stays.cumsum(0) - 1 if compact else torch.arange(n), hidden))
+        start, gone, hidden = end, gone | set(evicted), masks[0] if masks else {}
 
     def norm(x, name):
         return rms_norm(x, x.shape[-1:], weights[name + ".weight"], NORM_EPSILON)
@@ -96,10 +96,10 @@ def chat_logits(weights, shape, tokens, cuts, compact=False, activation=ggml_gel
         k = norm(project(h, "attn_k", shape.kv_heads), blk + "attn_k_norm")
         v = project(h, "attn_v", shape.kv_heads)
         heard, weighed = [], []
-        for rows, stays, positions in stages:
+        for rows, stays, positions, hidden in stages:
             left = stays.expand(shape.kv_heads, -1).clone()
-            if hidden and layer in hidden and rows.start == n_cached:
-                left[:, :n_cached] &= ~hidden[layer]
+            if layer in hidden:
+                left[:, : rows.start] &= ~hidden[layer]
             read, attention = attend(rows, q, k, v, positions, left, base, window)
             heard.append(read)
             weighed.append(attention)

@@ -113,7 +113,7 @@ impl Axis for Budget {
 
     fn check(&self, condition: &Condition) -> Result<()> {
         let Some(rolling) = self.rolling() else { return Ok(()) };
-        condition.check_cut_again("--rolling")?;
+        condition.check_cut_again("--rolling", false)?;
         if let (true, Some(keep)) = (condition.policy.policy().moves(), condition.sinks()) {
             let half = rolling.budget.saturating_sub(keep) / 2;
             return Err(Error::input(format!(

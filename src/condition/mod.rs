@@ -329,10 +329,13 @@ impl Condition {
         self.frees() && self.layers == Layers::All
     }
 
-    /// Refuses what cannot be done to one cache again and again, as `what` does it.
-    pub fn check_cut_again(&self, what: &str) -> Result<()> {
-        let refused = if !(self.everywhere() && self.scope == Scope::Prompt && !self.fair.is_on()) {
-            "goes with --granularity token, --layers all and --scope prompt alone, without --fair"
+    /// Refuses what cannot be done to one cache again and again, as `what` does it. With `hides`, layers and heads may
+    /// differ.
+    pub fn check_cut_again(&self, what: &str, hides: bool) -> Result<()> {
+        let refused = if self.scope != Scope::Prompt || self.fair.is_on() {
+            "goes with --scope prompt alone, without --fair"
+        } else if !hides && !self.everywhere() {
+            "goes with --granularity token and --layers all alone"
         } else if self.score().is_some_and(|score| score.replay().is_some()) {
             "cannot make the model read everything a second time, as this policy does to score it"
         } else if self.score().is_some_and(|score| !score.rolls()) {

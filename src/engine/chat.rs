@@ -6,12 +6,13 @@
 //! generation (arXiv 2309.17453), which is a chat of one turn. Policies with scores rank the cached entries again each
 //! time, from what was computed since they were read.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::Reader;
 use crate::condition::{Memory, Positions};
-use crate::evict::{KeepSet, Layer, Layers, Needs, RollingBudget, Score, Scores, Subject, score_layers};
+use crate::evict::{HeadKeeps, KeepSet, Layer, Layers, Needs, RollingBudget, Score, Scores, Subject, score_layers};
 use crate::llama::{Model, Token};
 use crate::{Error, Result};
 
@@ -26,6 +27,11 @@ pub struct Rule<'a> {
     pub positions: Positions,
     /// Whether the survivors stay in the cache, or the cache is emptied and their tokens are read again.
     pub memory: Memory,
+    /// The layers from whose cache positions are evicted.
+    pub layers: Layers,
+    /// Groups of KV heads, each as (layer, head), that choose for themselves which positions they see; the others are
+    /// hidden from them, and no cell is freed. Empty if all evict the same positions.
+    pub groups: Vec<Vec<(u32, usize)>>,
     /// The scores by which the policy ranks; `None` for a policy without scores.
     pub score: Option<&'a dyn Score>,
     /// Chooses the entries that survive.
@@ -42,6 +48,8 @@ pub struct Entries<'a> {
     pub scores: Option<&'a Scores>,
     /// Number of earlier cuts.
     pub cuts: usize,
+    /// Which of the rule's groups sees these entries, if there are groups. The scores are of all that was read.
+    pub group: Option<usize>,
 }
 
 /// A chat in which nothing was said yet, at first. Its cache is a sequence of the reader.
@@ -58,6 +66,9 @@ pub struct Chat {
     /// The tensors that the tap reads, with positions as indices into `entries`.
     needs: Needs,
     cuts: usize,
+    /// What each group of heads sees, as indices into `read`, of the first `shown` tokens.
+    seen: Vec<Vec<usize>>,
+    shown: usize,
     /// The end of the last answer that was drawn but not read.
     pub(super) unread: Vec<Token>,
 }
@@ -86,10 +97,22 @@ impl Chat {
 
     /// Which of all that was read is in the cache.
     pub(super) fn keep(&self) -> KeepSet {
-        let mut evicted = Vec::with_capacity(self.read.len() - self.origins.len());
-        let mut kept = self.origins.iter().copied().peekable();
-        evicted.extend((0..self.read.len()).filter(|&at| kept.next_if_eq(&at).is_none()));
-        KeepSet::without(self.read.len(), evicted)
+        keep_set(self.read.len(), &self.origins)
+    }
+
+    /// Which of all that was read each head sees, if heads differ.
+    pub(super) fn heads(&self, rule: &Rule) -> Option<HeadKeeps> {
+        let mut layers: BTreeMap<u32, Vec<(usize, KeepSet)>> = BTreeMap::new();
+        for (group, seen) in rule.groups.iter().zip(&self.seen) {
+            let keep = keep_set(self.shown, seen);
+            group.iter().for_each(|&(layer, head)| layers.entry(layer).or_default().push((head, keep.clone())));
+        }
+        let of_layer = |(layer, mut heads): (u32, Vec<(usize, KeepSet)>)| {
+            heads.sort_by_key(|&(head, _)| head);
+            (layer, heads.into_iter().map(|(_, keep)| keep).collect())
+        };
+        let layers: Vec<_> = layers.into_iter().map(of_layer).collect();
+        (!layers.is_empty()).then_some(HeadKeeps { layers })
     }
 
     pub(super) fn read(&mut self, reader: &mut Reader, tokens: &[Token]) -> Result<()> {
@@ -116,10 +139,22 @@ impl Chat {
                 None => None,
                 Some(score) => Some(self.scores(reader, score, rule)?),
             };
-            let entries =
-                Entries { origins: &self.origins, read: self.read.len(), scores: scores.as_ref(), cuts: self.cuts };
-            let keep = (rule.choose)(&entries)?;
+            let (read, scores, cuts) = (self.read.len(), scores.as_ref(), self.cuts);
             self.cuts += 1;
+            if !rule.groups.is_empty() {
+                self.seen.resize(rule.groups.len(), Vec::new());
+                for (group, seen) in self.seen.iter_mut().enumerate() {
+                    seen.extend(self.shown..read);
+                    let keep =
+                        (rule.choose)(&Entries { origins: seen, read, scores, cuts, group: Some(group) })?.kept();
+                    *seen = keep.into_iter().flatten().map(|index| seen[index]).collect();
+                }
+                self.shown = read;
+                let heads = self.heads(rule).expect("there are groups");
+                reader.context.hide(self.seq, &heads)?;
+                return Ok(again);
+            }
+            let keep = (rule.choose)(&Entries { origins: &self.origins, read, scores, cuts, group: None })?;
             if keep.n_evicted() > 0 {
                 again = self.evict(reader, rule, &keep)?;
             }
@@ -153,7 +188,7 @@ impl Chat {
             return self.read_again(reader, rule);
         }
         let context = &mut reader.context;
-        context.evict(self.seq, &ranges(&evicted), Layers::All)?;
+        context.evict(self.seq, &ranges(&evicted), rule.layers)?;
         let before: Vec<i32> = self.entries.iter().copied().map(pos).collect();
         if rule.positions == Positions::Compact {
             context.compact(self.seq, &ranges(&self.entries))?;
@@ -203,6 +238,12 @@ impl Chat {
         };
         indices.iter().map(position).collect()
     }
+}
+
+/// The keep set of `kept`, which ascend, among `len` positions.
+fn keep_set(len: usize, kept: &[usize]) -> KeepSet {
+    let mut kept = kept.iter().copied().peekable();
+    KeepSet::without(len, (0..len).filter(|&at| kept.next_if_eq(&at).is_none()).collect())
 }
 
 /// Ascending positions as maximal ranges.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::given::Given;
 use super::reader::Place;
 use super::{Answer, Chat, Cut, Reader, Rule, StopReason};
-use crate::evict::KeepSet;
+use crate::evict::{HeadKeeps, KeepSet};
 use crate::llama::{Model, Prompt, Sampler, Slot, Token};
 use crate::{Error, Result};
 
@@ -33,6 +33,8 @@ pub struct ChatTurn {
     pub cut: Cut,
     /// Which of all positions that were ever read are in the cache after it.
     pub keep: KeepSet,
+    /// Which of them each head sees, if heads differ.
+    pub heads: Option<HeadKeeps>,
     /// The answer.
     pub answer: Answer,
 }
@@ -41,6 +43,7 @@ pub struct ChatTurn {
 struct Answering {
     cut: Cut,
     keep: KeepSet,
+    heads: Option<HeadKeeps>,
     /// The next token to be decoded.
     next: Token,
     tokens: Vec<Token>,
@@ -88,9 +91,9 @@ impl Reader {
             batch.iter_mut().for_each(|(_, answer)| answer.spent += share);
         }
         let model = self.context.model();
-        let turn = |Answering { cut, keep, tokens, stop, spent, .. }| {
+        let turn = |Answering { cut, keep, heads, tokens, stop, spent, .. }| {
             let stop = stop.expect("the loop ends when all have stopped");
-            ChatTurn { cut, keep, answer: Answer { text: model.text(&tokens), tokens, stop, decode: spent } }
+            ChatTurn { cut, keep, heads, answer: Answer { text: model.text(&tokens), tokens, stop, decode: spent } }
         };
         Ok(answers.into_iter().map(turn).collect())
     }
@@ -121,7 +124,7 @@ impl Reader {
             cells_after: self.context.cells(chat.seq),
         };
         let (tokens, stop, spent) = (Vec::new(), None, Duration::ZERO);
-        Ok(Answering { cut, keep: chat.keep(), next: last, tokens, stop, spent })
+        Ok(Answering { cut, keep: chat.keep(), heads: chat.heads(rule), next: last, tokens, stop, spent })
     }
 }
 

@@ -39,7 +39,7 @@ impl TrialSeed {
     }
 
     /// The seed of one layer and head, if each draws its own positions.
-    pub(super) fn of_head(self, layer: u32, head: usize) -> Self {
+    pub fn of_head(self, layer: u32, head: usize) -> Self {
         TrialSeed::derive(self.0, &format!("layer {layer} head {head}"), 0)
     }
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::forget::forgetful;
 use crate::condition::{Condition, Memory};
 use crate::data::Example;
 use crate::engine::{Answer, Chat, ChatTurn, Cut, Entries, Forgetting, Given, Reader, Rule, Speaker, check_compacting};
-use crate::evict::{self, Budget, TrialSeed, View};
-use crate::llama::{Mark, Model, Prompt, Sampler, Token, Turn};
+use crate::evict::{self, Budget, Granularity, Layers, TrialSeed, View};
+use crate::llama::{KvLayer, Mark, Model, Prompt, Sampler, Token, Turn};
 use crate::span::Label;
 use crate::{Error, Result};
 
@@ -50,16 +51,32 @@ impl<'a> Talk<'a> {
             check_compacting(rolling.budget, condition.positions, model)?;
         }
         let window = rolling.map(|rolling| rolling.after_eviction(condition.sinks().unwrap_or(0))).transpose()?;
+        let layers = forgetful(condition, model)?;
+        let groups = groups(condition, &layers);
+        let heads = groups.clone();
         let choose = move |entries: &Entries| {
             let len = entries.origins.len();
             let mask = condition.protect.mask(entries.read, &said.spans);
             let protected: Vec<bool> = entries.origins.iter().map(|&at| mask[at]).collect();
-            let scores = entries.scores.map_or_else(Vec::new, |scores| scores.aggregate(condition.aggregate, |_| true));
+            // The heads of a group by themselves, unless there is one group for all.
+            let group =
+                entries.group.map(|group| &heads[group]).filter(|_| condition.granularity != Granularity::Token);
+            let is_forgetful = |index| layers.iter().any(|layer| layer.index == index);
+            let mut scores = match (entries.scores, group) {
+                (None, _) => Vec::new(),
+                (Some(scores), None) => scores.aggregate(condition.aggregate, is_forgetful),
+                (Some(scores), Some(group)) => scores.mean_of(group),
+            };
+            if entries.group.is_some() && !scores.is_empty() {
+                scores = entries.origins.iter().map(|&at| scores[at]).collect();
+            }
             // The first cut of a chat is that of its first prompt alone.
             let seed = if entries.cuts == 0 && rolling.is_none() { seed } else { seed.of_eviction(entries.cuts) };
+            let seed = group.map_or(seed, |group| seed.of_head(group[0].0, group[0].1));
             let view = View {
                 block: condition.block.0.get(),
                 scores: &scores,
+                survivors: group.map(|_| condition.budget.survivors(entries.read).min(len)),
                 gone: entries.read - len,
                 ..View::new(0..len, &protected, window.unwrap_or(condition.budget), seed)
             };
@@ -69,6 +86,8 @@ impl<'a> Talk<'a> {
             rolling,
             positions: condition.positions,
             memory: condition.memory,
+            layers: if condition.frees() { condition.layers } else { Layers::All },
+            groups,
             score: policy.score(),
             choose: Box::new(choose),
         };
@@ -79,8 +98,9 @@ impl<'a> Talk<'a> {
     pub fn spoke(&mut self, turn: ChatTurn) -> (Forgetting, Cut, Answer) {
         self.answer.clone_from(&turn.answer.tokens);
         let modes = Forgetting::new(turn.keep);
-        let Condition { positions, memory, .. } = *self.condition;
-        (Forgetting { positions, memory, ..modes }, turn.cut, turn.answer)
+        let Condition { positions, memory, layers, .. } = *self.condition;
+        let layers = if self.condition.frees() { layers } else { Layers::All };
+        (Forgetting { heads: turn.heads, positions, memory, layers, ..modes }, turn.cut, turn.answer)
     }
 
     /// Takes a turn alone.
@@ -91,6 +111,18 @@ impl<'a> Talk<'a> {
         let model = Arc::clone(reader.context().model());
         let mut turns = reader.turns(&mut [self.speaker(text, None, &model)?], n_predict)?;
         Ok(self.spoke(turns.remove(0)))
+    }
+}
+
+/// The groups of KV heads that choose for themselves what they see in a chat; none if cells are freed.
+fn groups(condition: &Condition, layers: &[KvLayer]) -> Vec<Vec<(u32, usize)>> {
+    let of_layer =
+        |layer: &KvLayer| -> Vec<(u32, usize)> { (0..layer.heads).map(|head| (layer.index, head)).collect() };
+    match condition.granularity {
+        _ if condition.frees() => Vec::new(),
+        Granularity::Token => vec![layers.iter().flat_map(of_layer).collect()],
+        Granularity::Layer => layers.iter().map(of_layer).collect(),
+        Granularity::Head => layers.iter().flat_map(of_layer).map(|head| vec![head]).collect(),
     }
 }
 
@@ -159,7 +191,13 @@ pub fn texts_of(model: &Model, example: &Example) -> Result<Vec<Prompt>> {
 /// # Errors
 /// Names what chats exclude.
 pub(super) fn check_chat(condition: &Condition, texts: &[Prompt], n_predict: usize, model: &Model) -> Result<()> {
-    condition.check_cut_again("a chat, whose cache is cut before each answer,")?;
+    condition.check_cut_again("a chat, whose cache is cut before each answer,", true)?;
+    if condition.policy.policy().coarsest() != Granularity::Token {
+        return Err(Error::input(format!(
+            "`{condition}`: this policy shares its budget anew each time, and what a head of a chat has forgotten stays \
+             forgotten; choose another policy"
+        )));
+    }
     if condition.policy.own_source().is_some() {
         return Err(Error::input(format!(
             "`{condition}`: a program or a file gives the scores of a prompt, and a chat has none that is known before; choose \
@@ -181,7 +219,7 @@ pub(super) fn most_cells(condition: &Condition, texts: &[Prompt], n_predict: usi
         most = most.max(in_cache);
         // The last position survives in addition to the budget; protection may keep more than counts allow.
         let kept = match condition.budget {
-            _ if condition.is_full() => in_cache,
+            _ if condition.is_full() || !condition.everywhere() => in_cache,
             Budget::Window { .. } if !condition.protect.is_none() => in_cache,
             budget => budget.survivors(read).saturating_add(1).min(in_cache),
         };

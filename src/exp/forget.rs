@@ -349,7 +349,7 @@ pub fn each_layer(conditions: Vec<Condition>, model: &Model) -> Vec<Condition> {
 }
 
 /// The layers in which a condition evicts.
-fn forgetful(condition: &Condition, model: &Model) -> Result<Vec<KvLayer>> {
+pub(super) fn forgetful(condition: &Condition, model: &Model) -> Result<Vec<KvLayer>> {
     let included = |layer: &KvLayer| condition.layers.include(layer.index, layer.local);
     let layers: Vec<_> = model.kv_layers().into_iter().filter(included).collect();
     if layers.is_empty() {

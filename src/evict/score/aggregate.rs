@@ -56,6 +56,16 @@ impl Scores {
     }
 }
 
+impl Scores {
+    /// One score per position: the mean over these heads, each as (layer, head).
+    pub fn mean_of(&self, heads: &[(u32, usize)]) -> Vec<f64> {
+        let of = |&(layer, head): &(u32, usize)| {
+            self.layers.iter().find(|(index, _)| *index == layer).and_then(|(_, heads)| heads.get(head))
+        };
+        aggregate(Aggregate::Mean, &heads.iter().filter_map(of).collect::<Vec<_>>())
+    }
+}
+
 /// The mean over the heads of a layer.
 pub(in crate::evict) fn mean(heads: &Heads) -> Vec<f64> {
     aggregate(Aggregate::Mean, &heads.iter().collect::<Vec<_>>())
