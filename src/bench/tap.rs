@@ -32,7 +32,7 @@ pub(super) fn measure(bench: &Bench) -> Result<(String, Vec<Row>)> {
         }
         for ((name, _), seconds) in LOOKS.iter().zip(&mut seconds[3..]) {
             let policy: PolicySpec = name.parse()?;
-            seconds.push(timed(|| reader.scores(&tokens, &[(scores(&policy), Subject::default())]))?.1);
+            seconds.push(timed(|| reader.scores(&tokens, 0, &[(scores(&policy), Subject::default())]))?.1);
         }
     }
     let mut seconds = seconds.into_iter().map(median);
