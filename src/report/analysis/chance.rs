@@ -99,7 +99,7 @@ pub(super) struct Chance {
 impl Chance {
     pub fn of(table: &Table, seed: u64) -> Self {
         let rules = Rules::of(table, seed);
-        let verdicts = crate::parallel::map(&table.columns, |column| rules.judge(column));
+        let verdicts = crate::threads::map(&table.columns, |column| rules.judge(column));
         Chance { facts: rules.facts, asked: rules.asked, verdicts }
     }
 

@@ -88,7 +88,7 @@ impl Condition {
 }
 
 pub(super) fn conditions(table: &Table, runs: &[RunFacts], chance: &Chance, resampling: Resampling) -> Vec<Condition> {
-    let mut conditions = crate::parallel::map(&table.columns, |column| condition(table, column, runs, resampling));
+    let mut conditions = crate::threads::map(&table.columns, |column| condition(table, column, runs, resampling));
     let earned = earned::of_conditions(chance, conditions.len(), resampling.level);
     conditions.iter_mut().zip(earned).for_each(|(condition, earned)| condition.earned = earned);
     conditions

@@ -14,7 +14,7 @@ use crate::report::Table;
 use crate::report::analysis::{Analysis, Question};
 use crate::report::table::{Trial, mean};
 use crate::score::{self, Checker};
-use crate::{Error, Result, parallel};
+use crate::{Error, Result, threads};
 
 /// The data that the browser needs before an example is chosen.
 ///
@@ -82,7 +82,7 @@ pub fn examples(table: &Table, most: usize) -> Result<(String, usize)> {
     let mut elements = String::new();
     let mut shown = 0;
     for some in all.chunks(AT_ONCE) {
-        for element in parallel::map(some, |&index| example(table, &prompts, index)) {
+        for element in threads::map(some, |&index| example(table, &prompts, index)) {
             if elements.len() >= most {
                 return Ok((elements, shown));
             }
