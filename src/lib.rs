@@ -106,7 +106,6 @@ pub mod live;
 pub mod llama;
 pub mod models;
 pub mod own;
-mod parallel;
 mod random;
 pub mod report;
 pub mod score;

@@ -31,7 +31,7 @@ fn imported(test: &str, file: &str, format: Format) -> Option<Vec<Example>> {
         let _ = writeln!(std::io::stderr(), "SKIPPED {test}: there is no {}", path.display());
         return None;
     }
-    Some(import(&path, format).unwrap())
+    Some(import(&path, format, false).unwrap())
 }
 
 /// What every import must be: valid, with the text of nearly every instruction.
@@ -162,7 +162,10 @@ fn ifeval_is_imported_with_the_words_of_its_instructions() {
 
 #[test]
 fn system_prompts_are_imported_with_the_words_of_their_instructions() {
-    let Some(examples) = imported("sys-ifeval", "sys_ifeval/sys_ifeval.jsonl", Format::SysIfeval) else { return };
+    let Some(examples) = imported("sys-ifeval", "sys_ifeval/sys_ifeval.jsonl", Format::SysIfeval { attacked: None })
+    else {
+        return;
+    };
     check_import(&examples, 539, 830);
     for example in &examples {
         assert_eq!(example.question.as_ref(), Some(&example.messages[1].content));

@@ -43,7 +43,14 @@ fn run_of(directory: &Path, responses: &[&str]) {
     let instructions = kvllama::data::parse(EXAMPLE, "x").unwrap().remove(0).instructions;
     write_prompts(
         directory,
-        &[PromptRow { example_id: "e".into(), pieces: vec![], spans: vec![], turns: vec![], instructions }],
+        &[PromptRow {
+            example_id: "e".into(),
+            pieces: vec![],
+            spans: vec![],
+            turns: vec![],
+            questions: vec![],
+            instructions,
+        }],
     )
     .unwrap();
     for (repeat, response) in responses.iter().enumerate() {

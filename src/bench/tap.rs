@@ -49,7 +49,7 @@ fn beside(bench: &Bench, flash_attn: FlashAttn, looks: &[(&str, &str)], goal: Go
             let policy: PolicySpec = name.parse()?;
             let score = policy.score().expect("these policies have scores");
             let subject = Subject { tokens: &tokens, ..Subject::default() };
-            seconds.push(timed(|| reader.scores(&tokens, &[(score, subject)]))?.1);
+            seconds.push(timed(|| reader.scores(&tokens, 0, &[(score, subject)]))?.1);
         }
     }
     let mut seconds = seconds.into_iter().map(median);

@@ -14,7 +14,7 @@ use crate::data::chats::{self, Chats};
 use crate::data::generate::{self, Generated, Observer, generate};
 use crate::data::recall::{self, Depths, Kind, Recall, Style};
 use crate::data::{self, Example, Format, Survey, bundled, import, survey};
-use crate::exp::prompt_of;
+use crate::exp::texts_of;
 use crate::llama::{LoadSettings, Model, Template};
 use crate::models::{self, ModelSource};
 use crate::{Error, Result, files};
@@ -36,11 +36,12 @@ enum Command {
     /// Takes its input_data.jsonl. Where the words of an instruction cannot be told, it has no `text`;
     /// stderr says how many have one.
     ImportIfeval(Import),
-    /// Import IFEval with its instructions in system prompts.
+    /// Import IFEval with its instructions in system prompts, also defended and under attack.
     ///
     /// Takes lines as those of IFEval with `messages`, a system and a user turn. The words of an
-    /// instruction are looked for in the system turn; stderr says how many were found.
-    ImportSysIfeval(Import),
+    /// instruction are looked for in the system turn; stderr says how many were found. With --attacks, each
+    /// system prompt is also attacked, and the answer is scored by what it does not reveal: docs/leakage.md.
+    ImportSysIfeval(ImportSysIfeval),
     /// Import RULER, or needles in haystacks of its form.
     ///
     /// A line is {input, outputs} as RULER's scripts write it, or {context, question, answers}; `answer_prefix`,
@@ -91,12 +92,101 @@ struct Import {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Examples:
+  kvllama data import-sys-ifeval sys_ifeval.jsonl --out sys-ifeval.jsonl
+  kvllama data import-sys-ifeval sys_ifeval.jsonl --attacks attacks.jsonl --defences defenses.jsonl --out leak.jsonl
+  kvllama exp --data leak.jsonl --scope system --policy streaming,snapkv --ratio 0.1..0.9:0.2")]
+struct ImportSysIfeval {
+    #[command(flatten)]
+    import: Import,
+
+    /// Messages that ask for the system prompt, as JSON lines {name, kind, category, text}.
+    #[arg(long, value_name = "ATTACKS.jsonl")]
+    attacks: Option<PathBuf>,
+
+    /// Which of them: names, kinds or categories. The examples take them in turn.
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',', default_value = "Plain", requires = "attacks")]
+    attack: Vec<String>,
+
+    /// Words that forbid to reveal the system prompt, as JSON lines {name, text} with `$system_prompt` in the text.
+    #[arg(long, value_name = "DEFENCES.jsonl", visible_alias = "defenses")]
+    defences: Option<PathBuf>,
+
+    /// Which of them.
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "standard_defense",
+        visible_alias = "defense",
+        requires = "defences"
+    )]
+    defence: String,
+
+    /// The words of the defence that demand silence: `exp --protect instruction` keeps them, and their survival is
+    /// measured [default: the whole defence].
+    #[arg(long, value_name = "TEXT", requires = "defences")]
+    demand: Option<String>,
+
+    /// Whether the defence stands before or behind the system prompt.
+    #[arg(long, value_enum, value_name = "ORDER", default_value = "as-written", requires = "defences")]
+    order: data::Order,
+
+    /// The turn in which the defence stands.
+    #[arg(long, value_enum, value_name = "TURN", default_value = "system", requires = "defences")]
+    defence_in: data::Place,
+
+    /// The turn in which the system prompt itself stands.
+    #[arg(long, value_enum, value_name = "TURN", default_value = "system")]
+    directive_in: data::Place,
+
+    /// Text before each system prompt, as a part of it.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    preamble: String,
+
+    /// What is asked. both: task and attack, two questions about the same cut cache; chat: the attack follows the task.
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "both", requires = "attacks")]
+    ask: data::Ask,
+}
+
+impl ImportSysIfeval {
+    fn format(&self) -> Result<Format> {
+        let plain = self.directive_in == data::Place::System && self.preamble.is_empty();
+        if self.attacks.is_none() && self.defences.is_none() && plain {
+            return Ok(Format::SysIfeval { attacked: None });
+        }
+        if self.order != data::Order::AsWritten && self.defence_in != self.directive_in {
+            return Err(Error::input(
+                "--order changes nothing where the defence and the system prompt stand in different turns",
+            ));
+        }
+        let attacks = self.attacks.as_ref().map(|file| data::attacks(file, &self.attack)).transpose()?;
+        Ok(Format::SysIfeval {
+            attacked: Some(data::Attacked {
+                ask: if attacks.is_some() { self.ask } else { data::Ask::Task },
+                attacks: attacks.unwrap_or_default(),
+                defence: self.defences.as_ref().map(|file| data::defence(file, &self.defence)).transpose()?,
+                demand: self.demand.clone(),
+                preamble: self.preamble.clone(),
+                order: self.order,
+                defence_in: self.defence_in,
+                directive_in: self.directive_in,
+            }),
+        })
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
 Example:
   kvllama data import-ruler validation.jsonl --task niah_single_2 --out niah.jsonl
   kvllama exp --policy random --ratio 0.5 --data niah.jsonl")]
 struct ImportRuler {
     #[command(flatten)]
     import: Import,
+
+    /// Lines about the same context become one example with several questions: read once, cut once.
+    #[arg(long)]
+    group_by_context: bool,
 
     /// The task of lines that name none, such as niah_single_1, vt or qa_1.
     #[arg(long, value_name = "NAME")]
@@ -116,6 +206,10 @@ struct ImportLongbench {
     #[command(flatten)]
     import: Import,
 
+    /// Lines about the same context become one example with several questions: read once, cut once.
+    #[arg(long)]
+    group_by_context: bool,
+
     /// chat: the question ends the prompt; completion: `Answer:` does.
     #[arg(long, value_name = "STYLE", default_value = "chat")]
     style: Style,
@@ -130,6 +224,7 @@ struct ImportLongbench {
 #[command(after_help = "\
 Examples:
   kvllama data generate-recall --tokens 4000 --model llama.gguf --n 100 --out recall.jsonl
+  kvllama data generate-recall --tokens 1000 --questions 8 --n 30 --out questions.jsonl
   kvllama data generate-recall --tokens 500..2000:500 --kind multikey --facts 8 --depth 0..1:0.25 --out depths.jsonl
   kvllama data generate-recall --tokens 800 --model base.gguf --style completion --out base.jsonl")]
 struct GenerateRecall {
@@ -141,13 +236,18 @@ struct GenerateRecall {
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     n: u32,
 
-    /// Facts in a text, those that nobody asks for included; the kind `single` has one [default: 4].
+    /// Facts in a text, those that nobody asks for included; the kind `single` has one [default: 4, or --questions].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=48))]
     facts: Option<u32>,
 
+    /// Questions about a text, each for another of its facts, with texts of the kind multikey: read once, cut once.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=48))]
+    questions: u32,
+
     /// single: one fact. multikey: one of several people's codes is asked for. multivalue: all codes of one person.
     /// multiquery: the codes of all people. vt: a chain of variables of the same value.
-    #[arg(long, value_name = "KIND,..", value_delimiter = ',', default_value = "single,multikey,multivalue")]
+    /// [default: single,multikey,multivalue; with --questions multikey]
+    #[arg(long, value_name = "KIND,..", value_delimiter = ',')]
     kind: Vec<Kind>,
 
     /// Where facts stand, as shares of the text: `uniform`, or depths that facts take in turn, as a list or FROM..TO:STEP.
@@ -235,12 +335,14 @@ struct Generate {
 pub(super) fn execute(args: Args, quiet: bool) -> Result<()> {
     match args.command {
         Command::Check(args) => check(&args),
-        Command::ImportIfeval(args) => import_as(Format::Ifeval, &args, quiet),
-        Command::ImportSysIfeval(args) => import_as(Format::SysIfeval, &args, quiet),
+        Command::ImportIfeval(args) => import_as(Format::Ifeval, &args, false, quiet),
+        Command::ImportSysIfeval(args) => import_as(args.format()?, &args.import, false, quiet),
         Command::ImportRuler(args) => {
-            import_as(Format::Ruler { style: args.style, task: args.task }, &args.import, quiet)
+            import_as(Format::Ruler { style: args.style, task: args.task }, &args.import, args.group_by_context, quiet)
         }
-        Command::ImportLongbench(args) => import_as(Format::Longbench { style: args.style }, &args.import, quiet),
+        Command::ImportLongbench(args) => {
+            import_as(Format::Longbench { style: args.style }, &args.import, args.group_by_context, quiet)
+        }
         Command::Generate(args) => write(&args, quiet),
         Command::GenerateRecall(args) => write_recall(&args, quiet),
         Command::GenerateChats(args) => write_chats(&args, quiet),
@@ -264,13 +366,13 @@ fn check(args: &Check) -> Result<()> {
     }
 }
 
-fn import_as(format: Format, args: &Import, quiet: bool) -> Result<()> {
+fn import_as(format: Format, args: &Import, grouped: bool, quiet: bool) -> Result<()> {
     let same =
         |out: &PathBuf| args.file.canonicalize().is_ok_and(|file| out.canonicalize().is_ok_and(|out| file == out));
     if let Some(out) = args.out.as_ref().filter(|out| same(out)) {
         return Err(Error::input(format!("--out {} would overwrite what is read; name another file", out.display())));
     }
-    let examples = import(&args.file, format)?;
+    let examples = import(&args.file, format, grouped)?;
     write_examples(&examples, args.out.as_deref())?;
     say(quiet, &imported_text(&examples));
     Ok(())
@@ -286,15 +388,33 @@ fn write_examples(examples: &[Example], out: Option<&Path>) -> Result<()> {
 }
 
 fn write_recall(args: &GenerateRecall, quiet: bool) -> Result<()> {
-    if args.kind.iter().all(|kind| *kind == Kind::Single) && args.facts.is_some_and(|facts| facts != 1) {
+    if !args.kind.is_empty()
+        && args.kind.iter().all(|kind| *kind == Kind::Single)
+        && args.facts.is_some_and(|facts| facts != 1)
+    {
         return Err(Error::input(
             "--facts changes nothing: texts of the kind `single` have one fact; add other kinds by --kind",
         ));
     }
+    let several = args.questions > 1;
+    let kinds = match (args.kind.as_slice(), several) {
+        ([], false) => vec![Kind::Single, Kind::MultiKey, Kind::MultiValue],
+        // Only texts of this kind have facts for several questions.
+        ([], true) => vec![Kind::MultiKey],
+        (given, _) => given.to_vec(),
+    };
+    let facts = args.facts.unwrap_or(args.questions.max(4)) as usize;
+    if several && (kinds.iter().any(|kind| *kind != Kind::MultiKey) || args.questions as usize > facts) {
+        return Err(Error::input(format!(
+            "--questions {} asks for as many facts one by one: give --kind multikey and --facts {0} or more",
+            args.questions
+        )));
+    }
     let recall = Recall {
         lengths: lengths(&args.tokens)?,
-        kinds: args.kind.clone(),
-        facts: args.facts.unwrap_or(4) as usize,
+        kinds,
+        facts,
+        questions: args.questions as usize,
         depths: args.depth.clone(),
         style: args.style,
         seed: args.seed,
@@ -310,8 +430,8 @@ fn write_recall(args: &GenerateRecall, quiet: bool) -> Result<()> {
         )));
     }
     let measure = |example: &Example| match &model {
-        None => Ok(example.messages[0].content.split_whitespace().count()),
-        Some(model) => Ok(prompt_of(model, example)?.tokens.len()),
+        None => Ok(example.each_asked()[0].messages[0].content.split_whitespace().count()),
+        Some(model) => Ok(texts_of(model, example)?.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(0)),
     };
     let examples = recall::generate(&recall, args.n as usize, &measure)?;
     write_examples(&examples, args.out.as_deref())?;
@@ -397,9 +517,13 @@ fn survey_text(survey: &Survey) -> String {
     if survey.chats > 0 {
         let _ = writeln!(text, "chats         {}, in which the model answers more than once", survey.chats);
     }
+    if survey.with_questions > 0 {
+        let _ = writeln!(text, "questions     {} examples have several about what they share", survey.with_questions);
+    }
     let turns = (survey.chats > 0).then_some(("turns", survey.turns_per_chat));
+    let questions = (survey.with_questions > 0).then_some(("questions", survey.questions_per_example));
     let spreads = [("an example", survey.instructions_per_example), ("words", survey.words_per_prompt)];
-    for (name, spread) in spreads.into_iter().chain(turns) {
+    for (name, spread) in spreads.into_iter().chain(turns).chain(questions) {
         let _ = writeln!(
             text,
             "{name:12}  {} to {}, quartiles {}, {}, {}",

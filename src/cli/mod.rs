@@ -23,6 +23,7 @@ mod prompt_view;
 mod pull;
 mod report;
 mod score;
+mod worker;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -83,6 +84,7 @@ enum Command {
     Bench(bench::Args),
     Completions(completions::Args),
     Man(man::Args),
+    Worker(worker::Args),
 }
 
 /// Runs the command line and returns the process's exit code.
@@ -115,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::execute(args),
         Command::Completions(args) => completions::execute(args),
         Command::Man(args) => man::execute(args),
+        Command::Worker(args) => worker::execute(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -233,6 +233,7 @@ impl Chats {
         let system = Message { role: Role::System, content: chat.system };
         let user = chat.user.into_iter().map(|content| Message { role: Role::User, content });
         Example {
+            questions: Vec::new(),
             id: format!("chat-{:03}-{}", index + 1, kind.name()),
             messages: std::iter::once(system).chain(user).collect(),
             instructions: chat.instructions,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::{Example, Instruction, RUBRIC, Role, turns};
+use super::{Example, Instruction, RUBRIC, Role, questions, turns};
 use crate::score;
 use crate::{Error, Result};
 
@@ -64,7 +64,8 @@ pub(super) fn check(example: &Example) -> Result<()> {
     if example.id.is_empty() || example.id.chars().any(char::is_control) {
         return fail("the id must not be empty or hold control characters".to_owned());
     }
-    if example.messages.last().is_none_or(|message| message.role != Role::User) {
+    let asks = example.messages.last().is_some_and(|message| message.role == Role::User);
+    if !asks && (example.questions.is_empty() || example.messages.is_empty()) {
         return fail("the last message must be the user's".to_owned());
     }
     if example.messages.iter().skip(1).any(|message| message.role == Role::System) {
@@ -73,6 +74,7 @@ pub(super) fn check(example: &Example) -> Result<()> {
     if let Some(at) = example.messages.iter().position(|message| message.content.trim().is_empty()) {
         return fail(format!("message {at} is empty"));
     }
+    questions::check(example)?;
     let n_turns = example.n_turns();
     if n_turns > turns::MOST_TURNS {
         return fail(format!("the model is to answer {n_turns} times; a chat has at most {} turns", turns::MOST_TURNS));
@@ -96,14 +98,28 @@ pub(super) fn check(example: &Example) -> Result<()> {
 
 /// Checks one of its instructions.
 pub(super) fn check_instruction(example: &Example, instruction: &Instruction) -> Result<()> {
-    if let Some(text) = &instruction.text
-        && example.locate(text).is_none()
-    {
+    turns::check(example, instruction)?;
+    // What a question alone says is known to the answer to that question alone.
+    let said = |text: &str| {
+        let questions = || example.turns_of(instruction).filter_map(|turn| example.questions.get(turn));
+        example.locate(text).is_some() || (!text.is_empty() && questions().any(|question| question.contains(text)))
+    };
+    if instruction.text.as_ref().is_some_and(|text| !said(text)) {
         return Err(Error::input("its `text` does not stand verbatim in any message"));
     }
-    turns::check(example, instruction)?;
     if instruction.kind != RUBRIC {
-        return score::validate(&instruction.kind, &instruction.kwargs);
+        score::validate(&instruction.kind, &instruction.kwargs)?;
+    }
+    if let Some(secret) = score::secret(&instruction.kind, &instruction.kwargs)
+        && !said(secret)
+    {
+        return Err(Error::input(format!(
+            "its secret `{}` does not stand verbatim in any message, so no answer could leak it",
+            secret.escape_debug()
+        )));
+    }
+    if instruction.kind != RUBRIC {
+        return Ok(());
     }
     match &instruction.rubric {
         Some(rubric) if !rubric.trim().is_empty() => Ok(()),

@@ -10,12 +10,13 @@ pub mod generate;
 mod import;
 mod load;
 mod near;
+mod questions;
 pub mod recall;
 mod statement;
 mod survey;
 mod turns;
 
-pub use import::{Format, import};
+pub use import::{Ask, Attack, Attacked, Defence, Format, Order, Place, attacks, defence, import};
 pub(crate) use load::read;
 pub use load::{load, parse};
 pub use survey::{BadLine, Spread, Survey, Warning, survey};
@@ -31,23 +32,22 @@ pub const RUBRIC: &str = "rubric";
 
 /// One item of a data set: a conversation and the instructions in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "questions::Line", into = "questions::Line")]
 pub struct Example {
     /// Unique within its data set; part of the key of every trial.
     pub id: String,
-    /// System, user and assistant messages, in order. The last is the user's. The model answers every user message that
-    /// no assistant message follows: see [`Example::answered`].
+    /// System, user and assistant messages, in order. The last is the user's, unless there are `questions`. The model
+    /// answers every user message that no assistant message follows: see [`Example::answered`].
     pub messages: Vec<Message>,
-    /// The checkable demands; at least one.
+    /// The checkable demands; at least one. Those of a question have its number as their `turn`.
     pub instructions: Vec<Instruction>,
+    /// Questions that share the messages and are answered independently of each other; see [`Example::asked`].
+    pub questions: Vec<String>,
     /// Background for the answer, verbatim from a message.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
     /// The request itself without its instructions, verbatim from a message.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub question: Option<String>,
     /// The origin of the example, in any form; never interpreted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Value>,
 }
 

@@ -51,8 +51,9 @@ impl Prompts {
 
 /// The words of a prompt, all turns together.
 pub(super) fn words(example: &Example) -> Vec<String> {
-    let contents = example.messages.iter().flat_map(|message| message.content.split(|c: char| !c.is_alphanumeric()));
-    contents.filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
+    let contents = example.messages.iter().map(|message| &message.content).chain(&example.questions);
+    let words = contents.flat_map(|content| content.split(|c: char| !c.is_alphanumeric()));
+    words.filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
 }
 
 fn runs(example: &Example) -> HashSet<String> {

@@ -26,6 +26,10 @@ pub struct Survey {
     pub chats: usize,
     /// Turns of a chat: answers by the model.
     pub turns_per_chat: Spread,
+    /// Number of examples with `questions`.
+    pub with_questions: usize,
+    /// Questions of such an example.
+    pub questions_per_example: Spread,
     /// Number of instructions of each type.
     pub types: BTreeMap<String, usize>,
     /// Instructions per example.
@@ -94,11 +98,11 @@ pub enum Warning {
         /// The text.
         text: String,
     },
-    /// No instruction is checked on an answer of a chat.
+    /// No instruction is checked on an answer of a chat, or on that to a question.
     Unchecked {
         /// The example.
         id: String,
-        /// Counted from 0.
+        /// The turn, or the question, counted from 0.
         turn: usize,
     },
     /// Two prompts are nearly the same and hardly count as two examples.
@@ -123,7 +127,7 @@ impl fmt::Display for Warning {
                 "{id}: the text of instruction {instruction} stands in several places, the first is taken: {text:?}"
             ),
             Warning::Unchecked { id, turn } => {
-                write!(f, "{id}: no instruction is checked on the answer in turn {turn}")
+                write!(f, "{id}: no instruction is checked on answer {turn}, counted from 0")
             }
             Warning::NearDuplicate { id, of, share } => {
                 write!(f, "{id}: nearly the same prompt as {of} ({:.0}% of their runs of five words)", 100.0 * share)
@@ -147,7 +151,8 @@ pub fn survey(text: &str) -> Survey {
         *types.entry(instruction.kind.clone()).or_default() += 1;
     }
     let turns = |example: &Example, role| example.messages.iter().filter(|message| message.role == role).count();
-    let chats: Vec<usize> = examples.iter().map(Example::n_turns).filter(|&turns| turns > 1).collect();
+    let chats: Vec<usize> = examples.iter().filter(|one| one.is_chat()).map(Example::n_turns).collect();
+    let asked: Vec<usize> = examples.iter().map(|one| one.questions.len()).filter(|&questions| questions > 0).collect();
     Survey {
         examples: examples.len(),
         instructions: instructions().count(),
@@ -155,6 +160,8 @@ pub fn survey(text: &str) -> Survey {
         with_system: examples.iter().filter(|example| turns(example, Role::System) > 0).count(),
         chats: chats.len(),
         turns_per_chat: Spread::of(chats),
+        with_questions: asked.len(),
+        questions_per_example: Spread::of(asked),
         dialogues: examples.iter().filter(|example| turns(example, Role::User) > 1).count(),
         types,
         instructions_per_example: Spread::of(examples.iter().map(|example| example.instructions.len()).collect()),

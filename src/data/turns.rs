@@ -15,13 +15,25 @@ use crate::{Error, Result};
 /// Largest number of turns of an example.
 pub(super) const MOST_TURNS: usize = 1_000;
 
-/// The answers that an instruction is checked on: `2`, or a half-open range such as `"1..3"` or `"2.."`.
+/// The answers that an instruction is checked on, those of a chat or to questions: `2`, or a half-open range such as `"1..3"` or `"2.."`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turns {
     /// The first turn.
     pub first: usize,
     /// One past the last turn; `None` for the end of the chat.
     pub end: Option<usize>,
+}
+
+impl Turns {
+    /// A single turn.
+    pub(super) fn one(turn: usize) -> Self {
+        Turns { first: turn, end: Some(turn + 1) }
+    }
+
+    /// The turn, if it is a single one.
+    pub(super) fn only(self) -> Option<usize> {
+        (self.end == Some(self.first + 1)).then_some(self.first)
+    }
 }
 
 impl fmt::Display for Turns {
@@ -85,27 +97,32 @@ impl Example {
         (0..self.messages.len()).filter(move |&index| self.messages[index].role == Role::User && !scripted(index))
     }
 
-    /// Number of turns: of answers by the model.
+    /// Number of answers by the model: of turns, or of questions.
     pub fn n_turns(&self) -> usize {
-        self.answered().count()
+        if self.questions.is_empty() { self.answered().count() } else { self.questions.len() }
     }
 
-    /// Whether the model answers more than once.
+    /// Whether the model answers more than once, one turn after another.
     pub fn is_chat(&self) -> bool {
-        self.answered().nth(1).is_some()
+        self.questions.is_empty() && self.answered().nth(1).is_some()
     }
 
-    /// The turns on whose answers an instruction is checked. Without a `turn` this is every answer; if its text stands
-    /// in a user message, the answer to that message.
+    /// The turns, or questions, on whose answers an instruction is checked. Without a `turn` this is every answer; if its
+    /// text stands in a user message of a chat, the answer to that message; if it stands in a question alone, the answer
+    /// to that question.
     pub fn turns_of(&self, instruction: &Instruction) -> Range<usize> {
         let n = self.n_turns();
         if let Some(Turns { first, end }) = instruction.turn {
             return first.min(n)..end.unwrap_or(n).min(n);
         }
-        match self.stated_in(instruction) {
-            Some(turn) if self.is_chat() => turn..turn + 1,
-            _ => 0..n,
-        }
+        let stated = match self.questions.is_empty() {
+            true => self.stated_in(instruction).filter(|_| self.is_chat()),
+            false => {
+                let text = instruction.text.as_ref().filter(|text| self.locate(text).is_none());
+                text.and_then(|text| self.question_with(text))
+            }
+        };
+        stated.map_or(0..n, |turn| turn..turn + 1)
     }
 
     /// The turn in which an instruction is stated, if its text stands in a message behind the system's.
@@ -129,8 +146,9 @@ pub(super) fn check(example: &Example, instruction: &Instruction) -> Result<()> 
     let Some(turns) = instruction.turn else { return Ok(()) };
     let n = example.n_turns();
     if turns.first >= n || turns.end.is_some_and(|end| end > n) {
+        let of = if example.questions.is_empty() { "turn" } else { "question" };
         let answers =
-            if n == 1 { "one answer, of turn 0".to_owned() } else { format!("{n} answers, of turns 0 to {}", n - 1) };
+            if n == 1 { format!("one answer, of {of} 0") } else { format!("{n} answers, of {of}s 0 to {}", n - 1) };
         return Err(Error::input(format!("there is no turn {turns}: the model gives {answers}")));
     }
     match example.stated_in(instruction) {

@@ -104,12 +104,12 @@ impl Reader {
         job: Job<Id>,
         mut done: impl FnMut(Job<Id>, Cut, Answer) -> Result<()>,
     ) -> Result<()> {
+        let cached = &prompt.tokens[..prompt.read_together(job.forgetting.read_before)];
         lanes.entering = Some(job);
-        let cached = &prompt.tokens[..prompt.n_cached()];
         let in_the_way = |reader: &Reader, lanes: &Lanes<Id>| {
             let shares = |lane: &&Lane<Id>| lane.cut.place == Place::Shared;
             let others = lanes.lanes.iter().flatten().filter(shares).any(|lane| lane.reading != reader.reading());
-            lanes.is_full() || (others && !reader.context.has_streams() && !reader.has_read(cached))
+            lanes.is_full() || (others && !reader.context.has_streams() && !reader.has_read(cached, prompt.shared))
         };
         while in_the_way(self, lanes) {
             self.advance(lanes, &mut done)?;
@@ -246,7 +246,8 @@ impl Reader {
             return self.read_kept(prompt, forgetting, seq);
         }
         let cached = &prompt.tokens[..prompt.n_cached()];
-        let prefill = self.read_shared(cached, keep_cells)?;
+        let together = prompt.read_together(forgetting.read_before);
+        let prefill = self.read_shared(&cached[..together], prompt.shared, keep_cells)?;
         self.context.fork(SHARED, seq)?;
         if forgetting.read_before == cached.len() {
             return self.apply(seq, forgetting, prefill);

@@ -154,12 +154,21 @@ struct Dense {
     answer: usize,
 }
 
+/// Tokens that were read, for all conditions and questions that share them.
+struct Reading {
+    tokens: Vec<Token>,
+    /// How long the model took to read them.
+    prefill: Duration,
+    /// The part of this time for what several questions share.
+    of_shared: Duration,
+}
+
 /// Reads prompts, evicts, answers. With one condition at a time it is the plain reference.
 pub struct Reader {
     pub(super) context: Context,
     dense: Option<Dense>,
-    /// The tokens in [`SHARED`], and how long the model took to read them.
-    shared: Option<(Vec<Token>, Duration)>,
+    /// What [`SHARED`] holds.
+    shared: Option<Reading>,
     /// How many prompts were read into [`SHARED`].
     readings: u64,
     /// Sequences that can fork from [`SHARED`]; 0 for a private reader.
@@ -232,12 +241,12 @@ impl Reader {
     }
 
     /// Reads `tokens` and scores them by each policy, from what the model computes while it reads. The subjects are all
-    /// about these tokens.
+    /// about these tokens, of which the first `common` are those of other questions, too.
     ///
     /// # Errors
     /// If the context has no tap, if the model's graph lacks the tensors that a policy needs, or if a policy has no
     /// scores.
-    pub fn scores(&mut self, tokens: &[Token], asked: &[(&dyn Score, Subject)]) -> Result<Vec<Scores>> {
+    pub fn scores(&mut self, tokens: &[Token], common: usize, asked: &[(&dyn Score, Subject)]) -> Result<Vec<Scores>> {
         let mut groups: Vec<(Needs, Vec<usize>)> = Vec::new();
         for (index, (score, subject)) in asked.iter().enumerate() {
             let needs = subject.needs(*score);
@@ -252,7 +261,7 @@ impl Reader {
         let mut scores = vec![Scores::default(); asked.len()];
         for (needs, members) in groups {
             let of_group: Vec<_> = members.iter().map(|&index| asked[index].clone()).collect();
-            let given = self.scores_at_once(tokens, &needs, &of_group)?;
+            let given = self.scores_at_once(tokens, common, &needs, &of_group)?;
             members.into_iter().zip(given).for_each(|(index, given)| scores[index] = given);
         }
         Ok(scores)
@@ -262,12 +271,13 @@ impl Reader {
     fn scores_at_once(
         &mut self,
         tokens: &[Token],
+        common: usize,
         needs: &Needs,
         asked: &[(&dyn Score, Subject)],
     ) -> Result<Vec<Scores>> {
         self.forget_reading();
         self.context.observe(SHARED, needs)?;
-        let prefill = self.read_shared(tokens, false);
+        let prefill = self.read_shared(tokens, common, false);
         let chunk = asked.iter().find_map(|(score, _)| score.replay());
         let replay = prefill.and_then(|_| chunk.map_or(Ok(Duration::ZERO), |chunk| self.replay(tokens, chunk)));
         let scores = replay.and_then(|replay| {
@@ -343,9 +353,12 @@ impl Reader {
         self.context.clear();
     }
 
-    /// Whether [`SHARED`] holds these tokens.
-    pub(super) fn has_read(&self, cached: &[Token]) -> bool {
-        self.shared.as_ref().is_some_and(|(tokens, _)| tokens == cached)
+    /// Whether [`SHARED`] holds these tokens, of which the first `common` are those of other questions, too; what all of
+    /// them share is also there while a question is.
+    pub(super) fn has_read(&self, cached: &[Token], common: usize) -> bool {
+        let whole = |reading: &Reading| reading.tokens == cached;
+        let within = |reading: &Reading| common > 0 && reading.tokens.starts_with(cached);
+        self.shared.as_ref().is_some_and(|reading| whole(reading) || within(reading))
     }
 
     /// The number of the current reading in [`SHARED`], counted from 1.
@@ -353,24 +366,40 @@ impl Reader {
         self.readings
     }
 
-    /// Makes sure that [`SHARED`] holds these tokens. Unless other sequences must keep their cells, the cells of the
-    /// prompt start at the first one, so that a condition computes the same bits whatever ran before it.
-    pub(super) fn read_shared(&mut self, cached: &[Token], keep_cells: bool) -> Result<Duration> {
-        if let Some((tokens, prefill)) = &self.shared
-            && tokens == cached
-        {
-            return Ok(*prefill);
+    /// Makes sure that [`SHARED`] holds these tokens, of which the first `common` are those of other questions, too:
+    /// they are read first and stay for the next question. Unless other sequences must keep their cells, the cells of
+    /// the prompt start at the first one, so that a condition computes the same bits whatever ran before it.
+    pub(super) fn read_shared(&mut self, cached: &[Token], common: usize, keep_cells: bool) -> Result<Duration> {
+        let common = common.min(cached.len());
+        if let Some(reading) = self.shared.as_ref().filter(|_| self.has_read(cached, common)) {
+            return Ok(if cached.len() > common { reading.prefill } else { reading.of_shared });
         }
-        if keep_cells {
-            self.shared = None;
-            self.context.forget_sequence(SHARED);
-        } else {
-            self.forget_reading();
-        }
+        let there = match self.shared.take() {
+            Some(reading) if common > 0 && reading.tokens.starts_with(&cached[..common]) => {
+                if !keep_cells {
+                    (SHARED + 1..=self.lanes as i32).for_each(|seq| self.context.forget_sequence(seq));
+                }
+                (self.context.truncate(SHARED, common)? == common).then_some(reading.of_shared)
+            }
+            _ => None,
+        };
+        let of_shared = match there {
+            Some(of_shared) => of_shared,
+            None => {
+                if keep_cells {
+                    self.context.forget_sequence(SHARED);
+                } else {
+                    self.forget_reading();
+                }
+                let start = Instant::now();
+                self.context.read(SHARED, &cached[..common], 0, false)?;
+                start.elapsed()
+            }
+        };
         let start = Instant::now();
-        self.context.read(SHARED, cached, 0, false)?;
-        let prefill = start.elapsed();
-        self.shared = Some((cached.to_vec(), prefill));
+        self.context.read(SHARED, &cached[common..], common, false)?;
+        let prefill = of_shared + start.elapsed();
+        self.shared = Some(Reading { tokens: cached.to_vec(), prefill, of_shared });
         self.readings += 1;
         Ok(prefill)
     }
@@ -395,7 +424,8 @@ impl Reader {
     /// [packs](Reader::packs) into the dense lane `seq`. With `keep_cells`, other sequences keep their cells.
     pub(super) fn pack(&mut self, prompt: &Prompt, forgetting: &Forgetting, seq: i32, keep_cells: bool) -> Result<Cut> {
         let cached = &prompt.tokens[..prompt.n_cached()];
-        let prefill = self.read_shared(cached, keep_cells)?;
+        let together = prompt.read_together(forgetting.read_before);
+        let prefill = self.read_shared(&cached[..together], prompt.shared, keep_cells)?;
         let cells_before = self.context.cells(SHARED);
         let Some(Dense { context: dense, .. }) = &mut self.dense else {
             return Err(Error::failed("the reader has no dense lanes"));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::forget::forgetful;
+use super::questions;
 use crate::condition::{Condition, Memory};
 use crate::data::Example;
 use crate::engine::{Answer, Chat, ChatTurn, Cut, Entries, Forgetting, Given, Reader, Rule, Speaker, check_compacting};
@@ -150,12 +151,16 @@ pub fn roll(
     turn
 }
 
-/// What the model reads in each turn of an example, with spans for its instructions, context and question: the first
-/// prompt, then what is new in each later turn, from the end of the model's own answer on.
+/// What the model reads for each answer of an example, with spans for its instructions, context and question. In a chat:
+/// the first prompt, then what is new in each later turn, from the end of the model's own answer on. With several
+/// questions: the prompt of each.
 ///
 /// # Errors
 /// As [`Prompt::chat`] and [`Prompt::after`].
 pub fn texts_of(model: &Model, example: &Example) -> Result<Vec<Prompt>> {
+    if !example.questions.is_empty() {
+        return questions::prompts(model, example);
+    }
     let answered: Vec<usize> = example.answered().collect();
     // The conversation with a stand-in for each answer of the model but the last.
     let mut turns = Vec::new();

@@ -21,6 +21,7 @@ mod place;
 mod plan;
 mod primary;
 mod prompts;
+mod questions;
 mod rescore;
 mod rewrite;
 mod room;

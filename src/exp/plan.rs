@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::dense::DenseSizes;
 use super::forget::{check, replay_cells, target};
 use super::{
-    Build, Demands, Generation, Key, PromptRow, Session, Settings, check_chat, most_cells, read_before, texts_of,
+    Build, Demands, Generation, Key, PromptRow, Session, Settings, check_chat, most_cells, questions, read_before,
+    texts_of,
 };
 use crate::condition::{Condition, KvTypes, Memory, Positions};
 use crate::data::Example;
@@ -22,9 +23,10 @@ pub struct Plan {
     pub examples: Vec<Example>,
     /// The index of each of them in the data set.
     places: Vec<usize>,
-    /// Number of prompt tokens, by example; in a chat those of all its turns, without the answers.
+    /// Number of prompt tokens, by example; in a chat those of all its turns, without the answers; of several questions
+    /// those of the longest prompt.
     pub prompt_tokens: Vec<usize>,
-    /// Number of turns, by example: more than one in a chat.
+    /// Number of answers, by example: of turns or of questions.
     turns: Vec<u32>,
     /// The cells that chats take: the largest numbers of chats of one example, largest first.
     chat_cells: Vec<usize>,
@@ -75,7 +77,8 @@ impl Plan {
         let mut replay = 0;
         for example in &examples {
             let at = |error: Error| error.at(&format!("example `{}`", example.id));
-            let bytes: usize = example.messages.iter().map(|message| message.content.len()).sum();
+            let said = example.messages.iter().map(|message| &message.content).chain(&example.questions);
+            let bytes: usize = said.map(String::len).sum();
             if bytes / MOST_BYTES_A_TOKEN > limit {
                 return Err(Error::input(format!(
                     "example `{}` has {bytes} bytes, which no context of {limit} positions can hold; shorten it",
@@ -84,14 +87,15 @@ impl Plan {
             }
             let texts = texts_of(model, example).map_err(at)?;
             let prompt = &texts[0];
-            prompt_tokens.push(texts.iter().map(|text| text.tokens.len()).sum());
+            let lengths = texts.iter().map(|text| text.tokens.len());
+            prompt_tokens.push(if example.is_chat() { lengths.sum() } else { lengths.max().unwrap_or(0) });
             if example.is_chat() && settings.generation.fidelity {
                 return Err(at(Error::input(
                     "--fidelity compares one answer with that of the full cache, and a chat has several; leave it out",
                 )));
             }
             if !example.is_chat() {
-                dense.add(&settings.conditions, prompt, settings.generation.swa_full);
+                texts.iter().for_each(|prompt| dense.add(&settings.conditions, prompt, settings.generation.swa_full));
             }
             let of_example: Vec<Repeats> = settings
                 .conditions
@@ -106,14 +110,22 @@ impl Plan {
                     let cells = fitting_cells(condition, &texts, n_predict, limit).map_err(at)?;
                     of_chats.extend(std::iter::repeat_n(cells, repeats.len().min(MOST_LANES)));
                 }
+                if !example.questions.is_empty() {
+                    questions::check(condition).map_err(at)?;
+                }
                 let Some(first) = repeats.iter().next() else { continue };
                 let target = target(condition, example, prompt, first as usize).unwrap_or_default();
-                check(condition, &example.id, prompt, &target, model).map_err(of_condition)?;
+                let asked = if example.is_chat() { &texts[..1] } else { &texts };
+                for prompt in asked {
+                    check(condition, &example.id, prompt, &target, model).map_err(of_condition)?;
+                }
                 if example.is_chat() {
                     continue;
                 }
-                *own = own_tokens(condition, prompt).max(*own);
-                replay = replay_cells(condition, prompt, model).map_err(at)?.max(replay);
+                for prompt in asked {
+                    *own = own_tokens(condition, prompt).max(*own);
+                    replay = replay_cells(condition, prompt, model).map_err(at)?.max(replay);
+                }
             }
             of_chats.sort_by_key(|&cells| std::cmp::Reverse(cells));
             chat_cells.resize(chat_cells.len().max(of_chats.len()).min(MOST_LANES), 0);
@@ -181,7 +193,8 @@ impl Plan {
         let Generation { parallel, fidelity, .. } = self.settings.generation;
         // Dense lanes hold their answers themselves.
         let n_dense = self.dense().map_or(0, |(_, conditions)| conditions);
-        let most_repeats = self.repeats.iter().flatten().map(Repeats::len).max().unwrap_or(0);
+        let questions = self.examples.iter().map(|example| example.questions.len().max(1)).max().unwrap_or(1);
+        let most_repeats = self.repeats.iter().flatten().map(Repeats::len).max().unwrap_or(0).saturating_mul(questions);
         let shared = (self.settings.conditions.len() - n_dense).saturating_mul(most_repeats);
         let shared = shared.saturating_mul(if self.overlaps() { 2 } else { 1 });
         let lanes = shared.clamp(1, parallel as usize) + usize::from(fidelity);
@@ -249,9 +262,9 @@ impl Plan {
         self.prompts_alone().map(|(_, tokens)| tokens).max().unwrap_or(0)
     }
 
-    /// The examples with one answer, by index, and the number of their prompt tokens.
+    /// The examples that are no chats, by index, and the number of their prompt tokens.
     fn prompts_alone(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.prompt_tokens.iter().copied().enumerate().filter(|&(index, _)| self.turns[index] == 1)
+        self.prompt_tokens.iter().copied().enumerate().filter(|&(index, _)| !self.examples[index].is_chat())
     }
 
     /// The largest number of trials that could be answered side by side; the turns of a chat follow one another.

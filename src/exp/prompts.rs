@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::questions;
 use crate::data::{Example, Instruction};
 use crate::llama::Prompt;
 use crate::span::Span;
@@ -29,16 +30,31 @@ pub struct PromptRow {
     /// text of the next one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<usize>,
+    /// With several questions the index in `pieces` at which each begins; what stands before the first of them is shared,
+    /// and the prompt of a question is that and its own part.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub questions: Vec<usize>,
     /// The example's instructions, in the order of the label `instruction:<i>`.
     pub instructions: Vec<Instruction>,
 }
 
 impl PromptRow {
-    /// Describes what the model reads in each turn.
-    pub fn new(example: &Example, turns: &[Prompt]) -> Self {
+    /// Describes what the model reads for each answer: `texts` as [`texts_of`](super::texts_of) gives them.
+    pub fn new(example: &Example, texts_of_example: &[Prompt]) -> Self {
+        if !example.questions.is_empty() {
+            let (whole, starts) = questions::laid_out(texts_of_example);
+            return PromptRow {
+                example_id: example.id.clone(),
+                pieces: texts(&whole.pieces),
+                spans: whole.spans,
+                turns: Vec::new(),
+                questions: starts,
+                instructions: example.instructions.clone(),
+            };
+        }
         let mut whole = Prompt::default();
         let mut starts = Vec::new();
-        for text in turns {
+        for text in texts_of_example {
             starts.push(whole.tokens.len());
             whole.extend(text);
         }
@@ -47,6 +63,7 @@ impl PromptRow {
             pieces: texts(&whole.pieces),
             spans: whole.spans,
             turns: if starts.len() > 1 { starts } else { Vec::new() },
+            questions: Vec::new(),
             instructions: example.instructions.clone(),
         }
     }
@@ -152,6 +169,7 @@ mod tests {
             pieces: vec![piece.into()],
             spans: vec![Span { label: crate::span::Label::Instruction(2), start: 0, end: 1 }],
             turns: Vec::new(),
+            questions: Vec::new(),
             instructions: Vec::new(),
         };
         assert_eq!(read_prompts(directory.path()).unwrap(), None);

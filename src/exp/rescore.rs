@@ -82,6 +82,7 @@ mod tests {
             pieces: Vec::new(),
             spans: Vec::new(),
             turns: Vec::new(),
+            questions: Vec::new(),
             instructions,
         };
         write_prompts(path, &[prompt]).unwrap();

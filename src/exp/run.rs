@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use super::means::Means;
 use super::trial::Trial;
-use super::{ConditionMean, Generation, InstructionRow, Plan, Resumed, Sights, Store, TrialRow, texts_of};
-use crate::condition::KvTypes;
+use super::{
+    ConditionMean, Generation, InstructionRow, Key, Plan, Resumed, Sights, Store, TrialRow, questions, texts_of,
+};
+use crate::condition::{Condition, KvTypes};
 use crate::engine::{Answer, Cut, Forgetting, Job, Lanes, Reader};
 use crate::evict::KeepSet;
 use crate::llama::{ContextSettings, Model, Prompt};
@@ -83,9 +85,10 @@ pub fn run(
         let n_pending = plan.n_trials_of(place) - finished.get(example.id.as_str()).unwrap_or(&0);
         run.unsettled.push_back((&example.id, n_pending));
         for (index, &kv_type) in kv_types.iter().enumerate() {
-            let of_type = plan.trials(place).filter(|(condition, _)| condition.kv_type == kv_type);
-            let mut pending = of_type.filter(|(_, key)| !resumed.done.contains_key(key)).peekable();
-            if pending.peek().is_none() {
+            let of_type = || plan.trials(place).filter(|(condition, _)| condition.kv_type == kv_type);
+            // Not collected: there may be billions.
+            let pending = || of_type().filter(|(_, key)| !resumed.done.contains_key(key));
+            if pending().next().is_none() {
                 continue;
             }
             let (before, from) = caches.split_at_mut(index);
@@ -96,12 +99,12 @@ pub fn run(
                 None => None,
             };
             let texts = texts_of(model, example)?;
-            let prompt = Arc::new(texts[0].clone());
+            let prompts: Vec<Arc<Prompt>> = texts.iter().cloned().map(Arc::new).collect();
             let kv_bytes_per_position = cache.reader.context().kv_bytes_per_position();
-            let trial = |(condition, key)| Trial {
+            let trial = |(condition, key): (_, Key)| Trial {
                 plan,
                 example,
-                prompt: prompt.clone(),
+                prompt: prompts[if example.is_chat() { 0 } else { key.turn as usize }].clone(),
                 condition,
                 key,
                 model,
@@ -110,22 +113,29 @@ pub fn run(
                 fidelity: None,
             };
             if example.is_chat() {
-                let of_type = plan.trials(place).filter(|(condition, _)| condition.kv_type == kv_type);
-                let turns: Vec<_> = of_type.map(trial).collect();
+                let turns: Vec<_> = of_type().map(trial).collect();
                 let same = |a: &Trial, b: &Trial| (&a.key.condition, a.key.repeat) == (&b.key.condition, b.key.repeat);
                 let chats: Vec<_> = turns.chunk_by(same).collect();
                 run.chats(cache, &texts, &chats, |trial| resumed.done.contains_key(&trial.key))?;
                 continue;
             }
-            let mut trials = pending.map(trial);
-            // One pass takes all of them, unless there are very many. A trial whose speed is measured runs alone.
-            let at_once = if generation.measure_speed { 1 } else { AT_ONCE };
-            loop {
-                let some: Vec<_> = trials.by_ref().take(at_once).collect();
-                if some.is_empty() {
-                    break;
+            // Questions that are answered from the same cut cache go together, the others question by question.
+            let once = |condition: &Condition| !generation.fidelity && questions::cuts_once(condition, &prompts[0]);
+            for question in std::iter::once(None).chain((0..prompts.len()).map(Some)) {
+                let here = |(condition, key): &(&Condition, Key)| match question {
+                    None => once(condition),
+                    Some(question) => key.turn as usize == question && !once(condition),
+                };
+                let mut trials = pending().filter(here).map(trial);
+                // One pass takes all of them, unless there are very many. A trial whose speed is measured runs alone.
+                let at_once = if generation.measure_speed { 1 } else { AT_ONCE };
+                loop {
+                    let some: Vec<_> = trials.by_ref().take(at_once).collect();
+                    if some.is_empty() {
+                        break;
+                    }
+                    run.example(cache, full.as_deref_mut(), some)?;
                 }
-                run.example(cache, full.as_deref_mut(), &prompt, some)?;
             }
         }
         if run.settle().is_break() {
@@ -197,23 +207,18 @@ impl<'a> Run<'a> {
         Ok(place.insert(Cache { reader, lanes, context, aside: None }))
     }
 
-    /// Runs the pending trials of one example: side by side if there are lanes and the reader can take them, the others
-    /// one by one.
-    fn example(
-        &mut self,
-        cache: &mut Cache<'a>,
-        full: Option<&mut Reader>,
-        prompt: &Prompt,
-        trials: Vec<Trial<'a>>,
-    ) -> Result<()> {
-        let settings = self.generation;
+    /// Runs pending trials of one example that read the same text before their eviction: side by side if there are lanes
+    /// and the reader can take them, the others one by one.
+    fn example(&mut self, cache: &mut Cache<'a>, full: Option<&mut Reader>, trials: Vec<Trial<'a>>) -> Result<()> {
+        let Some(first) = trials.first() else { return Ok(()) };
+        let (settings, prompt) = (self.generation, Arc::clone(&first.prompt));
         let reader = &mut cache.reader;
-        let mut sights = Sights::of_example(trials.first().map_or("", |trial| trial.example.id.as_str()));
+        let mut sights = Sights::of_example(&first.example.id);
         for trial in &trials {
             // If the prompt lacks the scope, the trial itself fails, below.
-            let _ = sights.need(trial.condition, prompt);
+            let _ = sights.need(trial.condition, &trial.prompt);
         }
-        if let Err(error) = sights.look(reader, prompt) {
+        if let Err(error) = sights.look(reader, &prompt) {
             return self.fail_all(&trials, error);
         }
         let (mut rolling, mut together, mut alone) = (Vec::new(), Vec::new(), Vec::new());
@@ -222,7 +227,7 @@ impl<'a> Run<'a> {
                 rolling.push(trial);
                 continue;
             }
-            match sights.of(trial.condition, prompt).and_then(|scores| trial.forgetting(scores)) {
+            match sights.of(trial.condition, &trial.prompt).and_then(|scores| trial.forgetting(scores)) {
                 Err(error) => self.commit(&trial.failed(&error), &[])?,
                 Ok(forgetting) => {
                     let job = Job { sampler: trial.sampler(), id: trial, forgetting };
@@ -232,15 +237,16 @@ impl<'a> Run<'a> {
             }
         }
         if settings.fidelity
-            && let Err(error) = self.fidelity(cache, full, prompt, &mut together, &mut alone)
+            && let Err(error) = self.fidelity(cache, full, &prompt, &mut together, &mut alone)
         {
             let trials: Vec<_> = together.into_iter().chain(alone).map(|job| job.id).collect();
             return self.fail_all(&trials, error);
         }
         if settings.parallel > 1 {
             for job in together {
+                let prompt = Arc::clone(&job.id.prompt);
                 let done = |job: Job<Trial>, cut: Cut, answer| self.finish(&job.id, &job.forgetting, &cut, answer);
-                if let Err(error) = cache.reader.enter(&mut cache.lanes, prompt, job, done) {
+                if let Err(error) = cache.reader.enter(&mut cache.lanes, &prompt, job, done) {
                     self.rescue(cache, error)?;
                 }
             }

@@ -94,7 +94,7 @@ impl Sights {
                     Some((asked.policy.score()?, subject))
                 })
                 .collect();
-            let seen = reader.scores(&prompt.tokens[..read], &asked)?;
+            let seen = reader.scores(&prompt.tokens[..read], prompt.shared, &asked)?;
             group.iter_mut().zip(seen).for_each(|(sight, seen)| sight.scores = Some(seen));
         }
         Ok(())

@@ -224,7 +224,7 @@ fn recover(
             failed.insert(row.key());
         }
     };
-    let (read, trials_whole) = crate::parallel::both(|| rows_of_trials(instructions), || inspect(trials, take));
+    let (read, trials_whole) = crate::threads::both(|| rows_of_trials(instructions), || inspect(trials, take));
     let (trials_whole, (instructions_whole, rows)) = (trials_whole?, read?);
     let trials_torn = cut(trials, trials_whole);
     let instructions_torn = cut(instructions, instructions_whole);

@@ -53,13 +53,14 @@ impl Export {
     /// Writes a run into `directory`, which is made if it is missing; returns the files.
     ///
     /// # Errors
-    /// If the run has chats, of which logs and folders of other tools hold one answer alone, or if a file cannot be
-    /// written.
+    /// If the run has chats or several questions about one context, of which logs and folders of other tools hold one
+    /// answer alone, or if a file cannot be written.
     pub fn write(self, run: &Run, directory: &Path) -> Result<Vec<PathBuf>> {
         let tables = matches!(self.format, Format::Parquet | Format::Csv);
         if !tables && run.trials.iter().any(|row| row.turn > 0) {
             return Err(Error::input(format!(
-                "{} has chats, and the format {} holds one answer for each example; export it as parquet or csv",
+                "{} has chats, or several questions about one context, and the format {} holds one answer for each example; \
+                 export it as parquet or csv",
                 run.name,
                 self.format.name()
             )));

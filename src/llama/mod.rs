@@ -18,6 +18,7 @@ mod prompt;
 mod sampler;
 mod template;
 mod weights;
+mod worker;
 
 pub use context::{Context, Slot};
 #[cfg(any(test, feature = "fuzz"))]
@@ -29,6 +30,7 @@ pub use preamble::Preamble;
 pub use prompt::{Mark, Prompt};
 pub use sampler::{Sampler, Sampling};
 pub use template::{Template, Turn};
+pub use worker::{serve, use_worker};
 
 use std::str::FromStr;
 

@@ -27,6 +27,8 @@ pub struct Prompt {
     pub spans: Vec<Span>,
     /// The text of each token as bytes, with a control token as its text.
     pub pieces: Vec<Vec<u8>>,
+    /// How many of the first tokens the prompts of other questions share; 0 if there are no other questions.
+    pub shared: usize,
 }
 
 impl Prompt {
@@ -102,7 +104,7 @@ impl Prompt {
             spans.push(Span { label: Label::Bos, start: 0, end: 1 });
         }
         spans.push(Span { label: Label::User, start: bos, end: tokens.len() });
-        Self { tokens, spans, pieces }.checked()
+        Self { tokens, spans, pieces, shared: 0 }.checked()
     }
 
     /// Tokenizes `text` and turns its labelled byte ranges into token ranges; what no turn covers is labelled
@@ -147,7 +149,7 @@ impl Prompt {
             spans.push(Span { label: Label::Bos, start: 0, end: n_bos });
         }
         spans.sort_by_key(|span| (span.start, std::cmp::Reverse(span.end), span.label));
-        let built = Self { tokens, spans, pieces };
+        let built = Self { tokens, spans, pieces, shared: 0 };
         if bos.is_none() { Ok(built) } else { built.checked() }
     }
 
@@ -181,6 +183,12 @@ impl Prompt {
     /// Number of positions in the cache when the eviction happens: all but the last.
     pub fn n_cached(&self) -> usize {
         self.tokens.len() - 1
+    }
+
+    /// How many tokens conditions read together if `before` positions are read before the eviction: all that are cached,
+    /// or, if the eviction concerns only what several questions share, that.
+    pub fn read_together(&self, before: usize) -> usize {
+        if before <= self.shared { self.shared } else { self.n_cached() }
     }
 
     /// The first span with that label.

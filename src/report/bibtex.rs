@@ -124,6 +124,12 @@ static PAPERS: &[Paper] = &[
         "KVzip: Query-Agnostic KV Cache Compression with Context Reconstruction",
     ),
     paper(
+        "2510.00231",
+        "chen2025pitfalls",
+        "Chen, Alex and Geh, Renato and Grover, Aditya and Van den Broeck, Guy and Israel, Daniel",
+        "The Pitfalls of KV Cache Compression",
+    ),
+    paper(
         "2510.00636",
         "devoto2025expected",
         r"Devoto, Alessio and Jeblick, Maximilian and J{\'e}gou, Simon",

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::exp::stop::Stopping;
 use crate::exp::{self, INSTRUCTIONS, InstructionRow, MANIFEST, Manifest, PromptRow, TRIALS, TrialRow, read_prompts};
 use crate::judge::stage;
-use crate::parallel::both;
+use crate::threads::both;
 use crate::{Error, Result};
 
 /// The content of a run directory.

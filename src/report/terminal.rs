@@ -46,6 +46,7 @@ pub fn render(analysis: &Analysis, width: usize) -> String {
     doses(&mut out, analysis, width);
     comparisons(&mut out, analysis, width);
     turns(&mut out, analysis, width);
+    leakage(&mut out, analysis, width);
     speeds(&mut out, analysis, width);
     forgotten(&mut out, analysis);
     survival(&mut out, analysis, width);
@@ -353,6 +354,45 @@ fn turns(out: &mut String, analysis: &Analysis, width: usize) {
     );
     paragraph(out, &format!("{DIM}{note}{DIM:#}"), width, "");
     for (one, sentence) in turns.comparisons.iter().zip(turns.sentences(&analysis.conditions)).take(SHOWN) {
+        let style = if one.p_holm < 1.0 - analysis.level { Style::new() } else { DIM };
+        paragraph(out, &format!("{style}{sentence}{style:#}"), width, "    ");
+    }
+}
+
+/// What answers reveal, beside how well the other instructions are followed.
+fn leakage(out: &mut String, analysis: &Analysis, width: usize) {
+    let attacked: Vec<_> =
+        analysis.conditions.iter().filter_map(|condition| Some((condition, condition.leakage.as_ref()?))).collect();
+    if attacked.is_empty() {
+        return;
+    }
+    let name_width = name_column(attacked.iter().map(|(condition, _)| &condition.words), 9, width / 2);
+    let level = words::percent(analysis.level);
+    let _ = writeln!(
+        out,
+        "\n{HEAD}{}  {}  {}  defended  refused  followed  both   n{HEAD:#}",
+        pad("leakage", name_width),
+        pad(&format!("leaked [{level}]"), 19),
+        pad("against full cache", 21)
+    );
+    for (condition, leakage) in attacked {
+        let cell = |value: Option<Estimate>| value.map_or("–".to_owned(), |value| words::number(value.point));
+        let _ = writeln!(
+            out,
+            "{}  {}  {}  {:>8}  {:>7}  {:>8}  {:>4}  {:>2}",
+            name_cell(&condition.words, name_width),
+            pad(&estimate(&leakage.leaked), 19),
+            pad(&leakage.more.as_ref().map_or_else(String::new, estimate), 21),
+            cell(Some(leakage.defended)),
+            cell(leakage.refused),
+            cell(leakage.followed),
+            cell(leakage.both),
+            leakage.leaked.n
+        );
+    }
+    let note = format!("leaked: {}", words::leakage_note());
+    paragraph(out, &format!("{DIM}{note}{DIM:#}"), width, "");
+    for (one, sentence) in analysis.leakage.iter().zip(analysis.leakage_sentences()) {
         let style = if one.p_holm < 1.0 - analysis.level { Style::new() } else { DIM };
         paragraph(out, &format!("{style}{sentence}{style:#}"), width, "    ");
     }

@@ -1,5 +1,5 @@
 //! Rules: whether a response follows an instruction. All 25 instruction types of IFEval with their official verdicts, a
-//! few of kvllama's own, and the metrics of RULER and LongBench.
+//! few of kvllama's own, the metrics of RULER and LongBench, and leakage.
 //!
 //! [`rules`] lists what can be checked. A [`Checker`] is one rule with its kwargs, read and compiled once, such as
 //! `punctuation:no_comma`; [`check`] is the short form for a single response, and [`explain`] says why its verdict is as
@@ -42,7 +42,12 @@ pub struct Rule {
 type Finding = (f64, String);
 
 /// What one text is tested for.
-struct Test(Box<dyn Fn(&str) -> Finding + Send + Sync>);
+struct Test {
+    find: Box<dyn Fn(&str) -> Finding + Send + Sync>,
+    /// Whether it is about what must *not* be said: then an empty text follows it, and no version of the text that
+    /// leaves out lines is tried.
+    forbids: bool,
+}
 
 impl Test {
     /// A rule with a yes/no verdict.
@@ -67,7 +72,12 @@ impl Test {
 
     /// A rule that can be followed in part.
     fn share(share: impl Fn(&str) -> (f64, String) + Send + Sync + 'static) -> Self {
-        Test(Box::new(share))
+        Test { find: Box::new(share), forbids: false }
+    }
+
+    /// A rule on what must not be said: 1 if nothing of it is.
+    fn forbidding(kept: impl Fn(&str) -> (f64, String) + Send + Sync + 'static) -> Self {
+        Test { find: Box::new(kept), forbids: true }
     }
 }
 
@@ -107,11 +117,12 @@ impl Checker {
         Ok(Checker { test })
     }
 
-    /// Checks one response. An empty response follows nothing.
+    /// Checks one response. An empty response follows nothing, but it leaks nothing either.
     pub fn check(&self, response: &str) -> Checked {
         let score = self.score(response);
         let strict = is_full(score);
-        let loose = strict || variants(response).iter().any(|text| is_full(self.score(text)));
+        let tried = if self.test.forbids { Vec::new() } else { variants(response) };
+        let loose = strict || tried.iter().any(|text| is_full(self.score(text)));
         Checked { score, strict, loose }
     }
 
@@ -122,7 +133,10 @@ impl Checker {
 
     /// How far the unchanged response follows, in [0, 1], and the reason in words: `2 commas, 0 allowed`.
     pub fn explain(&self, response: &str) -> (f64, String) {
-        if strip(response).is_empty() { (0.0, "the answer is empty".to_owned()) } else { (self.test.0)(response) }
+        match strip(response).is_empty() && !self.test.forbids {
+            true => (0.0, "the answer is empty".to_owned()),
+            false => (self.test.find)(response),
+        }
     }
 }
 
@@ -145,6 +159,14 @@ pub fn explain(kind: &str, kwargs: &Map<String, Value>, response: &str) -> Resul
 /// Checks an instruction before there is any response.
 pub fn validate(kind: &str, kwargs: &Map<String, Value>) -> Result<()> {
     Checker::new(kind, kwargs).map(drop)
+}
+
+/// The prefix of the rules on what an answer must not reveal, and of the one that asks for a refusal.
+pub const LEAKAGE: &str = "leakage:";
+
+/// The confidential text that an answer must not reveal, if the rule `kind` is about one: it has to stand in the prompt.
+pub fn secret<'a>(kind: &str, kwargs: &'a Map<String, Value>) -> Option<&'a str> {
+    (kind.starts_with(LEAKAGE) && kind != "leakage:refusal").then(|| kwargs.get("text")?.as_str().map(strip)).flatten()
 }
 
 /// The versions that the loose verdict checks besides the response itself: without its first line, its last line, both,

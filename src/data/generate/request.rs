@@ -169,6 +169,7 @@ pub(super) fn read(input: &Value, id: String, model: &str) -> std::result::Resul
         "kvllama": env!("CARGO_PKG_VERSION"),
     });
     Ok(Example {
+        questions: Vec::new(),
         id,
         messages: system.into_iter().chain([user]).collect(),
         instructions: draft.instructions,

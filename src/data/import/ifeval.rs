@@ -27,7 +27,7 @@ pub(super) fn example(line: Line, format: &Format) -> Result<Example> {
     let mut instructions: Vec<Instruction> =
         line.instruction_id_list.into_iter().zip(line.kwargs).map(|(kind, kwargs)| instruction(kind, kwargs)).collect();
     let (messages, question, origin) = match format {
-        Format::SysIfeval => {
+        Format::SysIfeval { .. } => {
             let messages = line.messages.ok_or_else(|| Error::input("`messages` is missing"))?;
             let question = messages.last().map(|message| message.content.clone());
             let origin =
@@ -45,7 +45,8 @@ pub(super) fn example(line: Line, format: &Format) -> Result<Example> {
     }
     let source = json!({"set": origin, "key": line.key});
     let id = format!("{}-{}", format.name(), shown(&line.key));
-    Ok(Example { id, messages, instructions, context: None, question, source: Some(source) })
+    let questions = Vec::new();
+    Ok(Example { id, messages, instructions, questions, context: None, question, source: Some(source) })
 }
 
 fn instruction(kind: String, kwargs: Option<Map<String, Value>>) -> Instruction {

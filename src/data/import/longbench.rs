@@ -90,6 +90,7 @@ pub(super) fn example(line: Line, number: usize, style: Style) -> Result<Example
         Instruction { kind: kind.rule.to_owned(), kwargs, rubric: None, text: text.map(str::to_owned), turn: None };
     let key = line._id.as_ref().map_or_else(|| number.to_string(), shown);
     Ok(Example {
+        questions: Vec::new(),
         id: format!("longbench-{name}-{key}"),
         messages: user(format!("{context}\n\n{question}")),
         instructions: vec![instruction],

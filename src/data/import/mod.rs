@@ -1,9 +1,13 @@
 //! Imports published data sets as examples, with one file per family.
 
+mod attacked;
 mod evidence;
+mod grouped;
 mod ifeval;
 mod longbench;
 mod ruler;
+
+pub use attacked::{Ask, Attack, Attacked, Defence, Order, Place, attacks, defence};
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -21,7 +25,10 @@ pub enum Format {
     /// IFEval's `input_data.jsonl`: `{key, prompt, instruction_id_list, kwargs}`.
     Ifeval,
     /// The same with `messages`, a system and a user turn: the instructions are in the system turn.
-    SysIfeval,
+    SysIfeval {
+        /// How the system turn is defended and attacked, if it is.
+        attacked: Option<Attacked>,
+    },
     /// RULER, and other needles in haystacks: `{input}` or `{context, question}`, and `outputs`.
     Ruler {
         /// The form of the prompt.
@@ -41,7 +48,7 @@ impl Format {
     pub fn name(&self) -> &'static str {
         match self {
             Format::Ifeval => "ifeval",
-            Format::SysIfeval => "sys-ifeval",
+            Format::SysIfeval { .. } => "sys-ifeval",
             Format::Ruler { .. } => "ruler",
             Format::Longbench { .. } => "longbench",
         }
@@ -50,7 +57,10 @@ impl Format {
     /// Reads the line with that number as an example.
     fn example(&self, line: &str, number: usize) -> Result<Example> {
         let example = match self {
-            Format::Ifeval | Format::SysIfeval => ifeval::example(self.read(line)?, self),
+            Format::Ifeval | Format::SysIfeval { attacked: None } => ifeval::example(self.read(line)?, self),
+            Format::SysIfeval { attacked: Some(attacked) } => {
+                ifeval::example(self.read(line)?, self).and_then(|example| attacked.apply(example, number - 1))
+            }
             Format::Ruler { style, task } => ruler::example(self.read(line)?, number, *style, task.as_deref()),
             Format::Longbench { style } => longbench::example(self.read(line)?, number, *style),
         }?;
@@ -63,12 +73,22 @@ impl Format {
     }
 }
 
-/// Reads a published file as examples.
+/// Reads a published file as examples. With `grouped`, lines about the same context become one example with several
+/// questions.
 ///
 /// # Errors
 /// Names the file, the line and what is wrong with it.
-pub fn import(path: &Path, format: Format) -> Result<Vec<Example>> {
-    parse(&super::load::read(path)?, &path.display().to_string(), &format)
+pub fn import(path: &Path, format: Format, grouped: bool) -> Result<Vec<Example>> {
+    let examples = parse(&super::load::read(path)?, &path.display().to_string(), &format)?;
+    if !grouped {
+        return Ok(examples);
+    }
+    let examples = grouped::by_context(examples);
+    let checked = |example: &Example| {
+        check(example).map_err(|error| Error::input(format!("{}, example `{}`: {error}", path.display(), example.id)))
+    };
+    examples.iter().try_for_each(checked)?;
+    Ok(examples)
 }
 
 fn parse(text: &str, name: &str, format: &Format) -> Result<Vec<Example>> {

@@ -106,6 +106,7 @@ pub(super) fn example(line: Line, number: usize, style: Style, task: Option<&str
     }
     let key = line.id.as_ref().map_or_else(|| number.to_string(), shown);
     Ok(Example {
+        questions: Vec::new(),
         id: format!("ruler-{task}-{key}"),
         messages: user(content),
         instructions,

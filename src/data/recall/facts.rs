@@ -1,5 +1,6 @@
 //! The facts of an example, and the question about them.
 
+use std::ops::Range;
 use std::str::FromStr;
 
 use rand_chacha::ChaCha8Rng;
@@ -55,18 +56,26 @@ pub(super) struct Facts {
     pub announcement: String,
     /// One sentence per fact; the requested ones come first.
     pub stated: Vec<String>,
-    /// The text that the answer must contain, for each requested fact.
+    /// For each fact the text that an answer to it must contain.
     pub answers: Vec<String>,
+    /// What is requested: one question, or several that ask for one fact each.
+    pub asked: Vec<Asked>,
+}
+
+/// A question.
+pub(super) struct Asked {
     /// The question, in a chat prompt.
     pub question: String,
     /// The beginning of the answer, in a completion prompt. It occurs nowhere else, so that it can be found as the
     /// question.
     pub stem: String,
+    /// The facts that it asks for.
+    pub facts: Range<usize>,
 }
 
 impl Facts {
-    /// Draws names and codes that do not occur in the carrier.
-    pub fn draw(kind: Kind, count: usize, carrier: &str, rng: &mut ChaCha8Rng) -> Result<Self> {
+    /// Draws names and codes that do not occur in the carrier. More than one question is asked only of [`Kind::MultiKey`].
+    pub fn draw(kind: Kind, count: usize, questions: usize, carrier: &str, rng: &mut ChaCha8Rng) -> Result<Self> {
         let count = if kind == Kind::Single { 1 } else { count };
         let people = if kind == Kind::MultiValue { 1 } else { count };
         if people > NAMES.len() || count > MOST {
@@ -89,28 +98,31 @@ impl Facts {
                 announcement,
                 stated: codes.iter().map(|code| format!("A special code of {name} is {code}.")).collect(),
                 answers: codes,
-                question: format!("What are all the special codes of {name} in the text? List the {count} codes."),
-                stem: format!("According to the text, the {count} special codes of {name} are"),
+                asked: vec![Asked {
+                    question: format!("What are all the special codes of {name} in the text? List the {count} codes."),
+                    stem: format!("According to the text, the {count} special codes of {name} are"),
+                    facts: 0..count,
+                }],
             });
         }
         let stated = names.iter().zip(&codes).map(|(name, code)| format!("The special code of {name} is {code}."));
         let stated: Vec<String> = stated.collect();
-        let (question, stem, asked) = if kind == Kind::MultiQuery {
+        let asked = if kind == Kind::MultiQuery {
             let all = listed(names);
-            (
-                format!("What are the special codes of {all}?"),
-                format!("According to the text, the special codes of {all} are"),
-                count,
-            )
+            vec![Asked {
+                question: format!("What are the special codes of {all}?"),
+                stem: format!("According to the text, the special codes of {all} are"),
+                facts: 0..count,
+            }]
         } else {
-            let name = names[0];
-            (
-                format!("What is the special code of {name}?"),
-                format!("According to the text, the special code of {name} is"),
-                1,
-            )
+            let one = |(fact, name): (usize, &&str)| Asked {
+                question: format!("What is the special code of {name}?"),
+                stem: format!("According to the text, the special code of {name} is"),
+                facts: fact..fact + 1,
+            };
+            names.iter().enumerate().take(questions).map(one).collect()
         };
-        Ok(Facts { announcement, stated, answers: codes[..asked].to_vec(), question, stem })
+        Ok(Facts { announcement, stated, answers: codes, asked })
     }
 
     fn chain(variables: Vec<String>, value: &str) -> Self {
@@ -122,8 +134,11 @@ impl Facts {
         Facts {
             announcement: "Here is a text. Assignments of variables are hidden in it. Remember them.".to_owned(),
             stated: (0..count).map(of).collect(),
-            question: format!("Which {count} variables have the value {value}? Name them all."),
-            stem: format!("According to the text, the {count} variables that have the value {value} are"),
+            asked: vec![Asked {
+                question: format!("Which {count} variables have the value {value}? Name them all."),
+                stem: format!("According to the text, the {count} variables that have the value {value} are"),
+                facts: 0..count,
+            }],
             answers: variables,
         }
     }

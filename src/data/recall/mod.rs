@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::load::check;
-use super::{Example, Instruction, Message, Role};
+use super::{Example, Instruction, Message, Role, Turns};
 use crate::{Error, Result};
 use carrier::{Carrier, Passage};
 pub use depth::{Depths, range};
@@ -54,6 +54,8 @@ pub struct Recall {
     pub kinds: Vec<Kind>,
     /// Number of facts in a text, including those that are not requested; [`Kind::Single`] has one.
     pub facts: usize,
+    /// Number of questions about each text, each for another fact; more than one only with [`Kind::MultiKey`].
+    pub questions: usize,
     /// The depths of the facts in the text.
     pub depths: Depths,
     /// The form of the prompt.
@@ -100,7 +102,7 @@ impl Recall {
         let rng = &mut self.rng(Some(index));
         let kind = self.kinds[index % self.kinds.len()];
         let length = self.lengths[index % self.lengths.len()];
-        let facts = Facts::draw(kind, self.facts, carrier.text(), rng)?;
+        let facts = Facts::draw(kind, self.facts, self.questions, carrier.text(), rng)?;
         let depths = self.depths.draw(index, facts.stated.len(), kind == Kind::Variables, rng);
         let with = |words: usize| {
             let passage = carrier.passage(start, words);
@@ -133,23 +135,35 @@ impl Recall {
 
     fn frame(&self, index: usize, kind: Kind, facts: &Facts, depths: &[f64], passage: &Passage) -> Example {
         let context = passage.with(&facts.stated, depths);
-        let (content, question) = match self.style {
-            Style::Chat => (format!("{}\n\n{context}\n\n{}", facts.announcement, facts.question), &facts.question),
-            Style::Completion => (format!("{context}\n\n{}", facts.stem), &facts.stem),
+        let shared = match self.style {
+            Style::Chat => format!("{}\n\n{context}", facts.announcement),
+            Style::Completion => context.clone(),
         };
-        let instruction = |(sentence, answer): (&String, &String)| Instruction {
+        let mut questions: Vec<String> = facts
+            .asked
+            .iter()
+            .map(|asked| if self.style == Style::Chat { asked.question.clone() } else { asked.stem.clone() })
+            .collect();
+        let several = questions.len() > 1;
+        let instruction = |question: usize, fact: usize| Instruction {
             kind: "ruler:string_match_all".to_owned(),
-            kwargs: Map::from_iter([("references".to_owned(), json!([answer]))]),
+            kwargs: Map::from_iter([("references".to_owned(), json!([facts.answers[fact]]))]),
             rubric: None,
-            text: Some(sentence.clone()),
-            turn: None,
+            text: Some(facts.stated[fact].clone()),
+            turn: several.then(|| Turns::one(question)),
         };
+        let of_all = facts.asked.iter().enumerate();
+        let instructions = of_all.flat_map(|(question, asked)| asked.facts.clone().map(move |fact| (question, fact)));
+        let instructions = instructions.map(|(question, fact)| instruction(question, fact)).collect();
+        let question = (!several).then(|| questions.remove(0));
+        let content = question.as_ref().map_or_else(|| shared.clone(), |question| format!("{shared}\n\n{question}"));
         let depths: Vec<Value> = depths.iter().map(|depth| json!((depth * 1e3).round() / 1e3)).collect();
         Example {
             id: self.id(index, kind),
             messages: vec![Message { role: Role::User, content }],
-            instructions: facts.stated.iter().zip(&facts.answers).map(instruction).collect(),
-            question: Some(question.clone()),
+            instructions,
+            questions,
+            question,
             source: Some(json!({"by": "kvllama data generate-recall", "kind": kind.name(), "depths": depths})),
             context: Some(context),
         }

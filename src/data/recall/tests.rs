@@ -7,7 +7,8 @@ fn words(example: &Example) -> Result<usize> {
 }
 
 fn recall(kinds: &[Kind], facts: usize, depths: &str, style: Style) -> Recall {
-    Recall { lengths: vec![300, 500], kinds: kinds.to_vec(), facts, depths: depths.parse().unwrap(), style, seed: 1 }
+    let (lengths, kinds, depths) = (vec![300, 500], kinds.to_vec(), depths.parse().unwrap());
+    Recall { lengths, kinds, facts, questions: 1, depths, style, seed: 1 }
 }
 
 proptest! {
@@ -79,4 +80,21 @@ fn what_cannot_be_made_is_refused() {
     }
     let tenths = (0..=10).map(|tenth| (f64::from(tenth) * 0.1).min(1.0)).collect();
     assert_eq!("0..1:0.1".parse::<Depths>().unwrap(), Depths::Listed(tenths));
+}
+
+#[test]
+fn several_questions_ask_for_one_fact_each_of_the_same_text() {
+    let one = recall(&[Kind::MultiKey], 4, "uniform", Style::Chat);
+    let several = Recall { questions: 3, ..one.clone() };
+    let measure = |example: &Example| words(&example.each_asked()[0]);
+    let (one, several) = (generate(&one, 2, &words).unwrap(), generate(&several, 2, &measure).unwrap());
+    for (one, several) in std::iter::zip(&one, &several) {
+        assert_eq!(several.asked(0).messages, one.messages, "the first question is that of the set with one");
+        assert_eq!((several.context.as_ref(), several.questions.len()), (one.context.as_ref(), 3));
+        for question in 0..3 {
+            let (_, instruction) = several.checked_in(question).next().unwrap();
+            let name = several.questions[question].trim_end_matches('?').rsplit(' ').next().unwrap();
+            assert!(instruction.text.as_ref().unwrap().contains(name), "{name}");
+        }
+    }
 }

@@ -7,9 +7,9 @@ use rand_chacha::rand_core::SeedableRng as _;
 use serde::Serialize;
 
 use crate::data::Instruction;
-use crate::report::table::{Column, mean};
+use crate::report::table::{Column, Trial, mean};
 use crate::report::{Table, words};
-use crate::score::Checker;
+use crate::score::{Checker, secret};
 use crate::stats::{Asked, Shares, Verdicts, shares};
 
 /// Rules on words that the question itself makes likely or unlikely: answers to other questions are not fair donors.
@@ -35,6 +35,8 @@ pub struct ChanceFacts {
     pub rubrics: usize,
     /// Left out: number of rules on words that the question itself makes likely or unlikely.
     pub of_the_topic: usize,
+    /// Left out: number of rules on a secret of their own prompt, which no other answer could reveal.
+    pub of_secrets: usize,
     /// Left out: number of rules of a type that every prompt asks for.
     pub without_donors: usize,
     /// Left out: number of examples whose rules are not known, because no run holds their prompts.
@@ -78,6 +80,7 @@ impl ChanceFacts {
         let reasons = [
             (self.rubrics, "that no rule can check"),
             (self.of_the_topic, "on words that the question itself may bring up (forbidden words)"),
+            (self.of_secrets, "on a secret that answers to other prompts cannot know (leakage)"),
             (self.without_donors, "of a type that every prompt asks for"),
         ];
         let some = reasons.into_iter().filter(|(count, _)| *count > 0);
@@ -96,7 +99,7 @@ pub(super) struct Chance {
 impl Chance {
     pub fn of(table: &Table, seed: u64) -> Self {
         let rules = Rules::of(table, seed);
-        let verdicts = crate::parallel::map(&table.columns, |column| rules.judge(column));
+        let verdicts = crate::threads::map(&table.columns, |column| rules.judge(column));
         Chance { facts: rules.facts, asked: rules.asked, verdicts }
     }
 
@@ -114,6 +117,8 @@ struct Rules {
     asked: Vec<Asked>,
     /// By rule: its index among the instructions of its example, and its checker. Equal rules share one.
     places: Vec<(usize, usize)>,
+    /// By rule: the turns, or questions, on whose answers it is checked. Its donors' answers are those of the same turns.
+    turns: Vec<Vec<u32>>,
     checkers: Vec<Checker>,
     /// By example: its rules.
     own: Vec<Vec<usize>>,
@@ -141,6 +146,10 @@ impl Rules {
                 let kind = instruction.kind.as_str();
                 if OF_THE_TOPIC.contains(&kind) {
                     facts.of_the_topic += 1;
+                    continue;
+                }
+                if secret(kind, &instruction.kwargs).is_some() {
+                    facts.of_secrets += 1;
                     continue;
                 }
                 let key = (kind, serde_json::to_string(&instruction.kwargs).unwrap_or_default());
@@ -172,13 +181,14 @@ impl Rules {
             .collect();
         facts.donors = asked.iter().map(|rule| rule.donors.len()).max().unwrap_or(0);
         facts.sampled = asked.iter().any(|rule| rule.donors.len() < rule.n_donors);
+        let turns = turns_of(table, &asked, &places);
         let mut own = vec![Vec::new(); n];
         let mut donations = vec![Vec::new(); n];
         for (index, rule) in asked.iter().enumerate() {
             own[rule.example].push(index);
             rule.donors.iter().enumerate().for_each(|(place, &donor)| donations[donor].push((index, place)));
         }
-        Rules { facts, asked, places, checkers, own, donations }
+        Rules { facts, asked, places, turns, checkers, own, donations }
     }
 
     fn judge(&self, column: &Column) -> Verdicts {
@@ -202,10 +212,23 @@ impl Rules {
             let Some(own) = own.filter(|_| !trials.is_empty()) else { continue };
             verdicts.answered[example] = true;
             own.into_iter().for_each(|(rule, passed)| verdicts.own[rule] = passed);
-            let share = 1.0 / trials.len() as f64;
+            // An example that has none of these turns donates all of its answers.
+            let several = trials.iter().any(|trial| trial.row.turn > 0);
+            let counts = |rule: usize, trial: &Trial| {
+                if !several {
+                    return Some(trials.len());
+                }
+                let same = |trial: &Trial| self.turns[rule].contains(&trial.row.turn);
+                match trials.iter().filter(|trial| same(trial)).count() {
+                    0 => Some(trials.len()),
+                    some => same(trial).then_some(some),
+                }
+            };
             for trial in trials {
                 seen.fill(None);
                 for &(rule, place) in &self.donations[example] {
+                    let Some(answers) = counts(rule, trial) else { continue };
+                    let share = 1.0 / answers as f64;
                     let checker = self.places[rule].1;
                     let check = || self.checkers[checker].score(&trial.row.response);
                     verdicts.donated[rule][place] += share * *seen[checker].get_or_insert_with(check);
@@ -214,6 +237,21 @@ impl Rules {
         }
         verdicts
     }
+}
+
+/// By rule: the turns on whose answers it is checked, as the rows have them.
+fn turns_of(table: &Table, asked: &[Asked], places: &[(usize, usize)]) -> Vec<Vec<u32>> {
+    let mut turns: HashMap<(usize, usize), Vec<u32>> = HashMap::new();
+    for (example, trials) in table.columns.iter().flat_map(|column| column.trials.iter().enumerate()) {
+        for row in trials.iter().flat_map(|trial| &trial.instructions) {
+            let turns = turns.entry((example, row.instruction)).or_default();
+            if !turns.contains(&row.turn) {
+                turns.push(row.turn);
+            }
+        }
+    }
+    let of = |(rule, (place, _)): (&Asked, &(usize, usize))| turns.get(&(rule.example, *place)).cloned();
+    std::iter::zip(asked, places).map(|one| of(one).unwrap_or_default()).collect()
 }
 
 /// The largest number of donors per rule within [`CHECKS`].

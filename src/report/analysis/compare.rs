@@ -176,7 +176,7 @@ pub(super) fn comparisons(
 ) -> Vec<Comparison> {
     let scores: Vec<Vec<Option<f64>>> = table.columns.iter().map(Column::scores).collect();
     let pairs = pairs(table);
-    let computed = crate::parallel::map(&pairs, |&(question, a, b)| {
+    let computed = crate::threads::map(&pairs, |&(question, a, b)| {
         let both = scores[a].iter().zip(&scores[b]).filter_map(|(a, b)| Some(((*a)?, (*b)?)));
         let (left, right): (Vec<f64>, Vec<f64>) = both.unzip();
         let compared = stats::compare(&left, &right, resampling.level, resampling.seed)?;

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::breakdown;
 use super::chance::Chance;
 use super::fidelity::{self, Fidelity};
+use super::leakage::{self, Leakage};
 use super::speed::{self, Speed};
 use super::{Resampling, RunFacts, earned};
 use crate::evict::Ratio;
@@ -58,6 +59,8 @@ pub struct Condition {
     pub cost: Cost,
     /// Speed, where it was measured.
     pub speed: Option<Speed>,
+    /// What answers reveal, if rules are about that.
+    pub leakage: Option<Leakage>,
 }
 
 /// Time and memory of a trial.
@@ -85,7 +88,7 @@ impl Condition {
 }
 
 pub(super) fn conditions(table: &Table, runs: &[RunFacts], chance: &Chance, resampling: Resampling) -> Vec<Condition> {
-    let mut conditions = crate::parallel::map(&table.columns, |column| condition(table, column, runs, resampling));
+    let mut conditions = crate::threads::map(&table.columns, |column| condition(table, column, runs, resampling));
     let earned = earned::of_conditions(chance, conditions.len(), resampling.level);
     conditions.iter_mut().zip(earned).for_each(|(condition, earned)| condition.earned = earned);
     conditions
@@ -122,6 +125,7 @@ fn condition(table: &Table, column: &Column, runs: &[RunFacts], resampling: Resa
         broken: share(of_trials(&breakdown::is_broken), n_trials),
         fidelity: fidelity::of(table, column, resampling),
         speed: speed::of(table, column, resampling),
+        leakage: leakage::of(table, column, resampling),
         cost: Cost {
             prefill_ms: median_of(&|trial| trial.row.prefill_ms),
             evict_us: median_of(&|trial| trial.row.evict_us),

@@ -149,7 +149,7 @@ impl Known<'_> {
 pub(super) fn responses(known: &Known) -> Vec<Dose> {
     let curves: Vec<usize> =
         (0..known.curves.len()).filter(|&curve| known.curves[curve].conditions.len() > 2).collect();
-    let computed = crate::parallel::map(&curves, |&curve| {
+    let computed = crate::threads::map(&curves, |&curve| {
         let columns = &known.curves[curve].conditions;
         Some((curve, of_scores(known, columns)?, of_earned(known, columns)))
     });
@@ -315,7 +315,7 @@ pub(super) fn comparisons(known: &Known) -> Vec<CurveComparison> {
         }
     }
     let mut compared: Vec<CurveComparison> =
-        crate::parallel::map(&pairs, |(question, a, b, shared)| compare(known, *question, *a, *b, shared))
+        crate::threads::map(&pairs, |(question, a, b, shared)| compare(known, *question, *a, *b, shared))
             .into_iter()
             .flatten()
             .collect();

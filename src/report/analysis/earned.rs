@@ -38,7 +38,7 @@ pub(super) fn compare(
     pairs: &[(usize, usize)],
     resampling: Resampling,
 ) -> Vec<Option<EarnedDifference>> {
-    let mut compared = crate::parallel::map(pairs, |&(a, b)| pair(chance, a, b, resampling));
+    let mut compared = crate::threads::map(pairs, |&(a, b)| pair(chance, a, b, resampling));
     let p: Vec<f64> = compared.iter().flatten().map(|compared| compared.p_permutation).collect();
     compared.iter_mut().flatten().zip(stats::holm(&p)).for_each(|(compared, p)| compared.p_holm = p);
     compared

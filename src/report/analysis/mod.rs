@@ -9,6 +9,7 @@ mod earned;
 mod fidelity;
 mod forgotten;
 mod layers;
+mod leakage;
 mod primary;
 mod speed;
 mod stopping;
@@ -26,6 +27,7 @@ pub use earned::EarnedDifference;
 pub use fidelity::Fidelity;
 pub use forgotten::{Forgotten, shown};
 pub use layers::LayerRow;
+pub use leakage::{LEAKED, Leakage, LeakageCurve};
 pub use primary::{PrimaryResult, Tested};
 pub use speed::Speed;
 pub use stopping::EarlyStop;
@@ -93,6 +95,8 @@ pub struct Analysis {
     pub layers: Vec<LayerRow>,
     /// The standing rules of chats, turn by turn; `None` without chats.
     pub turns: Option<Turns>,
+    /// Whether leakage peaks between the ends of a curve, curve by curve; empty without rules on leakage.
+    pub leakage: Vec<LeakageCurve>,
     /// Agreement of rules and judge on instructions that both scored.
     pub agreement: Option<Agreement>,
 }
@@ -178,7 +182,6 @@ pub(super) fn of(table: &Table, level: f64, seed: u64) -> Analysis {
         runs: facts,
         n_examples: table.examples.len(),
         n_left_out: table.left_out,
-        curves,
         doses,
         curve_comparisons,
         comparisons,
@@ -191,6 +194,8 @@ pub(super) fn of(table: &Table, level: f64, seed: u64) -> Analysis {
         layers: layers::rows(&conditions),
         turns: Some(turns::turns(table, &conditions, resampling)).filter(|turns| turns.chats > 0),
         agreement: why::agreement(table),
+        leakage: leakage::curves(table, &curves, &conditions, resampling),
+        curves,
         chance: chance.facts,
         conditions,
     };
@@ -203,6 +208,11 @@ impl Analysis {
     pub fn chance_sentence(&self) -> Option<String> {
         let errors = self.conditions.iter().filter_map(|condition| Some(condition.earned?.sampling_error));
         self.chance.sentence(errors.fold(0.0, f64::max))
+    }
+
+    /// Whether leakage peaks between the ends of a curve, as sentences.
+    pub fn leakage_sentences(&self) -> Vec<String> {
+        self.leakage.iter().map(|one| one.sentence(&self.curves[one.curve].name)).collect()
     }
 
     /// The noise floor of scores and of predictions, as sentences, as far as the run measured them.

@@ -147,7 +147,7 @@ fn rows<T>(
         let mean = |(sum, count): &(f64, usize)| (*count > 0).then(|| sum / *count as f64);
         samples.extend((0..groups.len()).map(|group| sums[group * n..][..n].iter().map(mean).collect::<Vec<_>>()));
     }
-    let estimates = crate::parallel::map(&samples, |sample| estimate(sample, resampling).map(or_everything));
+    let estimates = crate::threads::map(&samples, |sample| estimate(sample, resampling).map(or_everything));
     (0..groups.len())
         .map(|group| (0..table.columns.len()).map(|column| estimates[column * groups.len() + group]).collect())
         .collect()

@@ -48,6 +48,10 @@ pub enum Content {
     Fidelity,
     /// The standing rules of chats by turn.
     Turns,
+    /// What answers reveal against the fraction evicted.
+    Leakage,
+    /// Defended and followed, against the fraction evicted.
+    Defended,
     /// Score against the bytes that were kept.
     Memory,
     /// Score against the speed of answering.
@@ -66,6 +70,8 @@ impl Content {
             Content::Survival => "followed-by-survival",
             Content::Fidelity => "score-by-divergence",
             Content::Turns => "standing-by-turn",
+            Content::Leakage => "leakage-by-ratio",
+            Content::Defended => "defended-and-followed-by-ratio",
             Content::Memory => "score-by-memory",
             Content::Speed => "score-by-speed",
         };
@@ -98,6 +104,8 @@ pub fn figures(analysis: &Analysis) -> Vec<Figure> {
     figures.extend(types(analysis));
     figures.extend(places(analysis));
     figures.extend(by_turn(analysis));
+    figures.extend(curves(analysis, &styles, &LEAKED));
+    figures.extend(curves(analysis, &styles, &DEFENDED));
     figures.extend(survival(analysis, &styles));
     figures.extend(fidelity(analysis, &styles));
     figures.extend(memory(analysis, &styles));
@@ -181,7 +189,23 @@ const EARNED: Shown = Shown {
     has_floor: false,
 };
 
-/// Score, or earned score, against the fraction evicted.
+const LEAKED: Shown = Shown {
+    content: Content::Leakage,
+    title: "Leakage against the fraction of the prompt's cache that was evicted",
+    label: "leaked",
+    value: |condition| condition.leakage.as_ref().map(|leakage| leakage.leaked),
+    has_floor: false,
+};
+
+const DEFENDED: Shown = Shown {
+    content: Content::Defended,
+    title: "Attacks withstood and instructions followed, against the fraction of the prompt's cache that was evicted",
+    label: "mean of defended and followed",
+    value: |condition| condition.leakage.as_ref().and_then(|leakage| leakage.both),
+    has_floor: false,
+};
+
+/// Score, earned score or leakage against the fraction evicted.
 fn curves(analysis: &Analysis, styles: &Styles, what: &Shown) -> Option<Figure> {
     let mut series: Vec<Series> = analysis
         .curves

@@ -14,7 +14,7 @@ use crate::report::Table;
 use crate::report::analysis::{Analysis, Question};
 use crate::report::table::{Trial, mean};
 use crate::score::{self, Checker};
-use crate::{Error, Result, parallel};
+use crate::{Error, Result, threads};
 
 /// The data that the browser needs before an example is chosen.
 ///
@@ -55,6 +55,7 @@ pub fn index(table: &Table, analysis: &Analysis, shown: usize) -> String {
     script_json(&json!({
         "conditions": conditions, "examples": examples, "repeats": repeats.unwrap_or(1),
         "turns": turns.unwrap_or(1),
+        "asks": table.runs.iter().flat_map(|run| run.prompts.iter().flatten()).any(|prompt| !prompt.questions.is_empty()),
         "against": against, "condition": condition,
         "probes": table.runs.iter().map(|run| probe::of_run(&run.manifest)).collect::<Vec<_>>(),
     }))
@@ -81,7 +82,7 @@ pub fn examples(table: &Table, most: usize) -> Result<(String, usize)> {
     let mut elements = String::new();
     let mut shown = 0;
     for some in all.chunks(AT_ONCE) {
-        for element in parallel::map(some, |&index| example(table, &prompts, index)) {
+        for element in threads::map(some, |&index| example(table, &prompts, index)) {
             if elements.len() >= most {
                 return Ok((elements, shown));
             }
@@ -128,7 +129,7 @@ fn example(table: &Table, prompts: &[Prompts], example: usize) -> Result<String>
             let spans = |prompt: &PromptRow| -> Vec<_> {
                 prompt.spans.iter().map(|span| (span.label, span.start, span.end)).collect()
             };
-            prompt.map(|prompt| json!({"pieces": prompt.pieces, "spans": spans(prompt), "turns": prompt.turns}))
+            prompt.map(|prompt| json!({"pieces": prompt.pieces, "spans": spans(prompt), "turns": prompt.turns, "questions": prompt.questions}))
         })
         .collect();
     let data = Example { prompts, instructions, trials, failed, strings: strings.all };

@@ -127,6 +127,11 @@ struct Context<'a> {
     odds: Vec<String>,
     forgotten: Vec<tables::ForgottenRow>,
     turns: Option<Drawn>,
+    leaked: Option<Drawn>,
+    defended: Option<Drawn>,
+    leakage: Option<tables::Table>,
+    leakage_note: String,
+    leakage_curves: Vec<String>,
     first_broken: Vec<String>,
     left_out: Option<String>,
     methods: Vec<String>,
@@ -142,6 +147,7 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis, shown: usize) -> Resu
     let (curves, places) = (figure(Content::Score), figure(Content::Places));
     let costs: Vec<Drawn> = [Content::Memory, Content::Speed].into_iter().filter_map(figure).collect();
     let (survival, fidelity) = (figure(Content::Survival), figure(Content::Fidelity));
+    let leakage = analysis.conditions.iter().any(|condition| condition.leakage.is_some());
     let sections = [
         (curves.is_some(), "curves", "Curves"),
         (!analysis.comparisons.is_empty(), "comparisons", "Comparisons"),
@@ -150,6 +156,7 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis, shown: usize) -> Resu
         (!analysis.layers.is_empty(), "layers", "Layers"),
         (places.is_some(), "places", "Places"),
         (analysis.turns.is_some(), "turns", "Turns"),
+        (leakage, "leakage", "Leakage"),
         (!analysis.forgotten.is_empty(), "forgotten", "One forgotten"),
         (survival.is_some(), "survival", "Survival"),
         (fidelity.is_some(), "fidelity", "Fidelity"),
@@ -195,6 +202,11 @@ fn frame(runs: &[Run], table: &Table, analysis: &Analysis, shown: usize) -> Resu
         odds: odds(analysis),
         forgotten: tables::forgotten(analysis),
         turns: figure(Content::Turns),
+        leaked: figure(Content::Leakage),
+        defended: figure(Content::Defended),
+        leakage: leakage.then(|| tables::leakage(analysis)),
+        leakage_note: words::capitalized(&words::leakage_note()) + ".",
+        leakage_curves: analysis.leakage_sentences(),
         first_broken: analysis.turns.iter().flat_map(|turns| turns.sentences(&analysis.conditions)).collect(),
         left_out: (shown < table.examples.len()).then(|| {
             format!(

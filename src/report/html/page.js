@@ -161,9 +161,21 @@
     return evicted;
   };
 
+  // One of several questions behind what all of them share.
+  const asked = (prompt, question) => {
+    const [shared, start] = [prompt.questions[0], prompt.questions[question]];
+    const end = prompt.questions[question + 1] ?? prompt.pieces.length;
+    const spans = prompt.spans.filter(([, , to]) => to <= shared);
+    for (const [label, from, to] of prompt.spans) {
+      if (from >= start && to <= end) spans.push([label, from - start + shared, to - start + shared]);
+    }
+    return { pieces: [...prompt.pieces.slice(0, shared), ...prompt.pieces.slice(start, end)], spans, answers: new Map() };
+  };
+
   // A chat as it stood before an answer: the texts of its turns, and between them the earlier answers. An answer has a
   // position for each of its tokens; its whole text stands at the first.
   const said = (data, prompt, trial) => {
+    if (prompt.questions.length) return asked(prompt, trial ? trial.turn : 0);
     if (!prompt.turns.length) return { ...prompt, answers: new Map() };
     const [pieces, spans, answers] = [[], [], new Map()];
     const last = trial ? trial.turn : 0;
@@ -436,6 +448,7 @@
     byId('repeat-label').hidden = index.repeats < 2;
     for (let turn = 0; turn < index.turns; turn += 1) byId('turn').append(make('option', { value: turn }, String(turn)));
     byId('turn-label').hidden = index.turns < 2;
+    if (index.asks) byId('turn-label').firstChild.textContent = 'Question ';
     state.condition = index.condition;
     state.against = index.against;
     const place = new URLSearchParams(location.hash.slice(1));

@@ -3,9 +3,10 @@
 use crate::report::{Run, bibtex};
 
 /// Families of rules: prefix of their names, words, and paper. The last holds for all others.
-const RULES: [(&str, &str, &str); 3] = [
+const RULES: [(&str, &str, &str); 4] = [
     ("ruler:", "RULER's string match", "2404.06654"),
     ("longbench:", "LongBench's metrics", "2308.14508"),
+    ("leakage:", "recall of the confidential text, as in a study of leakage", "2510.00231"),
     ("", "IFEval's strict rules", "2311.07911"),
 ];
 

@@ -13,7 +13,10 @@ mod language;
 mod length;
 mod longbench;
 mod punctuation;
+mod refusal;
+mod rouge;
 mod ruler;
+mod secret;
 mod startend;
 
 use std::sync::LazyLock;
@@ -25,7 +28,7 @@ use super::text::python::split;
 use super::{Rule, Test};
 use crate::Result;
 
-/// All rules: IFEval's types, then kvllama's own, then the metrics of other data sets.
+/// All rules: IFEval's types, then kvllama's own, then the metrics of other data sets, then leakage.
 pub fn rules() -> &'static [Rule] {
     static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
         let families = [
@@ -41,6 +44,9 @@ pub fn rules() -> &'static [Rule] {
             kvllama::rules(),
             ruler::rules(),
             longbench::rules(),
+            rouge::rules(),
+            secret::rules(),
+            refusal::rules(),
         ];
         families.into_iter().flatten().collect()
     });

@@ -3,6 +3,7 @@
 pub(super) mod json;
 pub(super) mod language;
 pub(super) mod pattern;
+pub(super) mod porter;
 pub(crate) mod punkt;
 pub(super) mod python;
 pub(super) mod words;

@@ -5,12 +5,14 @@ mod conditions;
 mod curves;
 mod doses;
 mod heat;
+mod leakage;
 
 pub use comparisons::comparisons;
 pub use conditions::conditions;
 pub use curves::curves;
 pub use doses::doses;
 pub use heat::{Heat, layers, types};
+pub use leakage::leakage;
 
 use serde::Serialize;
 
