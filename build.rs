@@ -18,8 +18,16 @@ fn main() {
         .std("c++17")
         .files(["gather", "guard", "kvtap", "tap"].map(|name| format!("vendor/kvtap/{name}.cpp")))
         .includes(&includes)
-        .warnings(false) // llama.cpp's own headers are not ours to lint
-        .compile("kvtap");
+        .warnings(false); // llama.cpp's own headers are not ours to lint
+    if env::var_os("CARGO_FEATURE_RPC").is_some() {
+        // The crate builds llama.cpp without its RPC backend, but ships the source.
+        let rpc = llama.join("ggml/src/ggml-rpc");
+        kvtap
+            .files(["ggml-rpc.cpp", "transport.cpp"].map(|name| rpc.join(name)))
+            .file("vendor/kvtap/rpc.cpp")
+            .includes([llama.join("ggml/src"), rpc]);
+    }
+    kvtap.compile("kvtap");
 
     bindgen::Builder::default()
         .header("vendor/kvtap/kvtap.h")

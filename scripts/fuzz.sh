@@ -8,6 +8,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 minutes=${1:?how many minutes for each target}
 shift
+targets=("$@")
+[ $# -gt 0 ] || mapfile -t targets < <(ls fuzz/corpus)
 
 folder=${CARGO_TARGET_DIR:-fuzz/target}
 mkdir -p "$folder"
@@ -26,13 +28,11 @@ chmod +x "$folder/instrumented"
 RUSTC_WRAPPER=$(realpath "$folder/instrumented") cargo ${CARGO_FLAGS:-} build --release --manifest-path fuzz/Cargo.toml \
     --target-dir "$folder"
 
-for target in "${@:-$(ls fuzz/corpus)}"; do
-    for target in $target; do
-        mkdir -p "fuzz/found/$target" "fuzz/artifacts/$target"
-        echo "== $target"
-        # A template that needs too much memory ends the program with a sentence; here there is only the fuzzer's own limit.
-        "$folder/release/$target" "fuzz/found/$target" "fuzz/corpus/$target" -artifact_prefix="fuzz/artifacts/$target/" \
-            -max_total_time=$((minutes * 60)) -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=1024 -max_len=16384 \
-            -print_final_stats=1 -verbosity=0
-    done
+for target in "${targets[@]}"; do
+    mkdir -p "fuzz/found/$target" "fuzz/artifacts/$target"
+    echo "== $target"
+    # A template that needs too much memory ends the program with a sentence; here there is only the fuzzer's own limit.
+    "$folder/release/$target" "fuzz/found/$target" "fuzz/corpus/$target" -artifact_prefix="fuzz/artifacts/$target/" \
+        -max_total_time=$((minutes * 60)) -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=1024 -max_len=16384 \
+        -print_final_stats=1 -verbosity=0
 done

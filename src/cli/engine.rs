@@ -43,6 +43,10 @@ pub(super) struct EngineArgs {
     #[arg(long, value_name = "N")]
     pub gpu_layers: Option<u32>,
 
+    /// Workers (see `kvllama worker`) among which the model is divided. Trust them: the connection is not protected.
+    #[arg(long, value_name = "HOST:PORT,..", value_delimiter = ',', hide = cfg!(not(feature = "rpc")))]
+    pub workers: Vec<String>,
+
     /// Tokens read at once.
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=16384))]
     pub batch: u32,
@@ -74,6 +78,7 @@ impl EngineArgs {
     }
 
     pub fn load(&self, dry: bool) -> Result<Arc<Model>> {
+        self.workers.iter().try_for_each(|endpoint| crate::llama::use_worker(endpoint))?;
         let settings = LoadSettings { gpu_layers: self.gpu_layers, mmap: self.mmap, dry };
         let template = self.chat_template()?;
         let model = self.source()?.load(&settings, template)?;

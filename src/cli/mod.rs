@@ -22,6 +22,7 @@ mod prompt_view;
 mod pull;
 mod report;
 mod score;
+mod worker;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -81,6 +82,7 @@ enum Command {
     Bench(bench::Args),
     Completions(completions::Args),
     Man(man::Args),
+    Worker(worker::Args),
 }
 
 /// Runs the command line and returns the process's exit code.
@@ -112,6 +114,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::execute(args),
         Command::Completions(args) => completions::execute(args),
         Command::Man(args) => man::execute(args),
+        Command::Worker(args) => worker::execute(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -153,6 +153,7 @@ impl Build {
             ("cuda", cfg!(feature = "cuda")),
             ("metal", cfg!(feature = "metal")),
             ("vulkan", cfg!(feature = "vulkan")),
+            ("rpc", cfg!(feature = "rpc")),
         ];
         Build {
             kvllama: env!("CARGO_PKG_VERSION").to_owned(),

@@ -17,6 +17,7 @@ mod preamble;
 mod prompt;
 mod sampler;
 mod template;
+mod worker;
 
 pub use context::{Context, Slot};
 #[cfg(any(test, feature = "fuzz"))]
@@ -28,6 +29,7 @@ pub use preamble::Preamble;
 pub use prompt::{Mark, Prompt};
 pub use sampler::{Sampler, Sampling};
 pub use template::{Template, Turn};
+pub use worker::{serve, use_worker};
 
 use std::str::FromStr;
 

@@ -80,6 +80,14 @@ bool kvtap_rope_depends_on_size(const struct llama_model * model);
 // KV heads of a layer's own cache (0: it has none), and whether it has a sliding window.
 int32_t kvtap_kv_heads(const struct llama_model * model, int32_t layer, bool * local);
 
+// ---- Workers (rpc.cpp, feature `rpc`).
+
+// Makes the devices of the worker at `endpoint` ours; false if it has none. Somebody must listen there.
+bool kvtap_use_worker(const char * endpoint);
+
+// Serves this machine's devices at `endpoint`; returns only if that fails.
+void kvtap_serve(const char * endpoint, size_t n_threads);
+
 // ---- The tap (tap.cpp): looks at attention, keys, queries and values while they are computed, and can hide positions
 // from single heads. Its callback goes into llama_context_params::cb_eval, itself into cb_eval_user_data.
 

@@ -26,6 +26,7 @@ use crate::condition::KvType;
 use super::{Cells, ContextSettings, FlashAttn, LoadSettings, Memory, MemoryUse, Slot, Token};
 
 #[allow(non_camel_case_types, missing_docs)]
+#[cfg_attr(not(feature = "rpc"), allow(dead_code, reason = "a build without workers calls less"))]
 mod kvtap {
     include!(concat!(env!("OUT_DIR"), "/kvtap.rs"));
 }
@@ -79,6 +80,24 @@ pub(super) fn devices() -> Vec<RawDevice> {
             })
             .collect()
     }
+}
+
+/// Registers the devices of a worker; `false` if it has none. Somebody must listen there.
+#[cfg(feature = "rpc")]
+pub(super) fn use_worker(endpoint: &str) -> bool {
+    start();
+    let Ok(endpoint) = CString::new(endpoint) else { return false };
+    // SAFETY: NUL-terminated; llama.cpp copies it.
+    unsafe { kvtap::kvtap_use_worker(endpoint.as_ptr()) }
+}
+
+/// Serves this machine's devices; returns only if that fails.
+#[cfg(feature = "rpc")]
+pub(super) fn serve(endpoint: &str, threads: u32) {
+    start();
+    let Ok(endpoint) = CString::new(endpoint) else { return };
+    // SAFETY: NUL-terminated, and alive during the call.
+    unsafe { kvtap::kvtap_serve(endpoint.as_ptr(), threads as usize) }
 }
 
 /// Owns a `llama_model`.

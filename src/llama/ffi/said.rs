@@ -115,6 +115,9 @@ unsafe extern "C" fn gave_up(message: *const c_char) {
     let logged = take_error(); // it has the size
     let (code, sentence) = if lacks_memory(&message) || lacks_memory(&logged) {
         (1, out_of_memory(if logged.is_empty() { without_place(&message) } else { &logged }))
+    } else if message.contains("Remote RPC server") {
+        let mend = "start it again, then run the same command again: finished rows are safe";
+        (1, format!("a worker ended or answered nonsense; {mend}"))
     } else if WORKS.load(Ordering::Relaxed) {
         (1, format!("llama.cpp gave up: {}", message.trim_end()))
     } else {
