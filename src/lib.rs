@@ -56,7 +56,8 @@
 //! # Modules
 //!
 //! - [`evict`]: which positions survive. Pure functions; a policy is one file and one line in a list.
-//! - [`own`]: policies of one's own: programs that are asked, files with scores.
+//! - [`own`]: policies whose score comes from outside: programs that are asked, files with scores or filters.
+//! - [`mod@calibrate`]: measures the filters of the policy `qfilters`.
 //! - [`span`]: labelled token ranges of a prompt, which policies protect and for which survival is measured.
 //! - [`llama`]: the llama.cpp boundary: models, prompts, KV caches, sampling. All unsafe code is in `llama/ffi`,
 //!   except the allocator in [`alloc`].
@@ -78,7 +79,7 @@
 //! - [`cli`]: the command line, one file per subcommand.
 //!
 //! A module may depend only on modules to its right: `cli` -> `judge` -> `exp` -> `data` -> `api`, `score`; `exp` ->
-//! `own`, `engine` -> `llama` -> `evict`, `span`.
+//! `own` -> `calibrate`, `engine` -> `llama` -> `evict`, `span`.
 
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
@@ -86,6 +87,7 @@
 pub mod alloc;
 pub mod api;
 pub mod bench;
+pub mod calibrate;
 pub mod cli;
 pub mod condition;
 pub mod data;

@@ -234,12 +234,30 @@ fn an_answer_on_disk_is_given_again_as_it_is() {
     let scripted = write(&directory.path().join("scripted.jsonl"), &[scripted]);
     let scripted = exp(&scripted, &directory.path().join("scripted"), &["--policy=none"]);
     assert_eq!(found[&key("system", "none", 1)]["response"], scripted[&key("system", "none", 0)]["response"]);
-    // No token of this model says this.
-    std::fs::write(&path, first.replace("the owl", "\u{65e5}\u{672c}")).unwrap();
-    let arguments = ["exp", "--data", data.to_str().unwrap(), "--out", out.to_str().unwrap(), "--policy=none"];
-    let output = run(1, &[&arguments[..], &["--n-predict=24", "--threads=1"]].concat());
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("this model cannot give its answer on disk again"), "{said}");
+}
+
+#[test]
+fn layers_and_heads_that_differ_begin_as_in_their_prompt_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let mut first = chats().remove(0);
+    let chat = write(&at("chat.jsonl"), &[first.clone()]);
+    first["messages"].as_array_mut().unwrap().truncate(2);
+    let first = write(&at("first.jsonl"), &[first]);
+    for modes in ["--granularity=head,layer", "--layers=global,0+2"] {
+        let options = ["--policy=snapkv,random", "--ratio=0.5", modes, "--parallel=1", "--fresh"];
+        let (found, alone) = (exp(&chat, &at("chat"), &options), exp(&first, &at("first"), &options));
+        assert_eq!((found.len(), alone.len()), (3 * 5, 5));
+        for (of, row) in &alone {
+            for column in ["response", "n_kept", "evicted_ranges", "kv_bytes_kept"] {
+                assert_eq!(row[column], found[of][column], "{of:?}: {column}");
+            }
+        }
+        for (of, row) in found.iter().filter(|(of, _)| of[1] != "none") {
+            let read: usize = row["n_prompt"].parse().unwrap();
+            assert_eq!(row["n_kept"], ((read - 1) / 2).to_string(), "{of:?}");
+        }
+    }
 }
 
 #[test]

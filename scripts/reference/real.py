@@ -72,12 +72,12 @@ class Kvllama:
         said = self.probe("--tokens", listed(tokens), "--continue", listed(forced), "--logits", str(file), *how, flash=flash)
         return said, torch.from_numpy(np.load(file))
 
-    def scores(self, tokens, policy, *how, flash="off", scored=True):
+    def scores(self, tokens, policy, *how, flash="off", scored=True, key="per_head"):
         """What the program says; and scores, [layers, KV heads, tokens], if the policy has some."""
         file = self.folder / "scores.json"
         said = self.probe("--tokens", listed(tokens), "--policy", policy, "--ratio", RATIO, *how,
                           *(["--scores", str(file)] if scored else []), flash=flash)
-        written = json.loads(file.read_text())["per_head"] if scored else {}
+        written = json.loads(file.read_text())[key] if scored else {}
         return said, torch.tensor([written[layer] for layer in sorted(written, key=int)])
 
 

@@ -21,7 +21,7 @@ from types import SimpleNamespace
 
 import kvpress
 import torch
-from kvpress.presses import kvzip_press
+from kvpress.presses import duo_attention_press, kvzip_press
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from compare_kvpress import PRESSES, LayerRotary
@@ -48,6 +48,7 @@ CASES = [("streaming", "head", functools.partial(kvpress.StreamingLLMPress, n_si
          ("snapkv", "head", kvpress.SnapKVPress, "sdpa"),
          ("adakv+snapkv", "head", lambda **_: kvpress.AdaKVPress(SNAPKV()), "sdpa"),
          ("pyramidkv+snapkv:window=4,least=4", "head", functools.partial(kvpress.PyramidKVPress, window_size=4), "sdpa"),
+         ("criticalkv+snapkv", "head", lambda **_: kvpress.CriticalKVPress(SNAPKV()), "sdpa"),
          ("chunkkv+snapkv", "layer", lambda **_: kvpress.ChunkKVPress(SNAPKV()), "sdpa"),
          ("adakv+kvzip:safeguard=0", "head", functools.partial(kvpress.KVzipPress, layerwise=True), "sdpa")]
 
@@ -149,6 +150,32 @@ def compare(kvllama, model, kinds, case, prompt, tokens):
               f"{note} |", flush=True)
 
 
+def duo(model, tokens):
+    """How far back each head looks, [layers, KV heads], by DuoAttentionPress on the fly; the prompt stands in for its books."""
+    books = SimpleNamespace(to_pandas=lambda: SimpleNamespace(sample=lambda *_, **__: {"chapter": SimpleNamespace(tolist=lambda: [""])}))
+    inputs = SimpleNamespace(to=lambda _: {"input_ids": torch.tensor([tokens])})
+    duo_attention_press.load_dataset = lambda *_, **__: books
+    duo_attention_press.AutoTokenizer = SimpleNamespace(from_pretrained=lambda _: lambda *_, **__: inputs)
+    return torch.from_numpy(duo_attention_press.duo_attention_on_the_fly.__wrapped__(model, num_samples=1))
+
+
+def compare_duo(kvllama, model, prompt, tokens):
+    """Prints a line of the table: the heads' scores, and which of them are streaming heads."""
+    line = f"| {prompt} | {len(tokens)} | duo, heads | sdpa | full |"
+    try:
+        scores = duo(model, tokens[:-1])
+    except Exception as error:  # what kvpress fails with is a result
+        print(f"{line} | | | | kvpress fails: {type(error).__name__}: {str(error).splitlines()[0][:80]} |", flush=True)
+        return
+    said, ours = kvllama.scores(tokens, "duo", "--granularity", "head")
+    off = (ours[..., 0] - scores).abs().max().item() / scores.max().item()
+    n = len(tokens) - 1
+    gone = [n - len(positions(ranges)) for _, heads in sorted(said["kept_by_head"].items(), key=lambda at: int(at[0])) for ranges in heads]
+    streaming = {head for head, evicted in enumerate(gone) if evicted}
+    same = len(streaming & {*scores.flatten().argsort()[: len(streaming)].tolist()})
+    print(f"{line} {off:.1e} | {same} of {len(streaming)} | {100 * same / len(streaming):.3f}% | 0 | streaming heads |", flush=True)
+
+
 def main():
     given = arguments(__doc__, lengths="321,721")
     logging.disable(logging.WARNING)
@@ -166,6 +193,7 @@ def main():
         for tokens in kvllama.prompts(given.text.read_text(), given.lengths):
             for case in CASES:
                 compare(kvllama, models(case[-1]), kinds, case, given.model.stem, tokens[:-N_CONTINUE])
+            compare_duo(kvllama, models("sdpa"), given.model.stem, tokens[:-N_CONTINUE])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ const LANES: usize = 16;
 const GOAL: Goal = Goal::AtLeast(0.95);
 
 pub(super) fn measure(bench: &Bench) -> Result<(String, Vec<Row>)> {
-    let prompt = Prompt::from_tokens(&bench.model, bench.tokens(PROMPT))?;
+    let prompt = Prompt::from_tokens(&bench.model, bench.text(PROMPT))?;
     let mut reader = Reader::sharing(&bench.model, bench.context(PROMPT + LANES * ANSWER), LANES as u32)?;
     decode_seconds(&mut reader, &prompt)?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());

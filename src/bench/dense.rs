@@ -17,14 +17,14 @@ const BESIDE_SHORT: Goal = Goal::AtLeast(0.85);
 pub(super) fn measure(bench: &Bench) -> Result<(String, Vec<Row>)> {
     // A model that was trained for less reads less.
     let n_prompt = PROMPT.min(bench.model.n_ctx_train() as usize - ANSWER);
-    let prompt = Prompt::from_tokens(&bench.model, bench.tokens(n_prompt))?;
+    let prompt = Prompt::from_tokens(&bench.model, bench.text(n_prompt))?;
     let cut = |policy| keep_set(policy, RATIO, prompt.n_cached());
     let n_kept = cut("random")?.n_kept();
     let mut shared = Reader::sharing(&bench.model, bench.context(n_prompt + LANES * ANSWER), LANES as u32)?;
     let settings = ContextSettings { swa_full: false, ..bench.context(n_kept + ANSWER) };
     let mut dense =
         Reader::sharing(&bench.model, bench.context(n_prompt), LANES as u32)?.with_dense(settings, ANSWER)?;
-    let short = Prompt::from_tokens(&bench.model, bench.tokens(n_kept + 1))?;
+    let short = Prompt::from_tokens(&bench.model, bench.text(n_kept + 1))?;
     let mut brief = Reader::sharing(&bench.model, bench.context(short.tokens.len() + ANSWER), 1)?;
     let whole = || Ok(KeepSet::all(short.n_cached()));
 

@@ -17,7 +17,7 @@ const DTYPES: [&str; 2] = ["float32", "bfloat16"];
 const KVPRESS_GOAL: Goal = Goal::AtLeast(20.0);
 
 pub(super) fn measure(bench: &Bench) -> Result<(String, Vec<Row>)> {
-    let prompt = Prompt::from_tokens(&bench.model, bench.tokens(PROMPT))?;
+    let prompt = Prompt::from_tokens(&bench.model, bench.text(PROMPT))?;
     let mut ours = GRIDS.map(|_| Vec::new());
     let mut separate = Vec::new();
     let mut kvpress = DTYPES.map(|_| Vec::new());

@@ -19,7 +19,7 @@ pub(super) fn measure(bench: &Bench) -> Result<(String, Vec<Row>)> {
     let sequences = ContextSettings { n_seq: 1 + LANES as u32, ..settings.clone() };
     let predicted = MemoryUse::predict(&bench.dry, sequences)?.host.total() as f64;
     let mut reader = Reader::sharing(&bench.model, settings, LANES as u32)?;
-    let prompt = Prompt::from_tokens(&bench.model, bench.tokens(PROMPT))?;
+    let prompt = Prompt::from_tokens(&bench.model, bench.text(PROMPT))?;
     let mut lanes = Lanes::new(LANES, GENERATED);
     for job in jobs(LANES, prompt.n_cached())? {
         reader.enter(&mut lanes, &prompt, job, |_, _, _| Ok(()))?;

@@ -96,6 +96,8 @@ pub struct Bench {
     pub context: ContextSettings,
     /// Number of runs of which the median is taken.
     pub runs: usize,
+    /// Tokens that the section `tap` reads.
+    pub tokens: u32,
     /// The programs to compare with.
     pub peers: Option<Peers>,
 }
@@ -123,7 +125,7 @@ impl Bench {
     }
 
     /// A text of `len` tokens for this model, without BOS.
-    fn tokens(&self, len: usize) -> Vec<Token> {
+    fn text(&self, len: usize) -> Vec<Token> {
         tokens(&self.model, len)
     }
 }

@@ -10,7 +10,7 @@ const GOAL: Goal = Goal::AtLeast(0.97);
 
 pub(super) fn measure(bench: &Bench) -> Result<(String, Vec<Row>)> {
     let mut context = Context::new(&bench.model, bench.context(PROMPT))?;
-    let tokens = bench.tokens(PROMPT);
+    let tokens = bench.text(PROMPT);
     read(&mut context, &tokens)?;
     let [mut prefill, mut decode, mut peer_prefill, mut peer_decode] = [(); 4].map(|()| Vec::new());
     for _ in 0..bench.runs {

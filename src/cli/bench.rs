@@ -31,6 +31,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
 
+    /// Tokens that the section `tap` reads.
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(64..=1 << 20))]
+    tokens: u32,
+
     /// The directory of llama-bench, llama-batched-bench and llama-completion (scripts/peers.sh builds them).
     #[arg(long, value_name = "DIR")]
     peers: Option<PathBuf>,
@@ -91,7 +95,8 @@ pub(super) fn execute(args: Args) -> Result<()> {
         build.git_commit,
         build.llama_cpp,
     ))?;
-    let bench = Bench { model, dry, load, context, runs: args.runs as usize, peers: peers.transpose()? };
+    let (runs, tokens) = (args.runs as usize, args.tokens);
+    let bench = Bench { model, dry, load, context, runs, tokens, peers: peers.transpose()? };
     let mut tables = Vec::new();
     for section in Section::ALL.into_iter().filter(|it| args.sections.is_empty() || args.sections.contains(it)) {
         let table = bench.section(section)?;

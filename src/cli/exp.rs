@@ -373,7 +373,7 @@ impl Args {
         let grid = Grid { axes: self.axes.clone(), baseline: !self.no_baseline };
         let template = self.engine.chat_template()?;
         let mut conditions = grid.conditions()?;
-        own::open(&mut conditions)?;
+        own::open(&mut conditions, &self.engine.source()?)?;
         let demands = Demands::of(&conditions, self.engine.flash_attn)?;
         if !self.engine.swa_full && conditions.iter().any(|condition| condition.positions == Positions::Compact) {
             return Err(Error::input(

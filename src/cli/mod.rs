@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand. It turns arguments into calls of the library and contains no other logic.
 
 mod bench;
+mod calibrate;
 mod completions;
 mod config;
 mod data;
@@ -77,6 +78,7 @@ enum Command {
     Pull(pull::Args),
     Models(models::Args),
     Policies(policies::Args),
+    Calibrate(calibrate::Args),
     Data(data::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
@@ -109,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Pull(args) => pull::execute(args, cli.quiet),
         Command::Models(args) => models::execute(args),
         Command::Policies(args) => policies::execute(args),
+        Command::Calibrate(args) => calibrate::execute(args),
         Command::Data(args) => data::execute(args, cli.quiet),
         Command::Doctor(args) => doctor::execute(args),
         Command::Bench(args) => bench::execute(args),

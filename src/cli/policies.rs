@@ -147,7 +147,9 @@ fn looks_at(policy: Option<&PolicySpec>) -> Vec<&'static str> {
         (!needs.attention_from.is_empty() && !needs.whole_attention(), "last attention"),
         (needs.keys, "keys"),
         (needs.values, "values"),
+        (needs.raw_keys && !needs.keys, "keys"),
         (needs.queries_from.is_some(), "queries"),
+        (needs.projected, "output weights"),
     ]
     .into_iter()
     .filter_map(|(needed, what)| needed.then_some(what))

@@ -250,7 +250,7 @@ impl Args {
 
     fn condition(&self) -> Result<Condition> {
         let mut conditions = Grid { axes: self.axes.clone(), baseline: false }.conditions()?;
-        own::open(&mut conditions)?;
+        own::open(&mut conditions, &self.engine.source()?)?;
         if conditions.iter().any(|condition| condition.layers == Layers::Each) {
             return Err(Error::input(
                 "probe looks at one condition, and --layers each makes one for each layer; name one of them",
@@ -323,7 +323,12 @@ fn score_file(condition: &Condition, scores: &Scores, model: &Model) -> Value {
         model.kv_layers().into_iter().filter(|layer| condition.layers.include(layer.index, layer.local)).collect();
     let aggregate = scores.aggregate(condition.aggregate, |index| forgetful.iter().any(|layer| layer.index == index));
     let per_head = scores.layers.iter().map(|(layer, heads)| (layer.to_string(), json!(heads)));
-    json!({"policy": condition.policy.to_string(), "aggregate": aggregate, "per_head": per_head.collect::<Map<_, _>>()})
+    let mut file = json!({"policy": condition.policy.to_string(), "aggregate": aggregate, "per_head": per_head.collect::<Map<_, _>>()});
+    if !scores.second.is_empty() {
+        let second = scores.second.iter().map(|(layer, heads)| (layer.to_string(), json!(heads)));
+        file["second"] = second.collect::<Map<_, _>>().into();
+    }
+    file
 }
 
 /// By label: the fraction of its tokens that survived.

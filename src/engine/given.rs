@@ -20,15 +20,9 @@ pub struct Given {
 }
 
 impl Given {
-    /// The token after `tokens`: the drawn one if it continues the text, else the most likely one that does; `None` at the
-    /// end. `drawn` is `None` if the model would end its answer here.
-    pub(super) fn next(
-        &self,
-        model: &Model,
-        tokens: &[Token],
-        drawn: Option<Token>,
-        logits: &[f32],
-    ) -> Result<Option<Token>> {
+    /// The token after `tokens`: the drawn one if it continues the text, else the longest one that does; `None` at the end.
+    /// `drawn` is `None` if the model would end its answer here.
+    pub(super) fn next(&self, model: &Model, tokens: &[Token], drawn: Option<Token>) -> Result<Option<Token>> {
         let said = bytes(model, tokens);
         // Control tokens have no text.
         let silent = drawn.is_some_and(|token| model.piece(token).is_empty());
@@ -41,12 +35,11 @@ impl Given {
             return Ok(Some(drawn));
         }
         let left = self.text.as_bytes().get(said.len()..).unwrap_or_default();
-        let known = (0..).zip(logits).filter(|&(token, _)| {
-            let piece = model.piece(token);
-            !piece.is_empty() && left.starts_with(&piece)
-        });
-        let best = known.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(token, _)| token);
-        best.filter(|_| self.begins_with(&said)).map(Some).ok_or_else(|| {
+        let ids = 0..Token::try_from(model.n_vocab()).unwrap_or(Token::MAX);
+        let pieces = ids.map(|token| (token, model.piece(token)));
+        let known = pieces.filter(|(_, piece)| !piece.is_empty() && left.starts_with(piece));
+        let longest = known.max_by_key(|(_, piece)| piece.len()).map(|(token, _)| token);
+        longest.filter(|_| self.begins_with(&said)).map(Some).ok_or_else(|| {
             Error::failed("the chat cannot go on: this model cannot give its answer on disk again; use another --out")
         })
     }

@@ -247,22 +247,36 @@ impl Reader {
     /// If the context has no tap, if the model's graph lacks the tensors that a policy needs, or if a policy has no
     /// scores.
     pub fn scores(&mut self, tokens: &[Token], common: usize, asked: &[(&dyn Score, Subject)]) -> Result<Vec<Scores>> {
-        // A replay goes with no other: what it reads is not part of the prompt.
-        let replays = |index: &usize| asked[*index].0.replay().is_some();
-        if asked.len() > 1 && (0..asked.len()).any(|index| replays(&index)) {
-            let (replayed, others): (Vec<_>, Vec<_>) = (0..asked.len()).partition(replays);
-            let mut scores = vec![Scores::default(); asked.len()];
-            let alone = replayed.into_iter().map(|index| vec![index]);
-            for group in alone.chain(Some(others).filter(|others| !others.is_empty())) {
-                let of_group: Vec<_> = group.iter().map(|&index| asked[index].clone()).collect();
-                let given = self.scores(tokens, common, &of_group)?;
-                group.into_iter().zip(given).for_each(|(index, given)| scores[index] = given);
+        let mut groups: Vec<(Needs, Vec<usize>)> = Vec::new();
+        for (index, (score, subject)) in asked.iter().enumerate() {
+            let needs = subject.needs(*score);
+            match groups.iter_mut().find(|(group, _)| group.go_with(&needs)) {
+                Some((group, members)) => {
+                    *group = std::mem::take(group).union(&needs);
+                    members.push(index);
+                }
+                None => groups.push((needs, vec![index])),
             }
-            return Ok(scores);
         }
-        let needs = asked.iter().fold(Needs::default(), |needs, (score, subject)| needs.union(&subject.needs(*score)));
+        let mut scores = vec![Scores::default(); asked.len()];
+        for (needs, members) in groups {
+            let of_group: Vec<_> = members.iter().map(|&index| asked[index].clone()).collect();
+            let given = self.scores_at_once(tokens, common, &needs, &of_group)?;
+            members.into_iter().zip(given).for_each(|(index, given)| scores[index] = given);
+        }
+        Ok(scores)
+    }
+
+    /// As [`Reader::scores`], in one reading that serves the `needs` of all.
+    fn scores_at_once(
+        &mut self,
+        tokens: &[Token],
+        common: usize,
+        needs: &Needs,
+        asked: &[(&dyn Score, Subject)],
+    ) -> Result<Vec<Scores>> {
         self.forget_reading();
-        self.context.observe(SHARED, &needs)?;
+        self.context.observe(SHARED, needs)?;
         let prefill = self.read_shared(tokens, common, false);
         let chunk = asked.iter().find_map(|(score, _)| score.replay());
         let replay = prefill.and_then(|_| chunk.map_or(Ok(Duration::ZERO), |chunk| self.replay(tokens, chunk)));
@@ -273,7 +287,7 @@ impl Reader {
                 };
                 asked.iter().map(score).collect()
             };
-            self.context.seen(SHARED, &needs, of_each)?
+            self.context.seen(SHARED, needs, of_each)?
         });
         self.context.look_away();
         scores

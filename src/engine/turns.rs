@@ -135,7 +135,7 @@ impl Answering {
         let ends = speaker.sampler.stops_at(model, drawn);
         let room = self.tokens.len() < n_predict;
         let next = match speaker.given {
-            Some(given) => given.next(model, &self.tokens, (!ends).then_some(drawn), logits)?,
+            Some(given) => given.next(model, &self.tokens, (!ends).then_some(drawn))?,
             None => (!ends && room).then_some(drawn),
         };
         self.tokens.extend(next);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Granularity, KeepSet, Policy, Scores, View, check, evict, reserved, score};
+use super::{Granularity, Heads, KeepSet, Policy, Scores, View, check, evict, reserved, score};
 use crate::{Error, Result};
 
 /// Which positions each KV head of some layers keeps. No cell is freed: the other positions are hidden from that head.
@@ -27,31 +27,39 @@ impl HeadKeeps {
         layers: &[(u32, usize)],
         scores: Option<&Scores>,
     ) -> Result<Self> {
-        let of_layer = |(&(layer, n_heads), survivors): (&(u32, usize), usize)| {
-            let heads = scores.and_then(|scores| scores.layers.iter().find(|(index, _)| *index == layer));
-            let view = View { candidates: view.candidates.clone(), survivors: Some(survivors), ..*view };
-            if granularity == Granularity::Layer {
-                let mean = heads.map_or_else(Vec::new, |(_, heads)| score::mean(heads));
-                let seed = view.seed.of_head(layer, 0);
-                let keep = evict(policy, len, &View { seed, scores: &mean, ..view })?;
-                return Ok((layer, vec![keep; n_heads]));
-            }
-            let (protected, _) = reserved(policy, len, &view);
-            let of_head = |head: usize| View {
-                candidates: view.candidates.clone(),
-                seed: view.seed.of_head(layer, head),
-                scores: heads.map_or(&[], |(_, heads)| &heads[head]),
-                protected: &protected,
-                ..view
-            };
-            let heads: Vec<View> = (0..n_heads).map(of_head).collect();
-            let shares = policy.share_among_heads(&heads, survivors);
-            let keep = |(head, share)| evict(policy, len, &View { survivors: Some(share), ..head });
-            let keeps: Result<_> = heads.into_iter().zip(shares).map(keep).collect();
-            Ok((layer, keeps?))
-        };
         let shares = shares_of_layers(policy, view, layers.len())?;
-        Ok(HeadKeeps { layers: layers.iter().zip(shares).map(of_layer).collect::<Result<_>>()? })
+        let first = |layer| of_layer(scores.map(|scores| &scores.layers), layer);
+        let second = |layer| of_layer(scores.map(|scores| &scores.second), layer);
+        let with = |survivors| View { candidates: view.candidates.clone(), survivors: Some(survivors), ..*view };
+        if granularity == Granularity::Layer {
+            let keep = |(&(layer, heads), &survivors): (&(u32, usize), &usize)| {
+                let mean = |heads: Option<&Heads>| heads.map_or_else(Vec::new, score::mean);
+                let (scores, second) = (mean(first(layer)), mean(second(layer)));
+                let seed = view.seed.of_head(layer, 0);
+                let keep = evict(policy, len, &View { seed, scores: &scores, second: &second, ..with(survivors) })?;
+                Ok((layer, vec![keep; heads]))
+            };
+            return Ok(HeadKeeps { layers: layers.iter().zip(&shares).map(keep).collect::<Result<_>>()? });
+        }
+        let protected: Vec<_> = shares.iter().map(|&survivors| reserved(policy, len, &with(survivors)).0).collect();
+        let views = |(at, &(layer, heads)): (usize, &(u32, usize))| -> Vec<View> {
+            let of_head = |head: usize| View {
+                seed: view.seed.of_head(layer, head),
+                scores: first(layer).map_or(&[], |heads| &heads[head]),
+                second: second(layer).map_or(&[], |heads| &heads[head]),
+                protected: &protected[at],
+                ..with(shares[at])
+            };
+            (0..heads).map(of_head).collect()
+        };
+        let views: Vec<_> = layers.iter().enumerate().map(views).collect();
+        let of_heads = policy.share(&views, &shares);
+        let mut keeps = Vec::with_capacity(layers.len());
+        for ((&(layer, _), heads), shares) in layers.iter().zip(views).zip(of_heads) {
+            let keep = |(head, share)| evict(policy, len, &View { survivors: Some(share), ..head });
+            keeps.push((layer, heads.into_iter().zip(shares).map(keep).collect::<Result<_>>()?));
+        }
+        Ok(HeadKeeps { layers: keeps })
     }
 
     /// How many positions each head keeps, on average.
@@ -70,6 +78,11 @@ impl HeadKeeps {
     fn all(&self) -> impl Iterator<Item = &KeepSet> {
         self.layers.iter().flat_map(|(_, heads)| heads)
     }
+}
+
+/// The scores of one layer.
+fn of_layer(scores: Option<&Vec<(u32, Heads)>>, layer: u32) -> Option<&Heads> {
+    scores?.iter().find(|(index, _)| *index == layer).map(|(_, heads)| heads)
 }
 
 /// Whether [`HeadKeeps::new`] can meet the budget in each of `layers` layers, without knowing the scores.

@@ -12,6 +12,7 @@
 
 mod budget;
 mod context_shift;
+mod duo;
 mod fair;
 mod forget;
 mod heads;
@@ -42,7 +43,7 @@ pub use protect::Protect;
 pub use ratio::{Ratio, parse_ratios};
 pub use rolling::RollingBudget;
 pub(crate) use score::score_layers;
-pub use score::{Aggregate, Attention, Heads, Layer, Needs, Queries, Quota, Rope, Score, Scores, Subject};
+pub use score::{Aggregate, Attention, Heads, Layer, Needs, QFilters, Queries, Quota, Rope, Score, Scores, Subject};
 pub use seed::TrialSeed;
 pub use spec::{Family, Parameter, PolicySpec};
 pub use wrap::{WRAPPERS, Wrapper};
@@ -74,6 +75,8 @@ pub struct View<'a> {
     pub gone: usize,
     /// For each position its score, if the policy has scores.
     pub scores: &'a [f64],
+    /// For each position its [second](Scores::second) score, if there is one.
+    pub second: &'a [f64],
     /// The positions that `forget:instruction` or `forget:filler` evicts.
     pub target: &'a [usize],
     /// Parts of the candidates that each get their share of the budget; empty if there is one budget for all.
@@ -92,6 +95,7 @@ impl<'a> View<'a> {
             survivors: None,
             gone: 0,
             scores: &[],
+            second: &[],
             target: &[],
             parts: &[],
         }
@@ -121,6 +125,12 @@ pub trait Policy: Send + Sync {
     /// positions.
     fn is_sinks_and_window(&self) -> bool {
         self.inner().is_some_and(Policy::is_sinks_and_window)
+    }
+
+    /// Whether its parameters and the budget alone decide how much each head keeps and where, so that a wrapper has
+    /// nothing to choose.
+    fn is_fixed(&self) -> bool {
+        self.keeps_all() || self.is_sinks_and_window() || self.target().is_some()
     }
 
     /// Whether survivors are always moved together.
@@ -163,6 +173,12 @@ pub trait Policy: Send + Sync {
         }
     }
 
+    /// How many positions survive in each KV head of each layer, if in each layer as many do on average as `survivors`
+    /// says.
+    fn share(&self, layers: &[Vec<View>], survivors: &[usize]) -> Vec<Vec<usize>> {
+        layers.iter().zip(survivors).map(|(heads, &survivors)| self.share_among_heads(heads, survivors)).collect()
+    }
+
     /// How many positions survive in each KV head of a layer, if `survivors` do on average.
     fn share_among_heads(&self, heads: &[View], survivors: usize) -> Vec<usize> {
         match self.inner() {
@@ -191,6 +207,8 @@ pub static POLICIES: &[&Family] = &[
     &score::EXPECTED_ATTENTION,
     &score::LAGKV,
     &score::KVZIP,
+    &duo::DUO,
+    &score::QFILTERS,
     &forget::INSTRUCTION,
     &forget::FILLER,
 ];

@@ -1,12 +1,12 @@
-//! Policies of one's own: a program (`exec:./mine.py`), a file of scores (`scores:FILE.jsonl`), or a [`Score`] in a
-//! program that uses this library (`own:NAME`).
+//! Policies whose score is brought in: a program (`exec:./mine.py`), a file of scores (`scores:FILE.jsonl`), a [`Score`] in
+//! a program that uses this library (`own:NAME`), or filters measured beforehand (`qfilters`).
 //!
 //! A name says which policy is meant; what it computes is brought in later, by
 //! [`PolicySpec::opened`](super::PolicySpec::opened). So a report can name it without running it.
 
 use std::sync::Arc;
 
-use super::score::lowest;
+use super::score::{QFILTERS, lowest};
 use super::{Family, Heads, Layer, Needs, Parameter, Policy, Score, Scores, Subject, View};
 use crate::{Error, Result};
 
@@ -19,6 +19,8 @@ pub enum OwnKind {
     Scores,
     /// A [`Score`] of a program that uses this library.
     Library,
+    /// The filters of `qfilters`, from the file that its parameter `file` names, or else from beside the model.
+    Filters,
 }
 
 /// Which policy of one's own: `./mine.py` with `window=16`.
@@ -26,9 +28,9 @@ pub enum OwnKind {
 pub struct Own {
     /// What kind it is.
     pub kind: OwnKind,
-    /// The program, the file, or the name.
+    /// The program, the file, or the name; empty for filters.
     pub source: String,
-    /// Parameters that kvllama passes on to a program: name and value.
+    /// Parameters that kvllama passes on to a program, or the file of filters: name and value.
     pub parameters: Vec<(String, String)>,
 }
 
@@ -42,13 +44,27 @@ pub struct SourceFile {
 }
 
 /// The kinds, with what follows the name and a colon.
-pub(super) static OWN: [(&Family, OwnKind, &str); 3] =
-    [(&EXEC, OwnKind::Exec, "PROGRAM"), (&SCORES, OwnKind::Scores, "FILE.jsonl"), (&LIBRARY, OwnKind::Library, "NAME")];
+pub(super) static OWN: [(&Family, OwnKind, &str); 4] = [
+    (&QFILTERS, OwnKind::Filters, ""),
+    (&EXEC, OwnKind::Exec, "PROGRAM"),
+    (&SCORES, OwnKind::Scores, "FILE.jsonl"),
+    (&LIBRARY, OwnKind::Library, "NAME"),
+];
 
 /// The policies that take a name, with what that is: `exec` and `PROGRAM`.
 pub fn own_policies() -> impl Iterator<Item = (&'static Family, &'static str)> {
-    OWN.iter().map(|(family, _, what)| (*family, *what))
+    OWN.iter().filter(|(.., what)| !what.is_empty()).map(|(family, _, what)| (*family, *what))
 }
+
+impl Own {
+    /// The file that `qfilters:file=PATH` names.
+    pub fn file(&self) -> Option<&str> {
+        self.parameters.iter().find(|(name, _)| name == FILE).map(|(_, path)| path.as_str())
+    }
+}
+
+/// The parameter that names a file of filters.
+pub(super) const FILE: &str = "file";
 
 static EXEC: Family = Family {
     name: "exec",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::own::{OWN, Opened};
+use super::own::{FILE, OWN, Opened, own_policies};
 use super::{DEFAULT_SINKS, Own, OwnKind, POLICIES, Policy, Score, SourceFile, WRAPPERS, Wrapper};
 use crate::{Error, Result};
 
@@ -267,8 +267,8 @@ impl PolicySpec {
     fn titled(&self, details: Vec<String>) -> String {
         let title = match &self.own {
             Some(Own { kind: OwnKind::Scores, source, .. }) => format!("scores of {}", file_name(source)),
-            Some(Own { source, .. }) => file_name(source).to_owned(),
-            None => self.family.title.to_owned(),
+            Some(Own { kind: OwnKind::Exec | OwnKind::Library, source, .. }) => file_name(source).to_owned(),
+            _ => self.family.title.to_owned(),
         };
         let titles: Vec<_> = self.wrappers().map(|wrapper| wrapper.title.to_owned()).chain([title]).collect();
         let details = details.join(", ");
@@ -292,7 +292,8 @@ impl PolicySpec {
     fn text(&self, shown: impl Fn(&Parameter, usize) -> bool) -> String {
         let parameters = self.parameters(shown, '=');
         let names: Vec<_> = self.wrappers().map(|wrapper| wrapper.name).chain([self.family.name]).collect();
-        let source = self.own.as_ref().map_or_else(String::new, |own| format!(":{}", own.source));
+        let named = self.own.as_ref().filter(|own| own.kind != OwnKind::Filters);
+        let source = named.map_or_else(String::new, |own| format!(":{}", own.source));
         let colon = if parameters.is_empty() { "" } else { ":" };
         format!("{}{source}{colon}{}", names.join("+"), parameters.join(","))
     }
@@ -321,6 +322,12 @@ impl FromStr for PolicySpec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        if text.chars().any(char::is_control) {
+            return Err(Error::input(format!(
+                "`{}` names no policy: a name is one line, without control characters",
+                text.escape_debug()
+            )));
+        }
         let head = text.split(':').next().unwrap_or(text);
         let own = OWN.iter().find(|(family, ..)| Some(family.name) == head.rsplit('+').next());
         let is_name = POLICIES.iter().any(|family| Some(family.name) == text.rsplit('+').next());
@@ -328,6 +335,9 @@ impl FromStr for PolicySpec {
         let (name, given) = parts.map_or((text, None), |(name, given)| (name, Some(given)));
         let (wrappers, plain) = name.rsplit_once('+').map_or(("", name), |(wrappers, plain)| (wrappers, plain));
         let (family, own, given) = match own {
+            Some(&(family, kind @ OwnKind::Filters, _)) => {
+                (family, Some(Own { kind, source: String::new(), parameters: Vec::new() }), given)
+            }
             Some(&(family, kind, what)) => {
                 let (source, given) = source_of(text, kind, what, given.unwrap_or_default())?;
                 (family, Some(Own { kind, source, parameters: Vec::new() }), given)
@@ -346,7 +356,7 @@ impl FromStr for PolicySpec {
         if let Some((wrapper, _)) = spec.wrappers.first() {
             let wrapper = wrapper.name;
             let inner = (family.make)(&spec.values);
-            if inner.keeps_all() || inner.is_sinks_and_window() || inner.target().is_some() {
+            if inner.is_fixed() {
                 return Err(Error::input(format!(
                     "`{name}`: {plain} leaves {wrapper} nothing to choose, because its positions are fixed; write \
                      --policy {plain}"
@@ -356,6 +366,12 @@ impl FromStr for PolicySpec {
                 return Err(Error::input(format!(
                     "`{name}`: {} uses scores, and {plain} has none; wrap a policy with scores, such as {}+snapkv",
                     wrapper.name, wrapper.name
+                )));
+            }
+            if let [one, other, ..] = spec.wrappers().filter(|wrapper| wrapper.ranks).collect::<Vec<_>>()[..] {
+                return Err(Error::input(format!(
+                    "`{name}`: {} and {} each rank positions in their own way; take one of them",
+                    one.name, other.name
                 )));
             }
         }
@@ -378,7 +394,7 @@ fn source_of<'a>(text: &str, kind: OwnKind, what: &str, given: &'a str) -> Resul
     }
     let example =
         if kind == OwnKind::Exec { "exec:./mine.py or exec:./mine.py:window=16" } else { "scores:mine.jsonl" };
-    if source.is_empty() || source.chars().any(char::is_control) {
+    if source.is_empty() {
         return Err(Error::input(format!("`{text}` names no {what}; write {example}")));
     }
     Ok((source.to_owned(), parameters))
@@ -393,7 +409,7 @@ fn file_name(path: &str) -> &str {
 fn find<T>(known: impl Iterator<Item = T>, name: impl Fn(&T) -> &'static str, wanted: &str) -> Result<T> {
     let mut known = known;
     known.find(|one| name(one) == wanted).ok_or_else(|| {
-        let own = OWN.iter().map(|(family, _, what)| format!("{}:{what}", family.name));
+        let own = own_policies().map(|(family, what)| format!("{}:{what}", family.name));
         let policies: Vec<_> = POLICIES.iter().map(|family| family.name.to_owned()).chain(own).collect();
         let wrappers: Vec<_> = WRAPPERS.iter().map(|wrapper| format!("{}+POLICY", wrapper.name)).collect();
         Error::input(format!(
@@ -426,6 +442,8 @@ impl PolicySpec {
             .map(|(one, _)| format!("{}={} ({} to {})", one.name, one.default, one.range.start(), one.range.end()))
             .collect();
         let policy = text.split(':').next().unwrap_or(text);
+        let file = self.own.as_ref().filter(|own| own.kind == OwnKind::Filters).map(|_| format!("{FILE}=PATH"));
+        let takes: Vec<_> = takes.into_iter().chain(file).collect();
         let takes = match takes.is_empty() {
             true => format!("{policy} has no parameters"),
             false => format!("{policy} takes {}", takes.join(", ")),
@@ -440,6 +458,14 @@ impl PolicySpec {
             // The program knows its own parameters.
             own.parameters.retain(|(other, _)| other != name);
             own.parameters.push((name.to_owned(), given.to_owned()));
+            return Ok(());
+        }
+        if let (None, Some(own)) = (&found, &mut self.own)
+            && own.kind == OwnKind::Filters
+            && name == FILE
+            && !given.is_empty()
+        {
+            own.parameters = vec![(name.to_owned(), given.to_owned())];
             return Ok(());
         }
         let (parameter, value) = found.ok_or_else(bad)?;

@@ -7,7 +7,7 @@ use super::questions;
 use crate::condition::{Condition, Memory};
 use crate::data::Example;
 use crate::engine::{Answer, Chat, ChatTurn, Cut, Entries, Forgetting, Given, Reader, Rule, Speaker, check_compacting};
-use crate::evict::{self, Budget, Granularity, Layers, TrialSeed, View};
+use crate::evict::{self, Budget, Granularity, Layers, OwnKind, Scores, TrialSeed, View};
 use crate::llama::{KvLayer, Mark, Model, Prompt, Sampler, Token, Turn};
 use crate::span::Label;
 use crate::{Error, Result};
@@ -63,20 +63,26 @@ impl<'a> Talk<'a> {
             let group =
                 entries.group.map(|group| &heads[group]).filter(|_| condition.granularity != Granularity::Token);
             let is_forgetful = |index| layers.iter().any(|layer| layer.index == index);
-            let mut scores = match (entries.scores, group) {
-                (None, _) => Vec::new(),
-                (Some(scores), None) => scores.aggregate(condition.aggregate, is_forgetful),
-                (Some(scores), Some(group)) => scores.mean_of(group),
+            let ranking = |scores: Option<&Scores>| -> Vec<f64> {
+                let scores = match (scores, group) {
+                    (None, _) => Vec::new(),
+                    (Some(scores), None) => scores.aggregate(condition.aggregate, is_forgetful),
+                    (Some(scores), Some(group)) => scores.mean_of(group),
+                };
+                if entries.group.is_none() || scores.is_empty() {
+                    return scores;
+                }
+                entries.origins.iter().map(|&at| scores[at]).collect()
             };
-            if entries.group.is_some() && !scores.is_empty() {
-                scores = entries.origins.iter().map(|&at| scores[at]).collect();
-            }
+            let second = ranking(entries.scores.map(Scores::seconds).as_ref());
+            let scores = ranking(entries.scores);
             // The first cut of a chat is that of its first prompt alone.
             let seed = if entries.cuts == 0 && rolling.is_none() { seed } else { seed.of_eviction(entries.cuts) };
             let seed = group.map_or(seed, |group| seed.of_head(group[0].0, group[0].1));
             let view = View {
                 block: condition.block.0.get(),
                 scores: &scores,
+                second: &second,
                 survivors: group.map(|_| condition.budget.survivors(entries.read).min(len)),
                 gone: entries.read - len,
                 ..View::new(0..len, &protected, window.unwrap_or(condition.budget), seed)
@@ -203,7 +209,7 @@ pub(super) fn check_chat(condition: &Condition, texts: &[Prompt], n_predict: usi
              forgotten; choose another policy"
         )));
     }
-    if condition.policy.own_source().is_some() {
+    if condition.policy.own_source().is_some_and(|own| own.kind != OwnKind::Filters) {
         return Err(Error::input(format!(
             "`{condition}`: a program or a file gives the scores of a prompt, and a chat has none that is known before; choose \
              another policy"

@@ -50,7 +50,7 @@ impl Experiment {
         let dry = source.load(&LoadSettings { dry: true, ..LoadSettings::default() }, None)?;
         let (examples, data) = examples_named(data)?;
         let mut settings = Settings::new(Grid::parse(conditions)?.conditions()?);
-        own::open(&mut settings.conditions)?;
+        own::open(&mut settings.conditions, &source)?;
         settings.conditions = each_layer(settings.conditions, &dry);
         settings.generation.n_predict = default_n_predict(&examples);
         let threads = default_threads(dry.facts().n_params);

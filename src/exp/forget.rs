@@ -101,6 +101,7 @@ pub fn forgetting(
     let all_layers = layers.len() == model.kv_layers().len();
     let is_forgetful = |index| layers.iter().any(|layer| layer.index == index);
     let aggregate = scores.map_or_else(Vec::new, |scores| scores.aggregate(condition.aggregate, is_forgetful));
+    let second = scores.map_or_else(Vec::new, |scores| scores.seconds().aggregate(condition.aggregate, is_forgetful));
     let common = |keep| Forgetting {
         keep,
         replay: scores.map_or(Duration::ZERO, |scores| scores.replay),
@@ -111,7 +112,7 @@ pub fn forgetting(
         read_before,
     };
     with_view(condition, prompt, seed, target, |view| {
-        let view = View { scores: &aggregate, ..view };
+        let view = View { scores: &aggregate, second: &second, ..view };
         let policy = condition.policy.policy();
         if condition.granularity == Granularity::Token {
             let keep = evict::evict(policy, len, &view)?;

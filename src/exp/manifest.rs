@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,7 +12,7 @@ use super::{Generation, Primary, Settings, Shard};
 use crate::condition::{self, Condition, KvTypes};
 use crate::llama::Model;
 use crate::models::ModelSource;
-use crate::{Error, Result, files, llama, models};
+use crate::{Error, Result, llama, models};
 
 /// Version of the layout of a run directory.
 pub const SCHEMA: u32 = 2;
@@ -186,10 +186,7 @@ impl ModelFile {
     /// # Errors
     /// If its file cannot be read.
     pub fn of(source: &ModelSource, name: &str, model: &Model) -> Result<Self> {
-        let sha256 = match source {
-            ModelSource::Embedded => crate::hex(&Sha256::digest(models::EMBEDDED_GGUF)),
-            ModelSource::File(path) => files::sha256_cached(path, checksum_cache().as_deref())?,
-        };
+        let sha256 = source.sha256()?;
         let gguf = serde_json::to_value(model.facts()).expect("plain data");
         Ok(ModelFile { name: name.to_owned(), file_size: source.file_size()?, sha256, gguf })
     }
@@ -226,13 +223,6 @@ pub struct DataFacts {
     pub sha256: String,
     /// Number of examples in it.
     pub n_examples: usize,
-}
-
-/// The file that stores checksums of model files.
-fn checksum_cache() -> Option<PathBuf> {
-    let base =
-        std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cache")))?;
-    Some(base.join("kvllama").join("sha256.json"))
 }
 
 impl Session {

@@ -313,9 +313,8 @@ impl Plan {
         let planned = order.iter().map(|&index| (self.places[index], self.examples[index].id.clone())).collect();
         let mut session = Session::new(build, &self.settings, planned);
         let policies = self.settings.conditions.iter().map(|condition| &condition.policy);
-        let sources =
-            policies.filter_map(|policy| Some((policy.own_source()?.source.clone(), policy.source_file()?.clone())));
-        session.sources.extend(sources.map(|(source, file)| (source, file.sha256)));
+        let sources = policies.filter_map(|policy| policy.source_file().cloned());
+        session.sources.extend(sources.map(|file| (file.path, file.sha256)));
         if self.turns.iter().any(|&turns| turns > 1) {
             session.turns = order.iter().map(|&index| self.turns[index]).collect();
         }

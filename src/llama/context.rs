@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ffi::{self, DecodeFailure, RawContext, take_error};
+use super::weights::projected;
 use super::{Cells, ContextSettings, FlashAttn, MemoryUse, Model, Token};
 use crate::evict::{HeadKeeps, Layer, Layers, Needs};
 use crate::{Error, Result, threads};
@@ -401,12 +402,24 @@ impl Context {
         if observed.attention_from.len() != needs.attention_from.len() {
             return Err(Error::failed("what is to be shown is not what is observed"));
         }
-        self.raw.seen(seq, needs, show).ok_or_else(|| {
-            Error::input(format!(
+        let model = &self.model;
+        let shown = self.raw.seen(seq, needs, |layers| {
+            if !needs.projected {
+                return Ok(show(layers));
+            }
+            let mut layers = layers.to_vec();
+            for layer in &mut layers {
+                let weights = model.weights.matrix(&format!("blk.{}.attn_output.weight", layer.index))?;
+                layer.projected = projected(layer, &weights)?;
+            }
+            Ok(show(&layers))
+        });
+        shown.unwrap_or_else(|| {
+            Err(Error::input(format!(
                 "{} does not show what this policy looks at (attention, keys, values or queries under llama.cpp's usual \
                  names); choose a policy without scores: none, streaming or random",
-                self.model.name()
-            ))
+                model.name()
+            )))
         })
     }
 

@@ -1,9 +1,9 @@
-//! What kvllama checks of a GGUF file before llama.cpp reads it: values with which llama.cpp would compute without end,
-//! crash, or stop at an assertion. Everything else about a file is llama.cpp's to refuse.
+//! What kvllama reads of a GGUF itself: before llama.cpp loads it, values with which llama.cpp would compute without end,
+//! crash, or stop at an assertion (everything else about a file is llama.cpp's to refuse); later the table of its tensors.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{BufReader, Read as _};
+use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
 /// Checks the metadata of a file that starts with `GGUF`. `Err` is the end of a sentence about the file.
@@ -14,12 +14,45 @@ pub(crate) fn check(path: &Path) -> Result<(), String> {
     };
     let file = File::open(path).map_err(broken)?;
     let size = file.metadata().map_err(broken)?.len();
-    let mut reader = Reader { file: BufReader::with_capacity(1 << 20, file), left: size };
-    let found = reader.metadata();
-    match found {
+    match Reader::new(file, size).metadata() {
         Ok(result) => result,
         Err(error) => Err(broken(error)),
     }
+}
+
+/// Where a tensor's data are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The number of its ggml type.
+    pub kind: u32,
+    /// Numbers of elements, of the dimension that is contiguous first.
+    pub shape: Vec<u64>,
+    /// Bytes before its data, from the beginning of the file on.
+    pub start: u64,
+}
+
+/// The tensors of a GGUF of `size` bytes, by name.
+///
+/// # Errors
+/// If the file cannot be read, or is broken.
+pub(super) fn tensors(file: impl Read + Seek, size: u64) -> std::io::Result<HashMap<String, Place>> {
+    /// More dimensions than this has no tensor of ggml.
+    const MOST_DIMENSIONS: u32 = 4;
+    let mut reader = Reader::new(file, size);
+    reader.metadata()?.map_err(std::io::Error::other)?;
+    let mut places = HashMap::new();
+    for _ in 0..reader.n_tensors {
+        let name = String::from_utf8_lossy(&reader.text()?).into_owned();
+        let dimensions = reader.u32()?;
+        if dimensions > MOST_DIMENSIONS {
+            return Err(std::io::Error::other(format!("its tensor `{name}` has {dimensions} dimensions")));
+        }
+        let shape = (0..dimensions).map(|_| reader.u64()).collect::<std::io::Result<_>>()?;
+        places.insert(name, Place { kind: reader.u32()?, shape, start: reader.u64()? });
+    }
+    let data = (size - reader.left).next_multiple_of(reader.alignment);
+    places.values_mut().for_each(|place| place.start = place.start.saturating_add(data));
+    Ok(places)
 }
 
 /// A value, as far as it is checked.
@@ -30,10 +63,13 @@ enum Value {
     Other,
 }
 
-struct Reader {
-    file: BufReader<File>,
+struct Reader<R> {
+    file: BufReader<R>,
     /// Bytes of the file that were not read yet.
     left: u64,
+    n_tensors: u64,
+    /// The data of tensors begin at multiples of this.
+    alignment: u64,
 }
 
 const TEXT: u32 = 8;
@@ -41,14 +77,18 @@ const ARRAY: u32 = 9;
 /// More fields than this has no file; a larger count is a broken one.
 const MOST_FIELDS: u64 = 1 << 20;
 
-impl Reader {
+impl<R: Read + Seek> Reader<R> {
+    fn new(file: R, size: u64) -> Self {
+        Reader { file: BufReader::with_capacity(1 << 20, file), left: size, n_tensors: 0, alignment: 32 }
+    }
+
     fn metadata(&mut self) -> std::io::Result<Result<(), String>> {
         self.bytes(4)?;
         let version = self.u32()?;
         if !(2..=3).contains(&version) {
             return Ok(Err(format!("its GGUF version is {version}, and versions 2 and 3 can be read")));
         }
-        self.u64()?;
+        self.n_tensors = self.u64()?;
         let n_fields = self.u64()?;
         if n_fields > MOST_FIELDS {
             return Ok(Err(format!("it claims to have {n_fields} metadata fields")));
@@ -57,6 +97,9 @@ impl Reader {
             let key = String::from_utf8_lossy(&self.text()?).into_owned();
             let kind = self.u32()?;
             let value = self.value(kind, &key)?;
+            if let ("general.alignment", Value::Number(alignment)) = (key.as_str(), &value) {
+                self.alignment = (*alignment as u64).max(1);
+            }
             if let Err(what) = check_field(&key, &value) {
                 return Ok(Err(what));
             }

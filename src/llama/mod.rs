@@ -17,6 +17,7 @@ mod preamble;
 mod prompt;
 mod sampler;
 mod template;
+mod weights;
 mod worker;
 
 pub use context::{Context, Slot};

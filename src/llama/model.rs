@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::ffi::{self, RawModel};
 use super::template::Template;
+use super::weights::Weights;
 use super::{LoadSettings, Preamble, Token};
 use crate::{Error, Result};
 
@@ -22,6 +23,7 @@ pub struct Model {
     name: String,
     template: Option<Template>,
     n_vocab: usize,
+    pub(super) weights: Weights,
 }
 
 /// A layer with keys and values of its own.
@@ -83,20 +85,22 @@ impl Model {
         super::gguf::check(path).map_err(|what| {
             Error::input(format!("the model {shown} is broken: {what}; download it again, or convert it anew"))
         })?;
-        Self::finish(RawModel::from_file(path, settings), shown.to_string(), template)
+        let weights = Weights::of_file(path);
+        Self::finish(RawModel::from_file(path, settings), shown.to_string(), template, weights)
     }
 
     /// Loads a GGUF that is already in memory.
     pub fn from_bytes(
         name: &str,
-        bytes: &[u8],
+        bytes: &'static [u8],
         settings: &LoadSettings,
         template: Option<String>,
     ) -> Result<Arc<Self>> {
-        Self::finish(RawModel::from_memory(name, bytes, settings), name.to_owned(), template)
+        let weights = Weights::of_memory(bytes);
+        Self::finish(RawModel::from_memory(name, bytes, settings), name.to_owned(), template, weights)
     }
 
-    fn finish(raw: Option<RawModel>, name: String, template: Option<String>) -> Result<Arc<Self>> {
+    fn finish(raw: Option<RawModel>, name: String, template: Option<String>, weights: Weights) -> Result<Arc<Self>> {
         let Some(raw) = raw else {
             return Err(ffi::error(|reason| {
                 let reason = if reason.is_empty() { "no reason given" } else { &reason };
@@ -111,7 +115,7 @@ impl Model {
         }
         let n_vocab = raw.n_vocab();
         let template = template.or_else(|| raw.chat_template()).map(Template::new);
-        Ok(Arc::new(Model { raw, name, template, n_vocab }))
+        Ok(Arc::new(Model { raw, name, template, n_vocab, weights }))
     }
 
     /// The path or name under which it was loaded.

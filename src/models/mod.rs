@@ -8,12 +8,13 @@ mod registry;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 pub use hub::Hub;
 pub use pull::{Observer, pull};
 pub use registry::{HubFile, KnownModel, known};
 
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// The name of the embedded model.
 pub const EMBEDDED: &str = "default";
@@ -27,6 +28,26 @@ pub enum ModelSource {
     Embedded,
     /// A file.
     File(PathBuf),
+}
+
+impl ModelSource {
+    /// SHA-256 of the model file.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn sha256(&self) -> Result<String> {
+        match self {
+            ModelSource::Embedded => Ok(crate::hex(&Sha256::digest(EMBEDDED_GGUF))),
+            ModelSource::File(path) => files::sha256_cached(path, checksum_cache().as_deref()),
+        }
+    }
+}
+
+/// The file that stores checksums of model files.
+fn checksum_cache() -> Option<PathBuf> {
+    let base =
+        std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cache")))?;
+    Some(base.join("kvllama").join("sha256.json"))
 }
 
 /// The directory of models.

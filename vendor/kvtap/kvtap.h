@@ -100,6 +100,7 @@ struct kvtap_wants {
     bool maxima;               // with each sum also the largest weight
     int32_t replay_from;       // what is read at this position and later is no entry, only its attention counts; negative: all are entries
     int32_t queries_from;      // first position whose query counts for the query statistics; negative: none are made
+    bool rotated_queries;      // these statistics are of queries after RoPE
     int32_t rows_from;         // first position whose query itself is kept; negative: none is
     bool raw_rows;             // and that query before RoPE too
     bool keys;
@@ -133,7 +134,7 @@ struct kvtap_layer {
     const float * keys;        // [n_entries][n_head_kv][d_k] after RoPE, or NULL
     const float * raw_keys;    // [n_entries][n_head_kv][d_k] before RoPE, or NULL
     const float * values;      // [n_entries][n_head_kv][d_v], or NULL
-    int64_t n_queries;         // that the statistics are made of; RoPE not yet applied to them
+    int64_t n_queries;         // that the statistics are made of, before RoPE unless asked for otherwise
     const double * query_mean; // [n_head][d_k]
     const double * query_covariance; // [n_head][d_k][d_k]
     size_t n_rows;             // queries that are kept: those of the last n_rows entries

@@ -75,7 +75,7 @@ struct sight {
     int32_t seq = 0;
     std::vector<int32_t> sums_from;
     int32_t replay_from = -1, queries_from = -1, rows_from = -1;
-    bool maxima = false, raw_rows = false, keys = false, raw_keys = false, values = false;
+    bool rotated_queries = false, maxima = false, raw_rows = false, keys = false, raw_keys = false, values = false;
     std::vector<int32_t> entries; // positions, ascending
     std::vector<layer_state> layers;
 
@@ -420,7 +420,7 @@ static bool look(const kvtap_tap & tap, sight & of, layer_state & layer, const s
         if (!layer.rotated && !scaled) {
             take_rows(tap, layer.raw_query_rows, t, layer.d_k, layer.n_head);
         }
-        if (tap.wants_rows(of)) {
+        if (tap.wants_rows(of) || of.rotated_queries) {
             take_rows(tap, layer.query_rows, t, layer.d_k, layer.n_head);
         }
     }
@@ -485,6 +485,7 @@ void kvtap_observe(kvtap_tap * tap, const llama_context * ctx, int32_t seq, cons
     of.raw_keys = wants->raw_keys;
     of.values = wants->values;
     of.queries_from = wants->queries_from;
+    of.rotated_queries = wants->rotated_queries;
     const llama_hparams & hparams = tap->hparams();
     for (uint32_t il = 0; il < hparams.n_layer(); ++il) {
         if (!hparams.has_kv(il) || hparams.n_head_kv(il) == 0) {
@@ -664,6 +665,7 @@ void kvtap_before(kvtap_tap * tap, const int32_t * seqs, const int32_t * positio
 // Adds the outer products of the rows' queries: the triangle up to the diagonal, the rest mirrors it. float is enough within
 // a batch; batches are added in double.
 static void add_queries(const kvtap_tap & tap, const sight & of, layer_state & layer) {
+    const rows_of & rows = of.rotated_queries ? layer.query_rows : layer.raw_query_rows;
     const size_t d = layer.d_k;
     std::vector<float> sum(d), outer(d * d);
     int64_t n = 0;
@@ -676,7 +678,7 @@ static void add_queries(const kvtap_tap & tap, const sight & of, layer_state & l
                 continue;
             }
             ++n;
-            const float * q = layer.raw_query_rows.data.data() + (r * layer.n_head + h) * d;
+            const float * q = rows.data.data() + (r * layer.n_head + h) * d;
             for (size_t a = 0; a < d; ++a) {
                 sum[a] += q[a];
                 const float factor = q[a];
@@ -710,7 +712,7 @@ static void add_rows(const kvtap_tap & tap, sight & of) {
         const bool attention = !tap.wants_attention(of) || layer.attention_seen;
         const bool keys = (!of.keys || layer.key_rows.seen) && (!of.raw_keys || layer.raw_key_rows.seen);
         const bool values = !of.values || layer.value_rows.seen;
-        const bool statistics = of.queries_from < 0 || layer.raw_query_rows.seen;
+        const bool statistics = of.queries_from < 0 || (of.rotated_queries ? layer.query_rows : layer.raw_query_rows).seen;
         const bool rows = !wants_rows || (layer.query_rows.seen && (!of.raw_rows || layer.raw_query_rows.seen));
         if (!(attention && keys && values && statistics && rows)) {
             layer.complete = false;

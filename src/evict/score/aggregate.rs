@@ -24,6 +24,8 @@ words! {
 pub struct Scores {
     /// For each layer: its number in the model, and its scores by KV head and position.
     pub layers: Vec<(u32, Heads)>,
+    /// In the same form the scores by which a wrapper ranks what the first ones leave; empty without such a wrapper.
+    pub second: Vec<(u32, Heads)>,
     /// Time that a [replay](super::Score::replay) took; zero without one.
     pub replay: Duration,
 }
@@ -34,7 +36,7 @@ impl Scores {
     /// # Errors
     /// If a score is NaN; names layer, KV head and position.
     pub fn checked(self) -> Result<Self> {
-        for (layer, heads) in &self.layers {
+        for (layer, heads) in self.layers.iter().chain(&self.second) {
             for (head, scores) in heads.iter().enumerate() {
                 if let Some(at) = scores.iter().position(|score| score.is_nan()) {
                     return Err(Error::failed(format!(
@@ -48,15 +50,19 @@ impl Scores {
         Ok(self)
     }
 
+    /// The [second](Scores::second) scores alone, as first ones.
+    #[must_use]
+    pub fn seconds(&self) -> Self {
+        Scores { layers: self.second.clone(), ..Scores::default() }
+    }
+
     /// One score per position, from the layers that `layers` selects.
     pub fn aggregate(&self, how: Aggregate, layers: impl Fn(u32) -> bool) -> Vec<f64> {
         let heads: Vec<_> =
             self.layers.iter().filter(|(layer, _)| layers(*layer)).flat_map(|(_, heads)| heads).collect();
         aggregate(how, &heads)
     }
-}
 
-impl Scores {
     /// One score per position: the mean over these heads, each as (layer, head).
     pub fn mean_of(&self, heads: &[(u32, usize)]) -> Vec<f64> {
         let of = |&(layer, head): &(u32, usize)| {

@@ -80,7 +80,7 @@ fn spread<'a>(lag: usize, d: usize, vector: impl Fn(usize) -> &'a [f32]) -> Vec<
 }
 
 /// exp(x) divided by the sum of all exp(x).
-pub(super) fn softmax(values: &[f64]) -> Vec<f64> {
+pub(in crate::evict) fn softmax(values: &[f64]) -> Vec<f64> {
     let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let powers: Vec<f64> = values.iter().map(|value| (value - max).exp()).collect();
     let sum: f64 = powers.iter().sum();

@@ -14,6 +14,8 @@ pub struct Needs {
     pub replay_from: Option<i32>,
     /// Query statistics over the queries from this position on.
     pub queries_from: Option<i32>,
+    /// Whether these are queries as attention uses them (after RoPE), rather than before RoPE.
+    pub rotated_queries: bool,
     /// The queries themselves from this position on, as attention uses them (after RoPE).
     pub query_rows_from: Option<i32>,
     /// These queries before RoPE too.
@@ -24,6 +26,8 @@ pub struct Needs {
     pub raw_keys: bool,
     /// Values.
     pub values: bool,
+    /// How large values are behind the attention output's weights.
+    pub projected: bool,
 }
 
 impl Needs {
@@ -50,8 +54,13 @@ impl Needs {
         Needs { keys: true, ..Needs::default() }
     }
 
+    /// The statistics of all queries as attention uses them (after RoPE).
+    pub fn rotated_queries() -> Self {
+        Needs { queries_from: Some(0), rotated_queries: true, ..Needs::default() }
+    }
+
     /// Query statistics from position `from` on.
-    pub(super) fn queries(self, from: usize) -> Self {
+    pub(in crate::evict) fn queries(self, from: usize) -> Self {
         Needs { queries_from: Some(position(from)), ..self }
     }
 
@@ -60,16 +69,21 @@ impl Needs {
         Needs { values: true, ..self }
     }
 
-    /// The needs of both. Query statistics can start at one position only, so those of the first are used; no two
-    /// policies differ in it.
+    /// Whether one reading of the prompt can serve both: there is one kind of query statistics in it, and what a replay
+    /// reads is not part of the prompt.
+    pub fn go_with(&self, other: &Needs) -> bool {
+        let queries = |needs: &Needs| needs.queries_from.map(|from| (from, needs.rotated_queries));
+        let same_queries = queries(self).is_none() || queries(other).is_none() || queries(self) == queries(other);
+        same_queries && self.replay_from.is_none() && other.replay_from.is_none()
+    }
+
+    /// The needs of both, which [go](Needs::go_with) with each other.
     pub fn union(mut self, other: &Needs) -> Self {
         self.attention_from.extend(&other.attention_from);
         self.attention_from.sort_unstable();
         self.attention_from.dedup();
-        debug_assert!(
-            self.queries_from.is_none() || other.queries_from.is_none_or(|from| Some(from) == self.queries_from)
-        );
         self.queries_from = self.queries_from.or(other.queries_from);
+        self.rotated_queries |= other.rotated_queries;
         self.query_rows_from = match (self.query_rows_from, other.query_rows_from) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -80,6 +94,7 @@ impl Needs {
         self.keys |= other.keys;
         self.raw_keys |= other.raw_keys;
         self.values |= other.values;
+        self.projected |= other.projected;
         self
     }
 
@@ -123,6 +138,9 @@ pub struct Layer<'a> {
     pub raw_keys: &'a [f32],
     /// Values: `[len][kv_heads][d_v]`; empty if not requested.
     pub values: &'a [f32],
+    /// For each KV head and position: the L1 norm of the value times the attention output's weights, averaged over the
+    /// query heads of the group; empty if not requested.
+    pub projected: Vec<Vec<f64>>,
     /// Statistics of the queries.
     pub queries: Option<Queries<'a>>,
     /// The last queries as attention uses them (after RoPE): `[queries][heads][d_k]`; empty if not requested.
@@ -204,7 +222,7 @@ pub struct Attention<'a> {
     pub maxima: Vec<&'a [f64]>,
 }
 
-/// Statistics of the queries before RoPE, for each query head.
+/// Statistics of the queries before RoPE, or after it ([`Needs::rotated_queries`]), for each query head.
 #[derive(Debug, Clone)]
 pub struct Queries<'a> {
     /// Mean: `[heads][d_k]`.

@@ -13,6 +13,7 @@ mod knorm;
 mod kvzip;
 mod lagkv;
 mod layer;
+mod qfilters;
 mod snapkv;
 mod tova;
 
@@ -23,8 +24,10 @@ pub(super) use h2o::H2O;
 pub(super) use keydiff::KEYDIFF;
 pub(super) use knorm::KNORM;
 pub(super) use kvzip::KVZIP;
-pub(super) use lagkv::LAGKV;
+pub(super) use lagkv::{LAGKV, softmax};
 pub use layer::{Attention, Layer, Needs, Queries, Rope};
+pub(super) use qfilters::QFILTERS;
+pub use qfilters::QFilters;
 pub(super) use snapkv::SNAPKV;
 pub(super) use tova::TOVA;
 

@@ -28,6 +28,7 @@ pub(super) static ADAKV: Wrapper = Wrapper {
         about: "percentage of the equal share that each head keeps at least",
     }],
     needs_scores: true,
+    ranks: false,
     make: |values, inner| Arc::new(AdaKv { safeguard: values[0], inner }),
 };
 

@@ -19,6 +19,7 @@ pub(super) static CHUNKKV: Wrapper = Wrapper {
     paper: Some("2502.00299"),
     parameters: &[Parameter { name: "chunk", default: 20, range: 1..=65_536, about: "positions of a chunk" }],
     needs_scores: true,
+    ranks: true,
     make: |values, inner| Arc::new(ChunkKv { chunk: values[0], inner }),
 };
 

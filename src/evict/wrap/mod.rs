@@ -5,6 +5,7 @@
 
 mod adakv;
 mod chunkkv;
+mod criticalkv;
 mod pyramidkv;
 mod sinks;
 
@@ -26,10 +27,13 @@ pub struct Wrapper {
     pub parameters: &'static [Parameter],
     /// Whether the policy inside must rank positions by scores.
     pub needs_scores: bool,
+    /// Whether it ranks positions in its own way, which only one wrapper can.
+    pub ranks: bool,
     /// Wraps a policy, given one value per parameter.
     #[allow(clippy::type_complexity, reason = "named once, here")]
     pub make: fn(&[usize], Arc<dyn Policy>) -> Arc<dyn Policy>,
 }
 
 /// All wrappers.
-pub static WRAPPERS: &[&Wrapper] = &[&sinks::SINKS_PLUS, &adakv::ADAKV, &pyramidkv::PYRAMIDKV, &chunkkv::CHUNKKV];
+pub static WRAPPERS: &[&Wrapper] =
+    &[&sinks::SINKS_PLUS, &adakv::ADAKV, &pyramidkv::PYRAMIDKV, &chunkkv::CHUNKKV, &criticalkv::CRITICALKV];

@@ -31,6 +31,7 @@ pub(super) static PYRAMIDKV: Wrapper = Wrapper {
         },
     ],
     needs_scores: false,
+    ranks: false,
     make: |values, inner| Arc::new(PyramidKv { beta: values[0], least: values[1], inner }),
 };
 

@@ -26,6 +26,7 @@ pub(super) static SINKS_PLUS: Wrapper = Wrapper {
         about: "first positions that survive",
     }],
     needs_scores: false,
+    ranks: false,
     make: |values, inner| Arc::new(Sinks { sinks: values[0], inner }),
 };
 

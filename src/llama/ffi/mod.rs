@@ -556,6 +556,39 @@ impl RawGrammar {
     }
 }
 
+/// The bytes of `n` elements of a ggml type; `None` if there is no such type, or if they are no whole blocks.
+pub(super) fn bytes_of(kind: u32, n: usize) -> Option<usize> {
+    let traits = type_traits(kind)?;
+    let block = usize::try_from(traits.blck_size).ok().filter(|&block| block > 0 && n.is_multiple_of(block))?;
+    (n / block).checked_mul(traits.type_size).filter(|&size| size > 0)
+}
+
+/// `n` elements of a ggml type as float32; `None` if `bytes` are not as many as [`bytes_of`] says, or if ggml has no
+/// conversion.
+pub(super) fn floats(kind: u32, bytes: &[u8], n: usize) -> Option<Vec<f32>> {
+    if bytes_of(kind, n) != Some(bytes.len()) {
+        return None;
+    }
+    if kind == sys::GGML_TYPE_F32 {
+        return Some(
+            bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect(),
+        );
+    }
+    let convert = type_traits(kind)?.to_float?;
+    let mut floats = vec![0.0f32; n];
+    // SAFETY: source and target have the sizes of `n` elements; the source is a whole allocation, so it is aligned.
+    unsafe { convert(bytes.as_ptr().cast(), floats.as_mut_ptr(), i64::try_from(n).ok()?) };
+    Some(floats)
+}
+
+fn type_traits(kind: u32) -> Option<sys::ggml_type_traits> {
+    if kind >= sys::GGML_TYPE_COUNT {
+        return None;
+    }
+    // SAFETY: the type is below the count; the table is static.
+    Some(unsafe { *sys::ggml_get_type_traits(kind as sys::ggml_type) })
+}
+
 fn ggml_type(kv_type: KvType) -> sys::ggml_type {
     match kv_type {
         KvType::F32 => sys::GGML_TYPE_F32,

@@ -48,6 +48,7 @@ impl RawContext {
             maxima: needs.attention_maxima,
             replay_from: needs.replay_from.unwrap_or(-1),
             queries_from: needs.queries_from.unwrap_or(-1),
+            rotated_queries: needs.rotated_queries,
             rows_from: needs.query_rows_from.unwrap_or(-1),
             raw_rows: needs.raw_query_rows,
             keys: needs.keys,
@@ -146,6 +147,7 @@ fn layer<'a>(raw: &kvtap::kvtap_layer, needs: &'a Needs) -> Layer<'a> {
         raw_query_rows: floats(raw.raw_rows, raw.n_rows * heads * d_k),
         scale: f64::from(raw.scale),
         softcap: f64::from(raw.softcap),
+        projected: Vec::new(),
         queries: (raw.n_queries > 0).then(|| Queries {
             mean: doubles(raw.query_mean, heads * d_k),
             covariance: doubles(raw.query_covariance, heads * d_k * d_k),

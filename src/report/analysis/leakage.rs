@@ -142,15 +142,23 @@ impl LeakageCurve {
     /// The contrast as a sentence.
     pub fn sentence(&self, name: &str) -> String {
         format!(
-            "{name}: between its ends it leaks {} more than the full cache and {} more than at its largest fraction; that it peaks \
-             there: {} (largest at {} evicted, n = {}).",
-            words::estimate(&self.above_first),
-            words::estimate(&self.above_last),
+            "{name}: between its ends it leaks {} than the full cache and {} than at its largest fraction; that it peaks there: \
+             {} (largest at {} evicted, n = {}).",
+            more_or_less(&self.above_first),
+            more_or_less(&self.above_last),
             words::p_value("p(Holm)", self.p_holm),
             words::number(self.largest_at),
             words::count(self.above_first.n, "example")
         )
     }
+}
+
+/// `0.52 [0.30, 0.73] more`, or for a negative difference `0.17 [0.06, 0.27] less`.
+fn more_or_less(difference: &Estimate) -> String {
+    if difference.point < 0.0 {
+        return format!("{} less", words::estimate(&words::negated(difference)));
+    }
+    format!("{} more", words::estimate(difference))
 }
 
 /// By example: how much is revealed, by the first of the rules that it has.

@@ -30,6 +30,11 @@ pub(super) fn sentences(analysis: &Analysis) -> Vec<String> {
             words::count(score.n, "example")
         ));
     }
+    let full = analysis.conditions.iter().filter(|condition| condition.is_baseline());
+    baselines.extend(full.filter_map(|condition| condition.leakage.as_ref()).next().map(|leakage| {
+        let leaked = words::estimate(&leakage.leaked);
+        format!("With its whole cache it leaks {leaked}; the scores mix this with the tasks: read the leakage apart.")
+    }));
     let after = sentences.len().min(finding + 1);
     sentences.splice(after..after, baselines);
     for (asked, none) in [

@@ -21,6 +21,7 @@ pub fn curves(analysis: &Analysis) -> Table {
         ]),
         rows: analysis.curve_comparisons.iter().map(|one| row(analysis, one)).collect(),
     }
+    .only_if(analysis.curve_comparisons.iter().any(|one| one.earned.is_some()), &["earned", "p (Holm, earned)"])
 }
 
 fn row(analysis: &Analysis, one: &CurveComparison) -> Row {

@@ -10,7 +10,7 @@ pub fn doses(analysis: &Analysis) -> Table {
     Table {
         id: "doses-table",
         caption: "How scores fall with the fraction evicted".to_owned(),
-        broad: false,
+        broad: true,
         headings: headings(&[
             ("curve", "What was done to the cache at each fraction"),
             ("score", "Change of the score per tenth evicted, by the slope of each example, and its interval"),
@@ -34,6 +34,7 @@ pub fn doses(analysis: &Analysis) -> Table {
         ]),
         rows: analysis.doses.iter().map(|dose| row(analysis, dose)).collect(),
     }
+    .only_if(analysis.doses.iter().any(|dose| dose.earned.is_some()), &["earned", "p (Holm, earned)"])
 }
 
 fn row(analysis: &Analysis, dose: &Dose) -> Row {

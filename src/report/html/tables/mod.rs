@@ -32,6 +32,24 @@ pub struct Table {
     rows: Vec<Row>,
 }
 
+impl Table {
+    /// Without these columns unless they are wanted: nobody needs a column of dashes.
+    fn only_if(mut self, wanted: bool, columns: &[&str]) -> Self {
+        if !wanted {
+            let kept: Vec<bool> = self.headings.iter().map(|heading| !columns.contains(&heading.name)).collect();
+            // The name of a row stands before its cells.
+            self.rows.iter_mut().for_each(|row| retain(&mut row.cells, &kept[1..]));
+            retain(&mut self.headings, &kept);
+        }
+        self
+    }
+}
+
+fn retain<T>(items: &mut Vec<T>, kept: &[bool]) {
+    let mut kept = kept.iter();
+    items.retain(|_| kept.next().copied().unwrap_or(true));
+}
+
 /// A row: its name, what is written below the name, and the other cells.
 #[derive(Serialize)]
 struct Row {
