@@ -43,7 +43,7 @@ static double sum(kvtap_tap * tap, size_t n_sums) {
     bool complete = false;
     kvtap_layer layer;
     size_t n_layers = 0;
-    for (; kvtap_seen(tap, n_layers, &layer, &complete); ++n_layers) {
+    for (; kvtap_seen(tap, 0, n_layers, &layer, &complete); ++n_layers) {
         const auto add = [&](const auto * values, size_t n) {
             for (size_t i = 0; values != nullptr && i < n; ++i) {
                 total += values[i];
@@ -110,7 +110,7 @@ int main(int, char ** argv) {
         CHECK(decode(ctx, tap, 0, 0, 32) == 0 && decode(ctx, tap, 0, 32, 16) == 0);
         CHECK(sum(tap, 2) != 0);
         const int32_t kept[] = { 0, 3, 4, 30 }, moved[] = { 0, 1, 2, 3 }, anew[] = { 48 };
-        kvtap_retain(tap, kept, moved, 4, anew, 1);
+        kvtap_retain(tap, 0, kept, moved, 4, anew, 1);
         kvtap_observe(tap, ctx, 0, nullptr);
 
         // A fork is cut, some heads of it see less, and it answers.
