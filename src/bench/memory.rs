@@ -17,7 +17,7 @@ const GIB: f64 = (1u64 << 30) as f64;
 pub(super) fn measure(bench: &Bench) -> Result<(String, Vec<Row>)> {
     let settings = bench.context(PROMPT + LANES * ANSWER);
     let sequences = ContextSettings { n_seq: 1 + LANES as u32, ..settings.clone() };
-    let predicted = MemoryUse::predict(&bench.dry, sequences)?.host.total() as f64;
+    let predicted = MemoryUse::predict(&bench.dry, [sequences])?.host.total() as f64;
     let mut reader = Reader::sharing(&bench.model, settings, LANES as u32)?;
     let prompt = Prompt::from_tokens(&bench.model, bench.text(PROMPT))?;
     let mut lanes = Lanes::new(LANES, GENERATED);

@@ -38,7 +38,7 @@ pub(super) fn execute(args: Args) -> Result<()> {
     let context = ContextSettings { kv_type: args.kv_type, ..context };
     let build = Build::this(context.threads);
     let n_ctx = context.n_ctx;
-    let memory = MemoryUse::predict(&model, context)?;
+    let memory = MemoryUse::predict(&model, [context])?;
     let facts = model.facts();
     let free = free_memory();
     let fits = memory.fits(free);

@@ -132,14 +132,11 @@ impl Room {
         let n_seq = 1 + plan.lanes();
         let settings = ContextSettings { n_seq, ..self.context(plan) };
         let dense = plan.dense_context(&settings);
-        let mut all: Option<MemoryUse> = None;
-        for kv_type in plan.kv_types() {
-            for settings in std::iter::once(&settings).chain(&dense) {
-                let memory = MemoryUse::predict(&self.dry, ContextSettings { kv_type, ..settings.clone() })?;
-                all = Some(all.map_or(memory, |all| all.beside(&memory)));
-            }
-        }
-        Ok(all.expect("a plan has conditions"))
+        let with = |kv_type| {
+            let settings = std::iter::once(&settings).chain(&dense);
+            settings.map(move |settings| ContextSettings { kv_type, ..settings.clone() })
+        };
+        MemoryUse::predict(&self.dry, plan.kv_types().into_iter().flat_map(with))
     }
 }
 

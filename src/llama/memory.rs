@@ -40,22 +40,24 @@ pub struct MemoryUse {
 }
 
 impl MemoryUse {
-    /// Predicts the peak memory of a process with such a context. If `model` was loaded
+    /// Predicts the peak memory of a process with these contexts, which share the weights. If `model` was loaded
     /// [dry](super::LoadSettings::dry), the prediction allocates nothing.
     ///
     /// # Errors
     /// As [`Context::new`].
-    pub fn predict(model: &Arc<Model>, settings: ContextSettings) -> Result<Self> {
-        let mut memory = Context::new(model, settings)?.memory_use();
-        memory.host.compute += OVERHEAD_BASE + OVERHEAD_PER_TOKEN * model.n_vocab() as u64;
-        Ok(memory)
+    pub fn predict(model: &Arc<Model>, contexts: impl IntoIterator<Item = ContextSettings>) -> Result<Self> {
+        let mut all = MemoryUse::default();
+        for settings in contexts {
+            all = all.beside(&Context::new(model, settings)?.memory_use());
+        }
+        all.host.compute += OVERHEAD_BASE + OVERHEAD_PER_TOKEN * model.n_vocab() as u64;
+        Ok(all)
     }
 
     /// The same with another context over the same weights.
-    #[must_use]
-    pub fn beside(&self, other: &Self) -> Self {
+    fn beside(&self, other: &Self) -> Self {
         let side = |one: Memory, other: Memory| Memory {
-            weights: one.weights,
+            weights: other.weights,
             kv_cache: one.kv_cache + other.kv_cache,
             compute: one.compute + other.compute,
         };
