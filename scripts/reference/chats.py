@@ -14,16 +14,16 @@ Where layers or heads differ, each ranks what it still sees, by scores of everyt
 the last position is as free as any other.
 """
 
-import argparse
 import json
 from dataclasses import replace
 
 import numpy as np
 import torch
 
+import fixture
 from gemma3_gguf import BOS
 from make_fixture import FIXTURE as MODEL
-from make_fixture import SHAPE, TOLERANCE, ranges, read_model
+from make_fixture import SHAPE, ranges, read_model
 from model import chat_logits
 from scores import by_kv_head, expected_attention, highest, keydiff, knorm, lagkv, snapkv, survivors, tova
 
@@ -150,24 +150,5 @@ def make():
     return files
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="verify the files that are there, write nothing")
-    arguments = parser.parse_args()
-    files = make()
-    FIXTURE.mkdir(parents=True, exist_ok=True)
-    for name, made in files.items():
-        path = FIXTURE / name
-        if not arguments.check:
-            path.write_text(made) if name.endswith(".json") else np.save(path, made.numpy().astype(np.float32))
-        elif name.endswith(".json"):
-            if path.read_text() != made:
-                raise SystemExit(f"{path} is not what this script makes")
-        elif np.abs(np.load(path) - made.numpy()).max() > TOLERANCE:
-            raise SystemExit(f"{path} is not what this script makes")
-    if arguments.check:
-        print(f"{FIXTURE}: all {len(files)} files are reproduced")
-
-
 if __name__ == "__main__":
-    main()
+    fixture.main(__doc__, FIXTURE, make)

@@ -5,7 +5,6 @@ Per policy: scores per layer and KV head, kept sets at three ratios, and logits 
 Higher scores are kept, ties go to the later position. At granularity `token` the last cached position always survives.
 """
 
-import argparse
 import json
 import math
 
@@ -13,9 +12,10 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool1d, cosine_similarity, normalize, pad
 
+import fixture
 from gemma3_gguf import BOS
 from make_fixture import FIXTURE as MODEL
-from make_fixture import N_CONTINUE, SHAPE, TOLERANCE, ranges, read_model
+from make_fixture import N_CONTINUE, SHAPE, ranges, read_model
 from model import logits, rope
 
 FIXTURE = MODEL.parent / "scores"
@@ -276,29 +276,5 @@ def make():
     return files
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="verify the files that are there, write nothing")
-    arguments = parser.parse_args()
-    files = make()
-    if not arguments.check:
-        FIXTURE.mkdir(parents=True, exist_ok=True)
-        for stale in FIXTURE.iterdir():
-            stale.unlink()
-    elif files.keys() != (there := {path.name for path in FIXTURE.iterdir()}):
-        raise SystemExit(f"{FIXTURE} holds other files than are made: {sorted(files.keys() ^ there)}")
-    for name, made in files.items():
-        path = FIXTURE / name
-        if not arguments.check:
-            path.write_text(made) if name.endswith(".json") else np.save(path, made.numpy().astype(np.float32))
-        elif name.endswith(".json"):
-            if path.read_text() != made:
-                raise SystemExit(f"{path} is not what this script makes")
-        elif np.abs(np.load(path) - made.numpy()).max() > TOLERANCE:
-            raise SystemExit(f"{path} is not what this script makes")
-    if arguments.check:
-        print(f"{FIXTURE}: all {len(files)} files are reproduced")
-
-
 if __name__ == "__main__":
-    main()
+    fixture.main(__doc__, FIXTURE, make)

@@ -5,7 +5,6 @@ After the papers, kvpress, and the papers' own code. What is kept at each budget
 and KV head. Higher scores are kept, ties go to the later position.
 """
 
-import argparse
 import json
 import math
 
@@ -13,10 +12,11 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool1d, max_pool1d, pad
 
+import fixture
 import scores
 from gemma3_gguf import BOS
 from make_fixture import FIXTURE as MODEL
-from make_fixture import SHAPE, TOLERANCE, ranges, read_model
+from make_fixture import SHAPE, ranges, read_model
 from model import logits, rope
 from scores import RATIOS, adaptive, by_kv_head, highest, pyramid, survivors
 
@@ -287,21 +287,5 @@ def make():
     return files
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="verify the files that are there, write nothing")
-    arguments = parser.parse_args()
-    FIXTURE.mkdir(parents=True, exist_ok=True)
-    for name, made in make().items():
-        path = FIXTURE / name
-        if not arguments.check:
-            path.write_text(made) if name.endswith(".json") else np.save(path, made.numpy().astype(np.float32))
-        elif name.endswith(".json"):
-            if path.read_text() != made:
-                raise SystemExit(f"{path} is not what this script makes")
-        elif np.abs(np.load(path) - made.numpy()).max() > TOLERANCE:
-            raise SystemExit(f"{path} is not what this script makes")
-
-
 if __name__ == "__main__":
-    main()
+    fixture.main(__doc__, FIXTURE, make)
